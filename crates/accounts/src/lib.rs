@@ -1,0 +1,1 @@
+//! Password schemes, user databases and SASL mechanisms.

@@ -1,0 +1,3 @@
+//! Logins and user lookups.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The decision record, and the log lines made from it.

@@ -1,0 +1,3 @@
+//! IMAP service.
+
+fn main() {}

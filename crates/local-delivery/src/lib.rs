@@ -1,0 +1,1 @@
+//! Aliases, Maildir and mbox delivery, by deliverers of the recipient's own uid.

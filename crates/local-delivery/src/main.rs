@@ -1,0 +1,3 @@
+//! Aliases, Maildir and mbox delivery, by deliverers of the recipient's own uid.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! main.cf, master.cf and dovecot.conf: parsers, parameters declared once, typed structs.

@@ -1,0 +1,1 @@
+//! Start-up of every daemon: options, generations, log, monitor, sockets, reload, drain.

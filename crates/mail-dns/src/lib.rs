@@ -1,0 +1,1 @@
+//! DNS behind one trait: MX order, and a zone in memory for tests.

@@ -1,0 +1,1 @@
+//! What every message passes on its way in: header completion, trace headers, rewriting.

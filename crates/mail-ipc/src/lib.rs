@@ -1,0 +1,1 @@
+//! Every message between our processes: types and codec, no I/O.

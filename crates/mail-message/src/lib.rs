@@ -1,0 +1,1 @@
+//! RFC 5322 and MIME structure, trace headers, texts of delivery status notifications.

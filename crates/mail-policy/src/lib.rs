@@ -1,0 +1,1 @@
+//! Restriction lists, access tables and limits: pure functions over facts.

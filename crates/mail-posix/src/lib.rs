@@ -1,0 +1,1 @@
+//! The only crate with unsafe: users, becoming a user, fork, locks, descriptors over sockets.

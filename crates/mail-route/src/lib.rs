@@ -1,0 +1,1 @@
+//! Address classes, rewriting, alias expansion, transport choice: pure functions over facts.

@@ -1,0 +1,1 @@
+//! Mailboxes: Maildir++ with Dovecot's uidlist and keywords, and mbox.

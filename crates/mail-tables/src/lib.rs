@@ -1,0 +1,1 @@
+//! Lookup tables: hash, texthash, cidr, regexp, static, inline; aliases.

@@ -1,0 +1,1 @@
+//! Front, hand-over and session registry shared by imapd and pop3d.

@@ -1,0 +1,1 @@
+//! The setgid writer of the maildrop directory.

@@ -1,0 +1,3 @@
+//! The setgid writer of the maildrop directory.
+
+fn main() {}

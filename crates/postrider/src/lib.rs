@@ -1,0 +1,1 @@
+//! The commands: up, check, sendmail, mailq, postqueue and the rest.

@@ -1,0 +1,3 @@
+//! The commands: up, check, sendmail, mailq, postqueue and the rest.
+
+fn main() {}

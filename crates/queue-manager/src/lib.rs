@@ -1,0 +1,1 @@
+//! The queue: commit, schedule, lease, retry, bounce, hold.

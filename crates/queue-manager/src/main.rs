@@ -1,0 +1,3 @@
+//! The queue: commit, schedule, lease, retry, bounce, hold.
+
+fn main() {}

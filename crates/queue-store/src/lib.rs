@@ -1,0 +1,1 @@
+//! The persistent queue: a log in segments, sled as its index, recovery.

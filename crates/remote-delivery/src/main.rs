@@ -1,0 +1,3 @@
+//! SMTP and LMTP client: MX, connection reuse.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! SMTP, submission and local submission: the only door.

@@ -1,0 +1,3 @@
+//! SMTP, submission and local submission: the only door.
+
+fn main() {}

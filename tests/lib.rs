@@ -1,0 +1,1 @@
+//! Stories of the whole system; each folder beside this file is one test target.

@@ -1,0 +1,3 @@
+//! The developer's commands: demo, ci, docs, load, install.
+
+fn main() {}
