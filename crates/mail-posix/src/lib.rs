@@ -1,1 +1,28 @@
-//! The only crate with unsafe: users, becoming a user, fork, locks, descriptors over sockets.
+//! What the operating system offers and safe libraries leave out: the only crate with `unsafe`.
+//!
+//! Owned here: the passwd and group databases ([`users`]), becoming another user ([`become_user`]), processes without exec ([`fork`]),
+//! signals as a descriptor ([`signals`]), descriptors over sockets ([`fdpass`]), Unix sockets in deep directories ([`sockets`]),
+//! locks ([`locks`]), sealed memory ([`memfd`]), durability and space of files ([`files`]), the sandbox ([`landlock`]), libpam ([`pam`]),
+//! and facts about the machine ([`host`]).
+//!
+//! Everything blocks and nothing here knows mail, configuration or an event loop. Who calls decides what an error means.
+//! `unsafe` stands in small functions, each with its `SAFETY` line; everything that rustix can do goes through rustix.
+
+#![allow(unsafe_code)] // Reason: this crate is the one home of calls that no safe library offers.
+
+pub mod become_user;
+pub mod fdpass;
+pub mod files;
+pub mod fork;
+pub mod host;
+pub mod landlock;
+pub mod locks;
+pub mod memfd;
+pub mod pam;
+pub mod signals;
+pub mod sockets;
+pub mod users;
+
+pub use become_user::{BecomeError, Confinement, Identity, become_user};
+pub use fork::{Child, Ended, fork_child};
+pub use users::User;

@@ -1,0 +1,224 @@
+//! What needs a process of one thread: fork, becoming a user, the sandbox. Runs without the usual harness, which makes threads;
+//! what needs root is counted as ignored without it.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use mail_posix::fork::{die_with_parent, reap_any};
+use mail_posix::landlock::Report;
+use mail_posix::signals::{Caught, SignalFd};
+use mail_posix::{BecomeError, Confinement, Ended, Identity, become_user, fork_child};
+
+type Outcome = Result<Completion, Failed>;
+type Story = fn() -> Outcome;
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // One thread: libtest-mimic then runs the tests on the main thread.
+    arguments.test_threads = Some(1);
+    let stories: [(&str, Story); 10] = [
+        ("a_child_runs_its_closure_and_exits_with_its_code", child_exits),
+        ("a_panic_in_a_child_is_an_exit_code", child_panics),
+        ("a_child_is_signalled_and_reaped", child_is_signalled),
+        ("any_ended_child_can_be_reaped", any_child),
+        ("the_end_of_a_child_is_seen_on_the_signal_descriptor", end_is_signalled),
+        ("a_child_ends_with_its_parent", child_dies_with_parent),
+        ("a_process_without_root_cannot_become_somebody_else", not_root),
+        ("root_is_given_up_for_ever", root_is_given_up),
+        ("groups_and_capabilities_are_gone", nothing_is_kept),
+        ("the_sandbox_hides_everything_else", sandbox),
+    ];
+    let trials = stories.into_iter().map(|(name, run)| Trial::ignorable_test(name, run)).collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn is_root() -> bool {
+    Identity::current().uid == 0
+}
+
+/// Runs the closure in a child; its `Err` text comes back as a failure.
+fn in_child(run: impl FnOnce() -> Result<(), String>) -> Outcome {
+    let (mut parent, mut child) = UnixStream::pair()?;
+    let process = fork_child(move || match run() {
+        Ok(()) => 0,
+        Err(text) => {
+            let _ = child.write_all(text.as_bytes());
+            1
+        }
+    })?;
+    let mut text = String::new();
+    let ended = process.wait()?;
+    if ended.success() {
+        return Ok(Completion::Completed);
+    }
+    parent.set_nonblocking(true)?;
+    let _ = parent.read_to_string(&mut text);
+    Err(format!("{ended}: {text}").into())
+}
+
+fn must(condition: bool, text: &str) -> Result<(), String> {
+    if condition { Ok(()) } else { Err(text.to_owned()) }
+}
+
+fn child_exits() -> Outcome {
+    let child = fork_child(|| 42)?;
+    let ended = child.wait()?;
+    must(ended == Ended::Code(42), &ended.to_string())?;
+    Ok(Completion::Completed)
+}
+
+fn child_panics() -> Outcome {
+    let child = fork_child(|| {
+        std::panic::set_hook(Box::new(|_| {}));
+        panic!("expected")
+    })?;
+    must(child.wait()? == Ended::Code(70), "exit code 70")?;
+    Ok(Completion::Completed)
+}
+
+fn child_is_signalled() -> Outcome {
+    let child = fork_child(|| {
+        loop {
+            std::thread::park();
+        }
+    })?;
+    must(child.try_wait()?.is_none(), "still running")?;
+    child.signal(15)?;
+    must(child.wait()? == Ended::Signal(15), "ended by SIGTERM")?;
+    child.signal(15)?;
+    Ok(Completion::Completed)
+}
+
+fn any_child() -> Outcome {
+    must(reap_any()?.is_none(), "no child yet")?;
+    let (mut parent, child_end) = UnixStream::pair()?;
+    let child = fork_child(move || {
+        drop(child_end);
+        7
+    })?;
+    // End of file comes when the child has gone; it is a zombie a moment later.
+    let mut byte = [0];
+    let _ = parent.read(&mut byte)?;
+    let found = loop {
+        if let Some(found) = reap_any()? {
+            break found;
+        }
+        std::thread::yield_now();
+    };
+    must(found == (child.pid(), Ended::Code(7)), "pid and code")?;
+    Ok(Completion::Completed)
+}
+
+fn end_is_signalled() -> Outcome {
+    in_child(|| {
+        let text = |error: std::io::Error| error.to_string();
+        let signals = SignalFd::open().map_err(text)?;
+        let child = fork_child(|| 0).map_err(text)?;
+        child.wait().map_err(text)?;
+        must(signals.next().map_err(text)? == Some(Caught::Child), "SIGCHLD arrived")
+    })
+}
+
+fn child_dies_with_parent() -> Outcome {
+    // Parent (here) -> middle -> leaf; the leaf holds the socket, and closes it by dying with the middle.
+    let (mut here, leaf_end) = UnixStream::pair()?;
+    let middle = fork_child(move || {
+        let parent = std::process::id();
+        let (mut ready, mut leaf_ready) = UnixStream::pair().expect("a socket pair");
+        let leaf = fork_child(move || {
+            let _keep = leaf_end;
+            die_with_parent(parent).expect("prctl");
+            let _ = leaf_ready.write_all(b"x");
+            loop {
+                std::thread::park();
+            }
+        });
+        let _ = ready.read(&mut [0]);
+        u8::from(leaf.is_err())
+    })?;
+    must(middle.wait()?.success(), "middle ended well")?;
+    must(here.read(&mut [0])? == 0, "leaf is gone")?;
+    Ok(Completion::Completed)
+}
+
+fn not_root() -> Outcome {
+    in_child(|| {
+        if is_root() {
+            become_user(&Identity::ids(54_321, 54_321), Confinement::FULL).map_err(|error| error.to_string())?;
+        }
+        let refused = become_user(&Identity::ids(12_345, 12_345), Confinement::FULL);
+        must(matches!(refused, Err(BecomeError::NotRoot { .. })), &format!("{refused:?}"))?;
+        let own = Identity::current();
+        become_user(&own, Confinement::FULL).map_err(|error| error.to_string())
+    })
+}
+
+fn root_is_given_up() -> Outcome {
+    if !is_root() {
+        return Ok(Completion::ignored_with("needs root"));
+    }
+    let precious = tempfile::NamedTempFile::new()?;
+    let path = precious.path().to_owned();
+    in_child(move || {
+        let refused = become_user(&Identity::ids(0, 0), Confinement::FULL);
+        must(matches!(refused, Err(BecomeError::Root)), "root is refused")?;
+        become_user(&Identity::ids(54_321, 54_321), Confinement::FULL).map_err(|error| error.to_string())?;
+        must(Identity::current() == Identity::ids(54_321, 54_321), "ids")?;
+        must(std::fs::read(&path).is_err(), "root's file is closed")?;
+        // The kernel's magic links still work for the process itself: sockets depend on them.
+        must(std::fs::read_dir("/proc/self/fd").is_ok(), "own descriptors")
+    })
+}
+
+fn nothing_is_kept() -> Outcome {
+    if !is_root() {
+        return Ok(Completion::ignored_with("needs root"));
+    }
+    in_child(|| {
+        let identity = Identity::ids(54_321, 54_321).with_group(54_322);
+        let confinement = Confinement { open_files: Some(50), ..Confinement::FULL };
+        become_user(&identity, confinement).map_err(|error| error.to_string())?;
+        let status = std::fs::read_to_string("/proc/self/status").map_err(|error| error.to_string())?;
+        for line in
+            ["CapPrm:\t0000000000000000", "CapEff:\t0000000000000000", "CapAmb:\t0000000000000000", "NoNewPrivs:\t1"]
+        {
+            must(status.contains(line), line)?;
+        }
+        must(status.contains("Groups:\t54321 54322"), "groups")?;
+        must(Identity::current().groups == vec![54_321, 54_322], "groups")?;
+        let files: Vec<_> = std::iter::repeat_with(|| std::fs::File::open("/dev/null")).take(60).collect();
+        must(files.iter().any(Result::is_err), "the limit of open files holds")
+    })
+}
+
+fn sandbox() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let (inside, outside) = (directory.path().join("inside"), directory.path().join("outside"));
+    let readable = directory.path().join("readable");
+    std::fs::create_dir(&inside)?;
+    std::fs::write(&outside, "secret")?;
+    std::fs::write(&readable, "public")?;
+    let report_file = directory.path().join("report");
+    let mut report_to = std::fs::File::create(&report_file)?;
+    in_child(move || {
+        let report = mail_posix::landlock::restrict(&[&readable, Path::new("/absent")], &[&inside]);
+        let report = report.map_err(|error| error.to_string())?;
+        // A descriptor from before stays open.
+        write!(report_to, "{report:?}").map_err(|error| error.to_string())?;
+        if report == Report::Absent {
+            return Ok(());
+        }
+        must(std::fs::read(&outside).is_err(), "outside is hidden")?;
+        must(std::fs::read(&readable).is_ok(), "readable")?;
+        must(std::fs::write(&readable, "x").is_err(), "not writable")?;
+        std::fs::write(inside.join("file"), "x").map_err(|error| error.to_string())?;
+        std::fs::rename(inside.join("file"), inside.join("other")).map_err(|error| error.to_string())
+    })?;
+    if std::fs::read_to_string(report_file)? == "Absent" {
+        return Ok(Completion::ignored_with("this kernel has no Landlock"));
+    }
+    Ok(Completion::Completed)
+}
