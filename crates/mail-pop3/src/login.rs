@@ -1,0 +1,681 @@
+//! The machine before the login: greeting, CAPA, STLS, USER, PASS, AUTH, QUIT (RFC 1939 section 4, RFC 2449, 2595, 5034).
+//!
+//! SASL is passed through: the machine decodes base64 and asks, the outside knows the mechanisms. PASS is asked as PLAIN.
+
+use std::collections::VecDeque;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use session::{AskId, Close, Line, LineBuffer, Machine, Moment, Step};
+
+use crate::IDLE;
+use crate::command;
+use crate::reply::{self, Code};
+
+/// The longest line before the login, which is that of a SASL response (RFC 4954 section 4.1 says 12,288).
+const LINE_MAX: usize = 12_288;
+/// Lines that are no command, before the connection is closed (as Dovecot).
+const BAD_COMMANDS: u32 = 3;
+/// Failed logins before the connection is closed.
+const FAILURES: u32 = 10;
+
+/// A SASL mechanism that may be offered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mechanism {
+    /// Its name in upper case.
+    pub name: String,
+    /// Whether it sends the password in clear.
+    pub plaintext: bool,
+}
+
+/// What the listener and the configuration say about a connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Options {
+    /// The greeting's text (`login_greeting`).
+    pub greeting: String,
+    /// The mechanisms of authd.
+    pub mechanisms: Vec<Mechanism>,
+    /// Whether STLS can be offered: there is a certificate.
+    pub starttls: bool,
+    /// Whether TLS is in use from the first octet.
+    pub tls: bool,
+    /// Whether the connection counts as secured without TLS: it comes from this machine itself.
+    pub local: bool,
+    /// Whether passwords may be sent in clear on a connection that is not secured (`disable_plaintext_auth = no`).
+    pub cleartext: bool,
+    /// Whether nobody may log in before TLS (`ssl = required`).
+    pub tls_required: bool,
+}
+
+/// What the machine asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Question {
+    /// A login begins.
+    Begin {
+        /// The mechanism in upper case.
+        mechanism: String,
+        /// The initial response, decoded.
+        initial: Option<Vec<u8>>,
+    },
+    /// The client's next response, decoded.
+    Continue(Vec<u8>),
+    /// The client gave up. Not answered.
+    Cancel,
+}
+
+/// What comes back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The server's challenge.
+    Challenge(Vec<u8>),
+    /// The login is good; the session goes on elsewhere.
+    Authenticated,
+    /// The login failed.
+    Failed(Failure),
+}
+
+/// Why a login failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// Wrong name or password.
+    Credentials,
+    /// The exchange is no valid SASL.
+    Protocol,
+    /// No such mechanism.
+    Mechanism,
+    /// Not now.
+    Temporary,
+}
+
+/// What may happen without being asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// The service ends.
+    Shutdown,
+}
+
+/// Where the machine stands; a variant owns what exists only there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+enum State {
+    /// The next line is a command.
+    Command,
+    /// The next line is a SASL response.
+    Response,
+    /// A question is open.
+    Asked(AskId),
+    /// STLS was accepted.
+    StartTls,
+    /// TLS is being started.
+    Handshake,
+    /// The connection ends when all output is gone.
+    Ended,
+}
+
+/// The machine before the login.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LoginMachine {
+    options: Options,
+    state: State,
+    input: LineBuffer,
+    user: Option<String>,
+    #[serde(skip)]
+    steps: VecDeque<Step<Question>>,
+    next_id: u64,
+    bad_commands: u32,
+    failures: u32,
+    input_ended: bool,
+    heard: bool,
+    /// On the driver's clock, which ends with its process.
+    #[serde(skip)]
+    last_heard: Option<Moment>,
+}
+
+impl LoginMachine {
+    /// A machine that greets first.
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        let greeting = reply::ok(&options.greeting);
+        Self {
+            options,
+            state: State::Command,
+            input: LineBuffer::new(LINE_MAX),
+            user: None,
+            steps: VecDeque::from([Step::Send(greeting)]),
+            next_id: 0,
+            bad_commands: 0,
+            failures: 0,
+            input_ended: false,
+            heard: true,
+            last_heard: None,
+        }
+    }
+
+    /// Input that was taken and not used: the beginning of what the mailbox machine reads (RFC 2449 section 6.6, PIPELINING).
+    #[must_use]
+    pub fn unread(&self) -> &[u8] {
+        self.input.unread()
+    }
+
+    /// The name that USER gave last, for the log.
+    #[must_use]
+    pub fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
+    /// Whether the password may be sent on this connection in clear.
+    fn may_use(&self, plaintext: bool) -> bool {
+        let tls_missing = self.options.tls_required && !self.options.tls;
+        let secured = self.options.tls || self.options.local || self.options.cleartext;
+        !tls_missing && (secured || !plaintext)
+    }
+
+    fn send(&mut self, bytes: Vec<u8>) {
+        self.steps.push_back(Step::Send(bytes));
+    }
+
+    fn close(&mut self, close: Close) {
+        self.state = State::Ended;
+        self.steps.push_back(Step::Close(close));
+    }
+
+    fn ask(&mut self, question: Question) -> AskId {
+        self.next_id += 1;
+        let id = AskId(self.next_id);
+        self.steps.push_back(Step::Ask(id, question));
+        id
+    }
+
+    fn command(&mut self, line: &[u8]) {
+        let command::Line { keyword, argument } = command::line(line);
+        match keyword.as_str() {
+            "CAPA" => self.capa(),
+            "STLS" => self.stls(),
+            "USER" => self.user_command(argument),
+            "PASS" => self.pass(argument),
+            "AUTH" => self.auth(argument),
+            // APOP needs the password in clear at the server.
+            "APOP" => self.send(reply::err("APOP not enabled.")),
+            "QUIT" => {
+                self.send(reply::ok("Logging out"));
+                self.close(Close::Quit);
+            }
+            _ => self.unknown(),
+        }
+    }
+
+    fn unknown(&mut self) {
+        self.send(reply::err("Unknown command."));
+        self.bad_commands += 1;
+        if self.bad_commands >= BAD_COMMANDS {
+            self.send(reply::err("Too many invalid bad commands."));
+            self.close(Close::Hangup("Too many bad commands"));
+        }
+    }
+
+    // P07c: what is listed is what would work now.
+    fn capa(&mut self) {
+        let mut extra = Vec::new();
+        if self.options.starttls && !self.options.tls {
+            extra.push("STLS".to_owned());
+        }
+        if self.may_use(true) {
+            extra.push("USER".to_owned());
+        }
+        let names = self.offered();
+        if !names.is_empty() {
+            extra.push(format!("SASL {}", names.join(" ")));
+        }
+        self.send(reply::capabilities(&extra));
+    }
+
+    fn offered(&self) -> Vec<&str> {
+        let offered = self.options.mechanisms.iter().filter(|mechanism| self.may_use(mechanism.plaintext));
+        offered.map(|mechanism| mechanism.name.as_str()).collect()
+    }
+
+    fn stls(&mut self) {
+        if self.options.tls {
+            self.send(reply::err("TLS is already active."));
+        } else if !self.options.starttls {
+            self.send(reply::err("TLS support isn't enabled."));
+        } else {
+            self.send(reply::ok("Begin TLS negotiation now."));
+            self.state = State::StartTls;
+        }
+    }
+
+    fn refuse_cleartext(&mut self) {
+        let text = "Plaintext authentication disallowed on non-secure (SSL/TLS) connections.";
+        self.send(reply::err_code(Code::Auth, text));
+    }
+
+    fn user_command(&mut self, argument: &[u8]) {
+        if !self.may_use(true) {
+            return self.refuse_cleartext();
+        }
+        // A name that is no UTF-8 or holds a NUL is no name; PASS will say so as for any wrong one.
+        self.user = Some(String::from_utf8_lossy(argument).into_owned());
+        self.send(reply::ok(""));
+    }
+
+    fn pass(&mut self, argument: &[u8]) {
+        if !self.may_use(true) {
+            return self.refuse_cleartext();
+        }
+        let Some(user) = self.user.take() else {
+            return self.send(reply::err("No username given."));
+        };
+        // P08c: everything after the first space is the password.
+        let initial = [b"\0", user.as_bytes(), b"\0", argument].concat();
+        let id = self.ask(Question::Begin { mechanism: "PLAIN".into(), initial: Some(initial) });
+        self.state = State::Asked(id);
+    }
+
+    fn auth(&mut self, argument: &[u8]) {
+        if argument.is_empty() {
+            let mut out = reply::ok("");
+            for name in self.offered() {
+                out.extend_from_slice(name.as_bytes());
+                out.extend_from_slice(b"\r\n");
+            }
+            out.extend_from_slice(b".\r\n");
+            return self.send(out);
+        }
+        let command::Line { keyword, argument } = command::line(argument);
+        let Some(mechanism) = self.options.mechanisms.iter().find(|mechanism| mechanism.name == keyword) else {
+            return self.send(reply::err_code(Code::Auth, "Unsupported authentication mechanism."));
+        };
+        if !self.may_use(mechanism.plaintext) {
+            return self.send(reply::err_code(Code::Auth, "Plaintext authentication disabled."));
+        }
+        let initial = match argument {
+            b"" => None,
+            // RFC 5034 section 4: an empty initial response is one "=".
+            b"=" => Some(Vec::new()),
+            text => match STANDARD.decode(text) {
+                Ok(response) => Some(response),
+                Err(_) => {
+                    return self.send(reply::err_code(Code::Auth, "Invalid base64 data in initial response"));
+                }
+            },
+        };
+        let id = self.ask(Question::Begin { mechanism: keyword, initial });
+        self.state = State::Asked(id);
+    }
+
+    // P10c
+    fn response(&mut self, line: &[u8]) {
+        if line == b"*" {
+            self.ask(Question::Cancel);
+            self.state = State::Command;
+            return self.send(reply::err("Authentication aborted by client."));
+        }
+        if let Ok(response) = STANDARD.decode(line) {
+            let id = self.ask(Question::Continue(response));
+            self.state = State::Asked(id);
+        } else {
+            self.ask(Question::Cancel);
+            self.state = State::Command;
+            self.send(reply::err_code(Code::Auth, "Invalid base64 data in continued response"));
+        }
+    }
+
+    fn failed(&mut self, failure: Failure) {
+        self.state = State::Command;
+        self.send(match failure {
+            Failure::Credentials | Failure::Protocol => reply::err_code(Code::Auth, "Authentication failed."),
+            Failure::Mechanism => reply::err_code(Code::Auth, "Unsupported authentication mechanism."),
+            Failure::Temporary => reply::err_code(Code::SysTemp, "Temporary authentication failure."),
+        });
+        self.failures += 1;
+        if self.failures >= FAILURES {
+            self.close(Close::Hangup("Too many failed logins"));
+        }
+    }
+
+    /// Works on one line, if there is one. Returns whether there was.
+    fn work(&mut self) -> bool {
+        match self.input.line() {
+            Line::Complete(line) if self.state == State::Response => self.response(&line),
+            Line::Complete(line) => self.command(&line),
+            Line::TooLong => {
+                self.send(reply::err("Input line too long."));
+                self.close(Close::Hangup("Input buffer full"));
+            }
+            Line::Partial if self.input_ended => self.close(Close::Lost),
+            Line::Partial => return false,
+        }
+        true
+    }
+
+    fn check_time(&mut self, now: Moment) {
+        let last = *self.last_heard.get_or_insert(now);
+        if std::mem::take(&mut self.heard) {
+            self.last_heard = Some(now);
+        } else if now >= last.after(IDLE) && matches!(self.state, State::Command | State::Response) {
+            self.send(reply::err("Disconnected for inactivity."));
+            self.close(Close::Timeout);
+        }
+    }
+}
+
+impl Machine for LoginMachine {
+    type Question = Question;
+    type Answer = Answer;
+    type Event = Event;
+
+    fn receive(&mut self, bytes: &[u8]) -> usize {
+        self.heard = true;
+        match self.state {
+            // What was sent in clear before the handshake must not be believed after it. T01
+            State::StartTls | State::Handshake => bytes.len(),
+            State::Ended => 0,
+            State::Command | State::Response | State::Asked(_) => self.input.push(bytes),
+        }
+    }
+
+    fn end_of_input(&mut self) {
+        self.input_ended = true;
+    }
+
+    fn tls_started(&mut self) {
+        self.options.tls = true;
+        self.user = None;
+        self.state = State::Command;
+        self.heard = true;
+    }
+
+    fn answer(&mut self, id: AskId, answer: Answer) {
+        if self.state != State::Asked(id) {
+            return;
+        }
+        self.heard = true;
+        match answer {
+            Answer::Challenge(challenge) => {
+                self.send(format!("+ {}\r\n", STANDARD.encode(challenge)).into_bytes());
+                self.state = State::Response;
+            }
+            Answer::Authenticated => self.close(Close::HandOver),
+            Answer::Failed(failure) => self.failed(failure),
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Shutdown if self.state == State::Ended => {}
+            Event::Shutdown => {
+                if matches!(self.state, State::Command | State::Response) {
+                    self.send(reply::err_code(Code::SysTemp, "Server shutting down."));
+                }
+                self.close(Close::Hangup("Server shutting down"));
+            }
+        }
+    }
+
+    fn deadline(&self) -> Option<Moment> {
+        let waiting = matches!(self.state, State::Command | State::Response);
+        self.last_heard.filter(|_| waiting).map(|last| last.after(IDLE))
+    }
+
+    fn next(&mut self, now: Moment) -> Step<Question> {
+        self.check_time(now);
+        loop {
+            if let Some(step) = self.steps.pop_front() {
+                return step;
+            }
+            match self.state {
+                State::Command | State::Response => {
+                    if !self.work() {
+                        return Step::Wait;
+                    }
+                }
+                State::StartTls => {
+                    self.input.clear();
+                    self.state = State::Handshake;
+                    return Step::StartTls;
+                }
+                _ => return Step::Wait,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use session::transcript::Player;
+
+    fn options() -> Options {
+        let mechanisms = ["PLAIN", "LOGIN"].map(|name| Mechanism { name: name.into(), plaintext: true });
+        Options {
+            greeting: "Dovecot ready.".into(),
+            mechanisms: mechanisms.into(),
+            starttls: true,
+            tls: false,
+            local: true,
+            cleartext: false,
+            tls_required: false,
+        }
+    }
+
+    /// Knows john with the password ` two words`, by PLAIN, and LOGIN's first challenge.
+    fn authority(question: Question) -> Option<Answer> {
+        let good = b"\0john\0 two words";
+        match question {
+            Question::Begin { mechanism, initial: None } if mechanism == "LOGIN" => {
+                Some(Answer::Challenge(b"Username:".to_vec()))
+            }
+            Question::Begin { initial: None, .. } => Some(Answer::Challenge(Vec::new())),
+            Question::Begin { initial: Some(response), .. } | Question::Continue(response) if response == good => {
+                Some(Answer::Authenticated)
+            }
+            Question::Begin { initial: Some(response), .. } if response == b"\0later\0x" => {
+                Some(Answer::Failed(Failure::Temporary))
+            }
+            Question::Begin { .. } | Question::Continue(_) => Some(Answer::Failed(Failure::Credentials)),
+            Question::Cancel => None,
+        }
+    }
+
+    fn play(options: Options, transcript: &str) -> LoginMachine {
+        let mut player = Player::new(LoginMachine::new(options), authority);
+        player.play(transcript);
+        player.machine
+    }
+
+    #[test]
+    fn a_password_is_everything_after_the_first_space() {
+        // P08c
+        let machine = play(
+            options(),
+            "S: +OK Dovecot ready.
+             C: uSeR john
+             S: +OK
+             c: PASS  two words\\r\\nSTAT\\r\\nLIST\\r\\n
+             X:",
+        );
+        assert_eq!(machine.unread(), b"STAT\r\nLIST\r\n");
+    }
+
+    #[test]
+    fn capabilities_are_what_would_work_now() {
+        // P07c
+        let remote = Options { local: false, ..options() };
+        play(
+            remote,
+            "S: +OK Dovecot ready.
+             C: CAPA
+             S: +OK
+             S: CAPA
+             S: TOP
+             S: UIDL
+             S: RESP-CODES
+             S: PIPELINING
+             S: AUTH-RESP-CODE
+             S: STLS
+             S: .
+             C: USER john
+             S: -ERR [AUTH] Plaintext authentication disallowed on non-secure (SSL/TLS) connections.
+             C: PASS x
+             S: -ERR [AUTH] Plaintext authentication disallowed on non-secure (SSL/TLS) connections.
+             C: AUTH PLAIN
+             S: -ERR [AUTH] Plaintext authentication disabled.
+             C: AUTH
+             S: +OK
+             S: .
+             c: STLS\\r\\nQUIT\\r\\nUSER evil\\r\\n
+             S: +OK Begin TLS negotiation now.
+             T:
+             C: CAPA
+             S: +OK
+             S: CAPA
+             S: TOP
+             S: UIDL
+             S: RESP-CODES
+             S: PIPELINING
+             S: AUTH-RESP-CODE
+             S: USER
+             S: SASL PLAIN LOGIN
+             S: .
+             C: STLS
+             S: -ERR TLS is already active.
+             C: PASS x
+             S: -ERR No username given.",
+        );
+    }
+
+    #[test]
+    fn nobody_logs_in_before_tls_where_it_is_required() {
+        let required = Options { tls_required: true, ..options() };
+        play(
+            required,
+            "S: +OK Dovecot ready.
+             C: USER john
+             S: -ERR [AUTH] Plaintext authentication disallowed on non-secure (SSL/TLS) connections.
+             C: AUTH PLAIN AGpvaG4AIHR3byB3b3Jkcw==
+             S: -ERR [AUTH] Plaintext authentication disabled.",
+        );
+    }
+
+    #[test]
+    fn auth_takes_an_initial_response_or_asks_for_one() {
+        // P10c
+        play(
+            options(),
+            "S: +OK Dovecot ready.
+             C: AUTH
+             S: +OK
+             S: PLAIN
+             S: LOGIN
+             S: .
+             C: AUTH CRAM-MD5
+             S: -ERR [AUTH] Unsupported authentication mechanism.
+             C: AUTH PLAIN x y
+             S: -ERR [AUTH] Invalid base64 data in initial response
+             C: AUTH plain =
+             S: -ERR [AUTH] Authentication failed.
+             C: AUTH LOGIN
+             S: + VXNlcm5hbWU6
+             C: *
+             S: -ERR Authentication aborted by client.
+             C: AUTH PLAIN
+             S: + 
+             C: !
+             S: -ERR [AUTH] Invalid base64 data in continued response
+             C: AUTH PLAIN
+             S: + 
+             C: AGpvaG4AIHR3byB3b3Jkcw==
+             X:",
+        );
+    }
+
+    #[test]
+    fn a_failure_leaves_the_state_and_a_temporary_one_says_so() {
+        play(
+            options(),
+            "S: +OK Dovecot ready.
+             C: APOP john c4c9334bac560ecc979e58001b3e22fb
+             S: -ERR APOP not enabled.
+             C: USER later
+             S: +OK
+             C: PASS x
+             S: -ERR [SYS/TEMP] Temporary authentication failure.
+             C: USER john
+             S: +OK
+             C: PASS wrong
+             S: -ERR [AUTH] Authentication failed.
+             C: PASS again
+             S: -ERR No username given.
+             C: QUIT
+             S: +OK Logging out
+             X:",
+        );
+    }
+
+    #[test]
+    fn guessing_and_babbling_end_the_connection() {
+        let mut player = Player::new(LoginMachine::new(options()), authority);
+        player.play("S: +OK Dovecot ready.");
+        for _ in 0..FAILURES {
+            player.play("C: AUTH PLAIN =\nS: -ERR [AUTH] Authentication failed.");
+        }
+        player.play("X:");
+        play(
+            options(),
+            "S: +OK Dovecot ready.
+             C: GET / HTTP/1.1
+             S: -ERR Unknown command.
+             C: NO\0OP
+             S: -ERR Unknown command.
+             C:
+             S: -ERR Unknown command.
+             S: -ERR Too many invalid bad commands.
+             X:",
+        );
+    }
+
+    #[test]
+    fn a_line_too_long_is_swallowed_and_ends_the_connection() {
+        let mut player = Player::new(LoginMachine::new(options()), authority);
+        player.play("S: +OK Dovecot ready.");
+        for _ in 0..100 {
+            player.send(&[b'x'; 8192]);
+        }
+        player.play("C:\nS: -ERR Input line too long.\nX:");
+    }
+
+    #[test]
+    fn silence_ends_after_ten_minutes() {
+        // P09c
+        let mut player = Player::new(LoginMachine::new(options()), authority);
+        player.play("S: +OK Dovecot ready.");
+        player.now = Moment(599_999);
+        player.run();
+        player.play("");
+        player.now = Moment(600_000);
+        player.run();
+        player.play("S: -ERR Disconnected for inactivity.\nX:");
+    }
+
+    #[test]
+    fn a_half_closed_connection_still_gets_its_replies() {
+        let mut player = Player::new(LoginMachine::new(options()), authority);
+        player.machine.receive(b"USER john\r\nQUIT\r\n");
+        player.machine.end_of_input();
+        player.run();
+        player.play("S: +OK Dovecot ready.\nS: +OK\nS: +OK Logging out\nX:");
+    }
+
+    proptest! {
+        #[test]
+        fn no_input_makes_the_machine_panic_or_keep_much(chunks: Vec<Vec<u8>>) {
+            let mut player = Player::new(LoginMachine::new(options()), authority);
+            for chunk in &chunks {
+                player.send(chunk);
+            }
+            prop_assert!(player.machine.unread().len() <= 64 * 1024);
+        }
+    }
+}

@@ -1,0 +1,799 @@
+//! The machine after the login: STAT, LIST, RETR, TOP, UIDL, DELE, RSET, NOOP, LAST, CAPA, QUIT (RFC 1939 sections 5 to 7).
+//!
+//! It begins with the list of messages, which never changes during the session (P02c), and keeps which are marked to be deleted; the outside
+//! deletes them when QUIT says so and at no other time (P03c).
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+use session::{AskId, Close, Line, LineBuffer, Machine, Moment, Step};
+
+use crate::IDLE;
+use crate::command::{self, ArgumentError};
+use crate::content::Stuffing;
+use crate::reply::{self, Code};
+
+/// The longest command line after the login (as Dovecot).
+const LINE_MAX: usize = 8192;
+/// Errors in a row before the connection is closed (as Dovecot).
+const BAD_COMMANDS: u32 = 20;
+/// How much of a long listing is made at a time.
+const LISTING_CHUNK: usize = 16 * 1024;
+
+/// A message as the session sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// Octets with CRLF line ends, equal in STAT, LIST and RETR (P04c).
+    pub size: u64,
+    /// 1 to 70 octets of 0x21 to 0x7e (P05c).
+    pub uidl: String,
+}
+
+/// What the machine asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Question {
+    /// A message's content, for RETR, or as much of it as TOP gives ([`crate::content::Top`]). Answered with chunks, then an end.
+    Content {
+        /// Which message, counted from 0.
+        index: usize,
+        /// How many lines of the body; none: all of the message.
+        lines: Option<u32>,
+    },
+    /// QUIT: delete these messages, counted from 0, durably; then answer.
+    Update {
+        /// The messages marked.
+        deleted: Vec<usize>,
+    },
+}
+
+/// What comes back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// A piece of content as it is stored. The next one should not be sent before this one's octets are on their way.
+    Chunk(Vec<u8>),
+    /// All content has come.
+    End,
+    /// Somebody else deleted the message.
+    Expunged,
+    /// The content cannot be read.
+    Unreadable,
+    /// All marked messages are gone.
+    Updated,
+    /// Some marked messages could not be deleted.
+    NotUpdated,
+}
+
+/// What may happen without being asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// The service ends; nothing is deleted.
+    Shutdown,
+}
+
+/// What a session did, for the log (`pop3_logout_format`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Statistics {
+    /// TOP commands answered (`%t`).
+    pub top: u64,
+    /// Octets sent for them (`%p`).
+    pub top_bytes: u64,
+    /// RETR commands answered (`%r`).
+    pub retr: u64,
+    /// Octets sent for them (`%b`).
+    pub retr_bytes: u64,
+    /// Messages deleted (`%d`).
+    pub deleted: u64,
+    /// Messages at the beginning (`%m`).
+    pub messages: u64,
+    /// Their octets (`%s`).
+    pub size: u64,
+}
+
+/// What the configuration says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Options {
+    /// Whether LAST is answered (`pop3_enable_last`).
+    pub last: bool,
+}
+
+/// A message on its way out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Sending {
+    id: AskId,
+    index: usize,
+    /// RETR, not TOP.
+    whole: bool,
+    /// The reply line is out.
+    begun: bool,
+    stuffing: Stuffing,
+}
+
+/// Where the machine stands; a variant owns what exists only there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+enum State {
+    /// The next line is a command.
+    Command,
+    /// A listing is on its way; the index is that of the next line.
+    Listing { uidl: bool, next: usize },
+    /// Content is on its way.
+    Sending(Sending),
+    /// QUIT waits for the deletion.
+    Updating(AskId),
+    /// The connection ends when all output is gone.
+    Ended,
+}
+
+/// The machine after the login.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MailboxMachine {
+    options: Options,
+    messages: Vec<Message>,
+    deleted: Vec<bool>,
+    /// The highest message number accessed, for LAST.
+    last: usize,
+    statistics: Statistics,
+    state: State,
+    input: LineBuffer,
+    #[serde(skip)]
+    steps: VecDeque<Step<Question>>,
+    next_id: u64,
+    bad_commands: u32,
+    input_ended: bool,
+    shutdown: bool,
+    heard: bool,
+    /// On the driver's clock, which ends with its process.
+    #[serde(skip)]
+    last_heard: Option<Moment>,
+}
+
+impl MailboxMachine {
+    /// A machine for a mailbox just opened. The reply to the login is the first thing that it sends.
+    #[must_use]
+    pub fn new(messages: Vec<Message>, options: Options) -> Self {
+        let statistics = Statistics {
+            messages: messages.len() as u64,
+            size: messages.iter().map(|message| message.size).sum(),
+            ..Statistics::default()
+        };
+        Self {
+            options,
+            deleted: vec![false; messages.len()],
+            messages,
+            last: 0,
+            statistics,
+            state: State::Command,
+            input: LineBuffer::new(LINE_MAX),
+            steps: VecDeque::from([Step::Send(reply::ok("Logged in."))]),
+            next_id: 0,
+            bad_commands: 0,
+            input_ended: false,
+            shutdown: false,
+            heard: true,
+            last_heard: None,
+        }
+    }
+
+    /// What the session has done so far.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        self.statistics
+    }
+
+    fn send(&mut self, bytes: Vec<u8>) {
+        self.steps.push_back(Step::Send(bytes));
+    }
+
+    fn ok(&mut self, text: &str) {
+        self.bad_commands = 0;
+        self.send(reply::ok(text));
+    }
+
+    fn close(&mut self, close: Close) {
+        self.state = State::Ended;
+        self.steps.push_back(Step::Close(close));
+    }
+
+    fn bad(&mut self, text: &str) {
+        self.send(reply::err(text));
+        self.bad_commands += 1;
+        if self.bad_commands > BAD_COMMANDS {
+            self.send(reply::err("Too many bad commands."));
+            self.close(Close::Hangup("Too many bad commands."));
+        }
+    }
+
+    fn ask(&mut self, question: Question) -> AskId {
+        self.next_id += 1;
+        let id = AskId(self.next_id);
+        self.steps.push_back(Step::Ask(id, question));
+        id
+    }
+
+    fn command(&mut self, line: &[u8]) {
+        let command::Line { keyword, argument } = command::line(line);
+        if let Err(text) = self.perform(&keyword, argument) {
+            self.bad(&text);
+        }
+    }
+
+    fn perform(&mut self, keyword: &str, argument: &[u8]) -> Result<(), String> {
+        match keyword {
+            "LIST" => return self.listing(argument, false),
+            "UIDL" => return self.listing(argument, true),
+            "RETR" => return self.retr(argument),
+            "TOP" => return self.top(argument),
+            "DELE" => return self.dele(argument),
+            "STAT" => self.stat(),
+            "NOOP" => self.ok(""),
+            "RSET" => self.rset(),
+            "CAPA" => self.send(reply::capabilities(&[])),
+            "LAST" if self.options.last => self.ok(&self.last.to_string()),
+            "QUIT" => self.quit(),
+            "" => return Err("Unknown command.".to_owned()),
+            _ => return Err(format!("Unknown command: {}", reply::printable(keyword.as_bytes()))),
+        }
+        Ok(())
+    }
+
+    /// The index of a message that can still be spoken of.
+    fn index(&self, number: Result<u32, ArgumentError>) -> Result<usize, String> {
+        let number = number.map_err(|error| error.text())?;
+        let index = (number as usize).checked_sub(1).filter(|index| *index < self.messages.len());
+        match index {
+            None => Err(format!("There's no message {number}.")),
+            Some(index) if self.deleted[index] => Err("Message is deleted.".to_owned()),
+            Some(index) => Ok(index),
+        }
+    }
+
+    /// Count and size of what is not marked.
+    fn left(&self) -> (usize, u64) {
+        let left = self.messages.iter().zip(&self.deleted).filter(|(_, deleted)| !**deleted);
+        left.fold((0, 0), |(count, size), (message, _)| (count + 1, size + message.size))
+    }
+
+    fn stat(&mut self) {
+        let (count, size) = self.left();
+        self.ok(&format!("{count} {size}"));
+    }
+
+    /// LIST and UIDL, of one message or of all.
+    fn listing(&mut self, argument: &[u8], uidl: bool) -> Result<(), String> {
+        let Some(number) = command::optional_number(argument).map_err(|error| error.text())? else {
+            let text = if uidl { String::new() } else { format!("{} messages:", self.left().0) };
+            self.ok(&text);
+            self.state = State::Listing { uidl, next: 0 };
+            return Ok(());
+        };
+        let index = self.index(Ok(number))?;
+        let message = &self.messages[index];
+        let text = if uidl { format!("{number} {}", message.uidl) } else { format!("{number} {}", message.size) };
+        self.ok(&text);
+        Ok(())
+    }
+
+    /// Makes the next piece of a listing.
+    fn list_on(&mut self, uidl: bool, mut next: usize) {
+        let mut out = Vec::with_capacity(LISTING_CHUNK);
+        while next < self.messages.len() && out.len() < LISTING_CHUNK - 100 {
+            let message = &self.messages[next];
+            next += 1;
+            if self.deleted[next - 1] {
+                continue;
+            }
+            let line =
+                if uidl { format!("{next} {}\r\n", message.uidl) } else { format!("{next} {}\r\n", message.size) };
+            out.extend_from_slice(line.as_bytes());
+        }
+        self.state = State::Listing { uidl, next };
+        if next == self.messages.len() {
+            out.extend_from_slice(b".\r\n");
+            self.state = State::Command;
+        }
+        self.send(out);
+    }
+
+    fn retr(&mut self, argument: &[u8]) -> Result<(), String> {
+        let index = self.index(command::message_number(argument))?;
+        self.fetch(index, None);
+        Ok(())
+    }
+
+    // P06c
+    fn top(&mut self, argument: &[u8]) -> Result<(), String> {
+        let (number, lines) = command::top(argument).map_err(|error| error.text())?;
+        let index = self.index(Ok(number))?;
+        self.fetch(index, Some(lines));
+        Ok(())
+    }
+
+    fn fetch(&mut self, index: usize, lines: Option<u32>) {
+        self.bad_commands = 0;
+        let id = self.ask(Question::Content { index, lines });
+        let stuffing = Stuffing::default();
+        self.state = State::Sending(Sending { id, index, whole: lines.is_none(), begun: false, stuffing });
+    }
+
+    // P03c: marked here, deleted at QUIT.
+    fn dele(&mut self, argument: &[u8]) -> Result<(), String> {
+        let index = self.index(command::message_number(argument))?;
+        self.deleted[index] = true;
+        self.last = self.last.max(index + 1);
+        self.ok("Marked to be deleted.");
+        Ok(())
+    }
+
+    fn rset(&mut self) {
+        self.deleted.fill(false);
+        self.last = 0;
+        self.ok("");
+    }
+
+    fn quit(&mut self) {
+        let deleted: Vec<usize> = (0..self.deleted.len()).filter(|index| self.deleted[*index]).collect();
+        if deleted.is_empty() {
+            self.send(reply::ok("Logging out."));
+            return self.close(Close::Quit);
+        }
+        let id = self.ask(Question::Update { deleted });
+        self.state = State::Updating(id);
+    }
+
+    fn updated(&mut self, good: bool) {
+        if good {
+            self.statistics.deleted = self.deleted.iter().filter(|deleted| **deleted).count() as u64;
+            self.send(reply::ok("Logging out, messages deleted."));
+        } else {
+            self.send(reply::err_code(Code::SysTemp, "Some messages could not be deleted."));
+        }
+        self.close(Close::Quit);
+    }
+
+    fn content(&mut self, mut sending: Sending, answer: Answer) {
+        match answer {
+            Answer::Chunk(chunk) => {
+                let mut out = self.begin(&mut sending);
+                sending.stuffing.encode(&chunk, &mut out);
+                self.count(sending.whole, out.len());
+                self.send(out);
+                self.state = State::Sending(sending);
+            }
+            Answer::End => {
+                let mut out = self.begin(&mut sending);
+                sending.stuffing.finish(&mut out);
+                self.count(sending.whole, out.len());
+                out.extend_from_slice(b".\r\n");
+                self.send(out);
+                self.last = self.last.max(sending.index + 1);
+                *(if sending.whole { &mut self.statistics.retr } else { &mut self.statistics.top }) += 1;
+                self.state = State::Command;
+            }
+            // Half a message must not look like a whole one.
+            _ if sending.begun => self.close(Close::Hangup("Message could not be read")),
+            Answer::Expunged => {
+                self.state = State::Command;
+                self.bad(&format!("Message {} expunged.", sending.index + 1));
+            }
+            Answer::Unreadable | Answer::Updated | Answer::NotUpdated => {
+                self.state = State::Command;
+                self.send(reply::err_code(Code::SysTemp, "The message cannot be read."));
+            }
+        }
+    }
+
+    /// The reply line, before the first octet of content.
+    fn begin(&self, sending: &mut Sending) -> Vec<u8> {
+        match (std::mem::replace(&mut sending.begun, true), sending.whole) {
+            (true, _) => Vec::new(),
+            (false, true) => reply::ok(&format!("{} octets", self.messages[sending.index].size)),
+            (false, false) => reply::ok(""),
+        }
+    }
+
+    fn count(&mut self, whole: bool, octets: usize) {
+        let bytes = if whole { &mut self.statistics.retr_bytes } else { &mut self.statistics.top_bytes };
+        *bytes += octets as u64;
+    }
+
+    /// Works on one line, if there is one. Returns whether there was.
+    fn work(&mut self) -> bool {
+        if self.shutdown {
+            self.send(reply::err_code(Code::SysTemp, "Server shutting down."));
+            self.close(Close::Hangup("Server shutting down."));
+            return true;
+        }
+        match self.input.line() {
+            Line::Complete(line) => self.command(&line),
+            Line::TooLong => {
+                self.send(reply::err("Input line too long."));
+                self.close(Close::Hangup("Input line too long"));
+            }
+            Line::Partial if self.input_ended => self.close(Close::Lost),
+            Line::Partial => return false,
+        }
+        true
+    }
+
+    fn check_time(&mut self, now: Moment) {
+        let last = *self.last_heard.get_or_insert(now);
+        if std::mem::take(&mut self.heard) {
+            self.last_heard = Some(now);
+        } else if now >= last.after(IDLE) && self.state == State::Command {
+            // P09c: no UPDATE.
+            self.send(reply::err("Disconnected for inactivity."));
+            self.close(Close::Timeout);
+        }
+    }
+}
+
+impl Machine for MailboxMachine {
+    type Question = Question;
+    type Answer = Answer;
+    type Event = Event;
+
+    fn receive(&mut self, bytes: &[u8]) -> usize {
+        self.heard = true;
+        if self.state == State::Ended { 0 } else { self.input.push(bytes) }
+    }
+
+    fn end_of_input(&mut self) {
+        self.input_ended = true;
+    }
+
+    fn tls_started(&mut self) {}
+
+    fn answer(&mut self, id: AskId, answer: Answer) {
+        self.heard = true;
+        match std::mem::replace(&mut self.state, State::Command) {
+            State::Sending(sending) if sending.id == id => self.content(sending, answer),
+            State::Updating(expected) if expected == id => self.updated(answer == Answer::Updated),
+            // An answer to nothing that was asked.
+            state => self.state = state,
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Shutdown => self.shutdown = true,
+        }
+    }
+
+    fn deadline(&self) -> Option<Moment> {
+        self.last_heard.filter(|_| self.state == State::Command).map(|last| last.after(IDLE))
+    }
+
+    fn next(&mut self, now: Moment) -> Step<Question> {
+        self.check_time(now);
+        loop {
+            if let Some(step) = self.steps.pop_front() {
+                return step;
+            }
+            match self.state {
+                State::Command => {
+                    if !self.work() {
+                        return Step::Wait;
+                    }
+                }
+                State::Listing { uidl, next } => self.list_on(uidl, next),
+                _ => return Step::Wait,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::content::Top;
+    use proptest::prelude::*;
+    use session::transcript::Player;
+
+    const TEXTS: [&str; 3] = ["A: b\r\n\r\n.dot\r\nlast", "Only: header\n", ""];
+
+    fn messages() -> Vec<Message> {
+        let message = |(uid, size)| Message { size, uidl: format!("{uid:08x}6b03018f") };
+        [(1, 20), (2, 14), (3, 0)].map(message).into()
+    }
+
+    fn machine() -> MailboxMachine {
+        MailboxMachine::new(messages(), Options { last: true })
+    }
+
+    /// Gives content in chunks of four octets; notes what is to be deleted.
+    struct Mailbox {
+        player: Player<MailboxMachine, Box<dyn FnMut(Question) -> Option<Answer>>>,
+        asked: std::rc::Rc<std::cell::RefCell<Vec<Question>>>,
+    }
+
+    impl Mailbox {
+        fn new(machine: MailboxMachine) -> Self {
+            let asked = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
+            let notes = asked.clone();
+            let note = move |question| {
+                notes.borrow_mut().push(question);
+                None
+            };
+            Self { player: Player::new(machine, Box::new(note)), asked }
+        }
+
+        /// Answers everything that was asked so far, until nothing more is asked.
+        fn answer_all(&mut self) {
+            while let Some(question) = { self.asked.borrow_mut().pop() } {
+                let id = AskId(self.player.machine.next_id);
+                let answers = match question {
+                    Question::Update { .. } => vec![Answer::Updated],
+                    Question::Content { index, lines } => {
+                        let text = TEXTS[index].as_bytes();
+                        let end = lines.map_or(text.len(), |lines| Top::new(lines).take(text));
+                        let chunks = text[..end].chunks(4).map(|chunk| Answer::Chunk(chunk.to_vec()));
+                        chunks.chain([Answer::End]).collect()
+                    }
+                };
+                for answer in answers {
+                    self.player.machine.answer(id, answer);
+                    self.player.run();
+                }
+            }
+        }
+
+        fn play(&mut self, transcript: &str) {
+            for (number, line) in transcript.lines().enumerate() {
+                let line = line.trim_start();
+                if let Some(text) = line.strip_prefix("C: ") {
+                    self.player.send(format!("{text}\r\n").as_bytes());
+                    self.answer_all();
+                } else {
+                    assert!(line.starts_with("S:") || line.starts_with("X:"), "line {number}");
+                }
+            }
+            let heard: Vec<&str> = transcript.lines().filter(|line| !line.trim_start().starts_with("C:")).collect();
+            self.player.play(&heard.join("\n"));
+        }
+    }
+
+    fn play(transcript: &str) -> MailboxMachine {
+        let mut mailbox = Mailbox::new(machine());
+        mailbox.play(transcript);
+        mailbox.player.machine
+    }
+
+    #[test]
+    fn sizes_are_equal_in_stat_list_and_retr() {
+        // P04c
+        play(
+            "S: +OK Logged in.
+             C: STAT
+             S: +OK 3 34
+             C: LIST
+             S: +OK 3 messages:
+             S: 1 20
+             S: 2 14
+             S: 3 0
+             S: .
+             C: list 1
+             S: +OK 1 20
+             C: RETR 1
+             S: +OK 20 octets
+             S: A: b
+             S:
+             S: ..dot
+             S: last
+             S: .
+             C: RETR 2
+             S: +OK 14 octets
+             S: Only: header
+             S: .
+             C: RETR 3
+             S: +OK 0 octets
+             S: .",
+        );
+    }
+
+    #[test]
+    fn top_gives_the_header_and_so_many_lines() {
+        // P06c
+        play(
+            "S: +OK Logged in.
+             C: TOP 1 0
+             S: +OK
+             S: A: b
+             S:
+             S: .
+             C: TOP 1 1
+             S: +OK
+             S: A: b
+             S:
+             S: ..dot
+             S: .
+             C: TOP 2 5
+             S: +OK
+             S: Only: header
+             S: .
+             C: TOP 1
+             S: -ERR Noise after message number: 
+             C: TOP 9 1
+             S: -ERR There's no message 9.",
+        );
+    }
+
+    #[test]
+    fn a_marked_message_is_gone_from_view_until_rset() {
+        // P03c
+        let machine = play(
+            "S: +OK Logged in.
+             C: DELE 1
+             S: +OK Marked to be deleted.
+             C: DELE 1
+             S: -ERR Message is deleted.
+             C: RETR 1
+             S: -ERR Message is deleted.
+             C: UIDL 1
+             S: -ERR Message is deleted.
+             C: STAT
+             S: +OK 2 14
+             C: UIDL
+             S: +OK
+             S: 2 000000026b03018f
+             S: 3 000000036b03018f
+             S: .
+             C: LAST
+             S: +OK 1
+             C: RSET
+             S: +OK
+             C: STAT
+             S: +OK 3 34
+             C: QUIT
+             S: +OK Logging out.
+             X:",
+        );
+        assert_eq!(machine.statistics().deleted, 0);
+    }
+
+    #[test]
+    fn quit_deletes_and_a_lost_connection_does_not() {
+        // P03c
+        let machine = play(
+            "S: +OK Logged in.
+             C: DELE 1
+             S: +OK Marked to be deleted.
+             C: DELE 3
+             S: +OK Marked to be deleted.
+             C: QUIT
+             S: +OK Logging out, messages deleted.
+             X:",
+        );
+        assert_eq!(machine.statistics().deleted, 2);
+        let mut lost = Mailbox::new(super::tests::machine());
+        lost.play("S: +OK Logged in.\nC: DELE 1\nS: +OK Marked to be deleted.");
+        lost.player.machine.end_of_input();
+        lost.player.run();
+        lost.player.play("X:");
+        assert!(lost.asked.borrow().is_empty());
+    }
+
+    #[test]
+    fn a_failed_deletion_is_not_called_a_success() {
+        let mut mailbox = Mailbox::new(machine());
+        mailbox.play("S: +OK Logged in.\nC: DELE 2\nS: +OK Marked to be deleted.");
+        mailbox.player.send(b"QUIT\r\n");
+        mailbox.player.machine.answer(AskId(1), Answer::NotUpdated);
+        mailbox.player.run();
+        mailbox.player.play("S: -ERR [SYS/TEMP] Some messages could not be deleted.\nX:");
+        assert_eq!(mailbox.player.machine.statistics().deleted, 0);
+    }
+
+    #[test]
+    fn pipelined_commands_are_answered_in_order() {
+        let mut mailbox = Mailbox::new(machine());
+        mailbox.player.send(b"RETR 2\r\nNOOP\r\nTOP 2 0\r\nBLA\x1b\r\n\r\n");
+        mailbox.answer_all();
+        mailbox.player.play(
+            "S: +OK Logged in.
+             S: +OK 14 octets
+             S: Only: header
+             S: .
+             S: +OK
+             S: +OK
+             S: Only: header
+             S: .
+             S: -ERR Unknown command: BLA?
+             S: -ERR Unknown command.",
+        );
+    }
+
+    #[test]
+    fn a_message_deleted_by_another_session_is_an_error_and_half_a_message_ends_the_connection() {
+        let mut mailbox = Mailbox::new(machine());
+        mailbox.player.send(b"RETR 1\r\nRETR 2\r\n");
+        mailbox.player.machine.answer(AskId(1), Answer::Expunged);
+        mailbox.player.run();
+        mailbox.player.machine.answer(AskId(2), Answer::Chunk(b"Only\n".to_vec()));
+        mailbox.player.machine.answer(AskId(2), Answer::Unreadable);
+        mailbox.player.run();
+        mailbox.player.machine.answer(AskId(2), Answer::End);
+        mailbox.player.run();
+        mailbox.player.play("S: +OK Logged in.\nS: -ERR Message 1 expunged.\nS: +OK 14 octets\nS: Only\nX:");
+    }
+
+    #[test]
+    fn a_shutdown_waits_for_the_command_under_way_and_deletes_nothing() {
+        let mut mailbox = Mailbox::new(machine());
+        mailbox.play("S: +OK Logged in.\nC: DELE 1\nS: +OK Marked to be deleted.");
+        mailbox.player.send(b"RETR 2\r\nNOOP\r\n");
+        mailbox.player.machine.event(Event::Shutdown);
+        mailbox.answer_all();
+        mailbox.player.play("S: +OK 14 octets\nS: Only: header\nS: .\nS: -ERR [SYS/TEMP] Server shutting down.\nX:");
+    }
+
+    #[test]
+    fn silence_ends_after_ten_minutes_without_update() {
+        // P09c
+        let mut mailbox = Mailbox::new(machine());
+        mailbox.play("S: +OK Logged in.\nC: DELE 1\nS: +OK Marked to be deleted.");
+        mailbox.player.now = Moment(600_000);
+        mailbox.player.run();
+        mailbox.player.play("S: -ERR Disconnected for inactivity.\nX:");
+        assert!(mailbox.asked.borrow().is_empty());
+    }
+
+    #[test]
+    fn babbling_ends_the_connection() {
+        let mut mailbox = Mailbox::new(machine());
+        mailbox.play("S: +OK Logged in.");
+        for _ in 0..20 {
+            mailbox.play("C: X\nS: -ERR Unknown command: X");
+        }
+        mailbox.play("C: X\nS: -ERR Unknown command: X\nS: -ERR Too many bad commands.\nX:");
+    }
+
+    #[test]
+    fn a_session_goes_on_from_its_stored_state() {
+        let mut mailbox = Mailbox::new(machine());
+        mailbox.play("S: +OK Logged in.\nC: DELE 2\nS: +OK Marked to be deleted.");
+        mailbox.player.machine.receive(b"ST");
+        let stored = serde_json::to_vec(&mailbox.player.machine).expect("plain values");
+        let mut again = Mailbox::new(serde_json::from_slice(&stored).expect("what was written"));
+        again.player.send(b"AT\r\n");
+        again.play("S: +OK 2 20");
+    }
+
+    #[test]
+    fn statistics_count_what_was_sent() {
+        let machine = play(
+            "S: +OK Logged in.
+             C: RETR 2
+             S: +OK 14 octets
+             S: Only: header
+             S: .
+             C: TOP 2 0
+             S: +OK
+             S: Only: header
+             S: .",
+        );
+        let statistics = machine.statistics();
+        // As Dovecot counts: reply line and content, not the final dot.
+        assert_eq!((statistics.retr, statistics.retr_bytes), (1, 29));
+        assert_eq!((statistics.top, statistics.top_bytes), (1, 19));
+    }
+
+    proptest! {
+        #[test]
+        fn no_input_makes_the_machine_panic_or_delete(chunks: Vec<Vec<u8>>) {
+            let mut mailbox = Mailbox::new(machine());
+            for chunk in &chunks {
+                mailbox.player.send(chunk);
+                mailbox.answer_all();
+            }
+            prop_assert_eq!(mailbox.player.machine.statistics().deleted, 0);
+        }
+
+        #[test]
+        fn a_long_listing_comes_whole(count in 0usize..3000) {
+            let messages = vec![Message { size: 7, uidl: "x".repeat(70) }; count];
+            let mut mailbox = Mailbox::new(MailboxMachine::new(messages, Options::default()));
+            mailbox.player.send(b"UIDL\r\n");
+            let lines: String = (1..=count).map(|number| format!("S: {number} {}\n", "x".repeat(70))).collect();
+            mailbox.player.play(&format!("S: +OK Logged in.\nS: +OK\n{lines}S: .\n"));
+        }
+    }
+}
