@@ -1,0 +1,1 @@
+//! The client machine: SMTP and LMTP, from the greeting to QUIT.
