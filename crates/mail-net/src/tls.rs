@@ -1,0 +1,257 @@
+//! TLS: the server's certificate, which reloads, and the client's levels of trust.
+//!
+//! TLS 1.2 and 1.3 with ring, safe defaults of rustls; no renegotiation, no compression, no NULL or anonymous suites (T02, T03).
+
+use std::fmt;
+use std::io;
+use std::sync::{Arc, RwLock};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, ServerConfig, SignatureScheme};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use crate::stream::{BoxedPlain, Stream};
+
+/// Why a certificate and key cannot be used.
+#[derive(Debug)]
+pub enum TlsError {
+    /// There is no certificate, or it is damaged.
+    Certificate(String),
+    /// There is no private key, or it is damaged.
+    Key(String),
+    /// Certificate and key do not belong together, or are of an unknown kind.
+    Pair(rustls::Error),
+}
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Certificate(text) => write!(f, "no usable certificate: {text}"),
+            Self::Key(text) => write!(f, "no usable private key: {text}"),
+            Self::Pair(error) => write!(f, "certificate and key cannot be used: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for TlsError {}
+
+/// A server's certificate chain and key. Clones share it; [`ServerTls::replace`] changes it for all new connections.
+#[derive(Clone)]
+pub struct ServerTls(Arc<RwLock<Arc<ServerConfig>>>);
+
+impl fmt::Debug for ServerTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ServerTls")
+    }
+}
+
+impl ServerTls {
+    /// Takes a chain and a key, both in PEM.
+    ///
+    /// # Errors
+    /// [`TlsError`] says which of the two is wrong.
+    pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, TlsError> {
+        Ok(Self(Arc::new(RwLock::new(server_config(chain, key)?))))
+    }
+
+    /// Changes chain and key, as after a renewal. After an error the old ones stay.
+    ///
+    /// # Errors
+    /// As [`ServerTls::from_pem`].
+    pub fn replace(&self, chain: &[u8], key: &[u8]) -> Result<(), TlsError> {
+        let config = server_config(chain, key)?;
+        *self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner) = config;
+        Ok(())
+    }
+
+    /// Does the handshake as the server.
+    ///
+    /// # Errors
+    /// A failed handshake, or a stream that already has TLS.
+    pub async fn accept(&self, stream: Stream) -> io::Result<Stream> {
+        let config = Arc::clone(&self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner));
+        let plain = stream.into_plain().ok_or_else(twice)?;
+        let tls = TlsAcceptor::from(config).accept(plain).await?;
+        Ok(Stream::TlsServer(Box::new(tls)))
+    }
+}
+
+fn twice() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "TLS is already active")
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+fn server_config(chain: &[u8], key: &[u8]) -> Result<Arc<ServerConfig>, TlsError> {
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(chain)
+        .collect::<Result<_, _>>()
+        .map_err(|error| TlsError::Certificate(error.to_string()))?;
+    if chain.is_empty() {
+        return Err(TlsError::Certificate("the file holds none".to_owned()));
+    }
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| TlsError::Key(error.to_string()))?;
+    let config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
+        .map_err(TlsError::Pair)?;
+    Ok(Arc::new(config))
+}
+
+/// How a client trusts a server.
+#[derive(Clone)]
+pub struct ClientTls(Arc<ClientConfig>);
+
+impl fmt::Debug for ClientTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClientTls")
+    }
+}
+
+impl ClientTls {
+    /// Encryption without a check of who is there: the levels `may` and `encrypt` of `smtp_tls_security_level`. The handshake's signature is
+    /// still checked, so that the peer at least holds the key of the certificate it shows.
+    ///
+    /// # Errors
+    /// Only if the cryptographic library cannot offer TLS 1.2 and 1.3.
+    pub fn unauthenticated() -> Result<Self, TlsError> {
+        let config = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(TlsError::Pair)?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider())))
+            .with_no_client_auth();
+        Ok(Self(Arc::new(config)))
+    }
+
+    /// Encryption with a check of the name against the given root certificates in PEM.
+    ///
+    /// # Errors
+    /// [`TlsError::Certificate`] if the roots cannot be read.
+    pub fn verified(roots: &[u8]) -> Result<Self, TlsError> {
+        let mut store = rustls::RootCertStore::empty();
+        for root in CertificateDer::pem_slice_iter(roots) {
+            let root = root.map_err(|error| TlsError::Certificate(error.to_string()))?;
+            store.add(root).map_err(|error| TlsError::Certificate(error.to_string()))?;
+        }
+        let config = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(TlsError::Pair)?
+            .with_root_certificates(store)
+            .with_no_client_auth();
+        Ok(Self(Arc::new(config)))
+    }
+
+    /// Does the handshake as the client; `name` is sent as SNI and, where certificates are checked, compared.
+    ///
+    /// # Errors
+    /// A failed handshake, a name that is none, or a stream that already has TLS.
+    pub async fn connect(&self, stream: Stream, name: &str) -> io::Result<Stream> {
+        let name = ServerName::try_from(name.to_owned())
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))?;
+        let plain: BoxedPlain = stream.into_plain().ok_or_else(twice)?;
+        let tls = TlsConnector::from(Arc::clone(&self.0)).connect(name, plain).await?;
+        Ok(Stream::TlsClient(Box::new(tls)))
+    }
+}
+
+/// Accepts any certificate, but not any signature.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// A certificate that its holder signed, with its key, both in PEM.
+pub struct SelfSigned {
+    /// The certificate.
+    pub certificate: String,
+    /// The key.
+    pub key: String,
+}
+
+/// Makes a self-signed certificate for a host name, as a fresh installation needs one.
+///
+/// # Errors
+/// A name that no certificate can hold, or a failing source of randomness.
+pub fn self_signed(host: &str) -> io::Result<SelfSigned> {
+    let made =
+        rcgen::generate_simple_self_signed(vec![host.to_owned(), "localhost".to_owned()]).map_err(io::Error::other)?;
+    Ok(SelfSigned { certificate: made.cert.pem(), key: made.signing_key.serialize_pem() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::UnixStream;
+
+    #[tokio::test]
+    async fn both_sides_agree_and_a_renewed_certificate_is_used() {
+        let first = self_signed("mail.example.org").expect("made");
+        let server = ServerTls::from_pem(first.certificate.as_bytes(), first.key.as_bytes()).expect("a pair");
+        let client = ClientTls::verified(first.certificate.as_bytes()).expect("roots");
+        let talk = async |client: &ClientTls| {
+            let (near, far) = UnixStream::pair().expect("a pair");
+            let (near, far) =
+                tokio::join!(client.connect(Stream::Unix(near), "mail.example.org"), server.accept(Stream::Unix(far)));
+            let (mut near, mut far) = (near?, far?);
+            near.write_all(b"hello").await?;
+            near.flush().await?;
+            let mut heard = [0; 5];
+            far.read_exact(&mut heard).await?;
+            assert_eq!(&heard, b"hello");
+            assert_eq!(far.tls().expect("TLS").version, "TLSv1.3");
+            io::Result::Ok(())
+        };
+        talk(&client).await.expect("trusted");
+        let second = self_signed("mail.example.org").expect("made");
+        server.replace(second.certificate.as_bytes(), second.key.as_bytes()).expect("a pair");
+        talk(&client).await.expect_err("the old root does not know the new certificate");
+        talk(&ClientTls::unauthenticated().expect("made")).await.expect("not checked");
+    }
+
+    #[test]
+    fn a_key_of_another_certificate_is_refused() {
+        let (one, two) = (self_signed("a.example").expect("made"), self_signed("b.example").expect("made"));
+        assert!(matches!(ServerTls::from_pem(one.certificate.as_bytes(), two.key.as_bytes()), Err(TlsError::Pair(_))));
+        assert!(matches!(ServerTls::from_pem(b"", one.key.as_bytes()), Err(TlsError::Certificate(_))));
+        assert!(matches!(ServerTls::from_pem(one.certificate.as_bytes(), b"x"), Err(TlsError::Key(_))));
+    }
+}
