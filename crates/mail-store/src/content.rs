@@ -1,0 +1,242 @@
+//! Message content on its way to disk and back: lines end in LF on disk and in CRLF on the wire.
+
+use std::fs::File;
+use std::io::{self, Read};
+
+/// Turns CRLF into LF in a stream of chunks and counts both sizes. A bare CR stays; an LF without CR before it counts
+/// as CRLF, as it will be served.
+#[derive(Debug, Default)]
+pub struct ToLf {
+    held_cr: bool,
+    physical: u64,
+    bare_lf: u64,
+    last: u8,
+}
+
+impl ToLf {
+    /// Appends the converted chunk to `out`.
+    pub fn push(&mut self, chunk: &[u8], out: &mut Vec<u8>) {
+        let before = out.len();
+        let mut rest = chunk;
+        if self.held_cr && !rest.is_empty() {
+            if rest[0] != b'\n' {
+                out.push(b'\r');
+            }
+            self.held_cr = false;
+        }
+        while let Some(at) = rest.iter().position(|&byte| byte == b'\r') {
+            out.extend_from_slice(&rest[..at]);
+            match rest.get(at + 1) {
+                Some(b'\n') => {}
+                Some(_) => out.push(b'\r'),
+                None => self.held_cr = true,
+            }
+            rest = &rest[at + 1..];
+        }
+        out.extend_from_slice(rest);
+        self.count(&out[before..]);
+    }
+
+    /// Appends what was held back at the end of the content.
+    pub fn finish(&mut self, out: &mut Vec<u8>) {
+        if std::mem::take(&mut self.held_cr) {
+            out.push(b'\r');
+            self.count(b"\r");
+        }
+    }
+
+    fn count(&mut self, written: &[u8]) {
+        self.physical += written.len() as u64;
+        for &byte in written {
+            self.bare_lf += u64::from(byte == b'\n' && self.last != b'\r');
+            self.last = byte;
+        }
+    }
+
+    /// Octets written so far: `S=` of the file name.
+    #[must_use]
+    pub fn physical(&self) -> u64 {
+        self.physical
+    }
+
+    /// Octets with every line end as CRLF: `W=` of the file name, RFC822.SIZE.
+    #[must_use]
+    pub fn virtual_size(&self) -> u64 {
+        self.physical + self.bare_lf
+    }
+}
+
+/// An open message: its file, and reading it with CRLF line ends.
+#[derive(Debug)]
+pub struct MessageFile {
+    file: File,
+    physical: u64,
+}
+
+impl MessageFile {
+    pub(crate) fn new(file: File, physical: u64) -> Self {
+        Self { file, physical }
+    }
+
+    /// The file as it is stored; most programs store LF line ends, some CRLF.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Octets of the file.
+    #[must_use]
+    pub fn physical(&self) -> u64 {
+        self.physical
+    }
+
+    /// The content with every line end as CRLF, from the beginning.
+    ///
+    /// # Errors
+    /// What seeking to the beginning says.
+    pub fn into_reader(mut self) -> io::Result<CrlfReader<File>> {
+        io::Seek::rewind(&mut self.file)?;
+        Ok(CrlfReader::new(self.file))
+    }
+
+    /// The whole content with every line end as CRLF.
+    ///
+    /// # Errors
+    /// What reading says.
+    pub fn read_all(self) -> io::Result<Vec<u8>> {
+        let mut content = Vec::with_capacity(usize::try_from(self.physical + self.physical / 32).unwrap_or(0));
+        self.into_reader()?.read_to_end(&mut content)?;
+        Ok(content)
+    }
+}
+
+/// The size of a chunk that is read from a file at once.
+const CHUNK: usize = 64 * 1024;
+
+/// A reader that gives every LF without a CR before it as CRLF.
+#[derive(Debug)]
+pub struct CrlfReader<R> {
+    inner: R,
+    chunk: Vec<u8>,
+    at: usize,
+    after_cr: bool,
+    owed_lf: bool,
+}
+
+impl<R: Read> CrlfReader<R> {
+    /// A reader over stored content.
+    pub fn new(inner: R) -> Self {
+        Self { inner, chunk: Vec::new(), at: 0, after_cr: false, owed_lf: false }
+    }
+
+    fn refill(&mut self) -> io::Result<bool> {
+        if self.at == self.chunk.len() {
+            self.chunk.resize(CHUNK, 0);
+            self.at = 0;
+            let read = self.inner.read(&mut self.chunk);
+            self.chunk.truncate(*read.as_ref().unwrap_or(&0));
+            read?;
+        }
+        Ok(self.at < self.chunk.len())
+    }
+}
+
+impl<R: Read> Read for CrlfReader<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let mut written = 0;
+        while written < out.len() {
+            if std::mem::take(&mut self.owed_lf) {
+                out[written] = b'\n';
+                written += 1;
+                continue;
+            }
+            // What is there already goes out before the file is asked again.
+            if self.at == self.chunk.len() && written > 0 {
+                break;
+            }
+            if !self.refill()? {
+                break;
+            }
+            let ready = &self.chunk[self.at..];
+            let room = out.len() - written;
+            let run = ready.iter().take(room).position(|&byte| byte == b'\n').unwrap_or(ready.len().min(room));
+            if run > 0 {
+                out[written..written + run].copy_from_slice(&ready[..run]);
+                self.after_cr = ready[run - 1] == b'\r';
+                written += run;
+                self.at += run;
+                continue;
+            }
+            self.at += 1;
+            let complete = std::mem::take(&mut self.after_cr);
+            out[written] = if complete { b'\n' } else { b'\r' };
+            self.owed_lf = !complete;
+            written += 1;
+        }
+        Ok(written)
+    }
+}
+
+/// The size of stored content when every line end is CRLF.
+///
+/// # Errors
+/// What reading says.
+pub(crate) fn virtual_size(mut stored: impl Read) -> io::Result<u64> {
+    let mut chunk = vec![0; CHUNK];
+    let (mut total, mut last) = (0u64, 0u8);
+    loop {
+        let read = stored.read(&mut chunk)?;
+        if read == 0 {
+            return Ok(total);
+        }
+        let bare = chunk[..read].iter().fold(0u64, |bare, &byte| {
+            let is_bare = byte == b'\n' && last != b'\r';
+            last = byte;
+            bare + u64::from(is_bare)
+        });
+        total += read as u64 + bare;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored(chunks: &[&[u8]]) -> (Vec<u8>, ToLf) {
+        let (mut out, mut converter) = (Vec::new(), ToLf::default());
+        for chunk in chunks {
+            converter.push(chunk, &mut out);
+        }
+        converter.finish(&mut out);
+        (out, converter)
+    }
+
+    #[test]
+    fn crlf_becomes_lf_and_a_bare_cr_stays() {
+        let (out, sizes) = stored(&[b"a\r", b"\nb\rc\r\n\r", b"\r\nd\ne\r"]);
+        assert_eq!(out, b"a\nb\rc\n\r\nd\ne\r");
+        assert_eq!(sizes.physical(), 12);
+        assert_eq!(sizes.virtual_size(), 15);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_served_has_the_size_that_was_counted(text in "[a\r\n]{0,40}", cut in 0usize..40, room in 1usize..9) {
+            let cut = cut.min(text.len());
+            let (out, sizes) = stored(&[&text.as_bytes()[..cut], &text.as_bytes()[cut..]]);
+            let mut served = Vec::new();
+            let mut reader = CrlfReader::new(&out[..]);
+            let mut chunk = vec![0; room];
+            loop {
+                let read = reader.read(&mut chunk).expect("memory");
+                if read == 0 { break; }
+                served.extend_from_slice(&chunk[..read]);
+            }
+            let bare = served.windows(2).filter(|pair| pair[1] == b'\n' && pair[0] != b'\r').count();
+            proptest::prop_assert_eq!(bare, 0);
+            proptest::prop_assert_eq!(virtual_size(&out[..]).expect("memory"), served.len() as u64);
+            proptest::prop_assert_eq!(sizes.physical(), out.len() as u64);
+            proptest::prop_assert_eq!(sizes.virtual_size(), served.len() as u64);
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Dovecot's dot-lock: `FILE.lock`, made with O_EXCL, holding `pid:host`.
+
+use std::io::Write as _;
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::io::Errno;
+
+use super::dir::Dir;
+use crate::{Result, StoreError};
+
+/// A lock whose file has not changed for this long is a dead process's (Dovecot's stale timeout for the uidlist).
+const STALE: Duration = Duration::from_mins(2);
+/// How long a caller waits for a living holder.
+const PATIENCE: Duration = Duration::from_secs(125);
+
+/// A held lock; dropping it removes the file.
+#[derive(Debug)]
+pub struct DotLock {
+    dir: Dir,
+    name: Vec<u8>,
+}
+
+impl DotLock {
+    /// Takes `FILE.lock` in `dir`, waiting for a living holder and breaking the lock of a dead one.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] when the holder lives and does not let go.
+    pub fn take(dir: &Dir, file: &str) -> Result<Self> {
+        let name = format!("{file}.lock").into_bytes();
+        let begun = Instant::now();
+        let mut pause = Duration::from_millis(1);
+        loop {
+            match dir.create_file(&name) {
+                Ok(mut lock) => {
+                    let held = Self { dir: dir.try_clone()?, name };
+                    let owner = format!("{}:{}", std::process::id(), host_name());
+                    lock.write_all(owner.as_bytes()).map_err(|error| held.dir.error(&held.name, error))?;
+                    return Ok(held);
+                }
+                Err(Errno::EXIST) => {}
+                Err(error) => return Err(dir.error(&name, error)),
+            }
+            if !break_stale(dir, &name)? {
+                if begun.elapsed() > PATIENCE {
+                    return Err(StoreError::Locked);
+                }
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(Duration::from_millis(50));
+            }
+        }
+    }
+}
+
+impl Drop for DotLock {
+    fn drop(&mut self) {
+        // Nothing useful can be done about a failure: others will find the lock stale.
+        let _ = self.dir.unlink(&self.name);
+    }
+}
+
+/// Removes the lock of a process that is gone; whether it is worth trying again at once.
+fn break_stale(dir: &Dir, name: &[u8]) -> Result<bool> {
+    let Some(stat) = dir.stat(name)? else { return Ok(true) };
+    let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(0));
+    let old = SystemTime::now().duration_since(modified).is_ok_and(|age| age > STALE);
+    let owner = dir.read_file(name, 4096).ok().flatten().map(|(content, _)| content);
+    if !old && !owner.is_some_and(|owner| is_dead(&owner)) {
+        return Ok(false);
+    }
+    // Moved aside first: if another process broke the lock in between, its new lock comes back under its name.
+    let aside = [name, format!(".stale{}", std::process::id()).as_bytes()].concat();
+    if dir.rename_new(name, dir, &aside).is_ok() {
+        let same =
+            dir.stat(&aside)?.is_some_and(|moved| moved.st_ino == stat.st_ino && moved.st_mtime == stat.st_mtime);
+        if !same {
+            let _ = dir.rename_new(&aside, dir, name);
+        }
+        let _ = dir.unlink(&aside);
+    }
+    Ok(true)
+}
+
+/// Whether `pid:host` names a process of this machine that no longer exists.
+fn is_dead(owner: &[u8]) -> bool {
+    let Some((pid, host)) = std::str::from_utf8(owner).ok().and_then(|text| text.trim_end().split_once(':')) else {
+        return false;
+    };
+    let pid = pid.parse().ok().and_then(rustix::process::Pid::from_raw);
+    host == host_name() && pid.is_some_and(|pid| matches!(rustix::process::test_kill_process(pid), Err(Errno::SRCH)))
+}
+
+/// The host name as the kernel has it.
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_of_a_dead_process_is_broken_and_that_of_a_living_one_is_not() {
+        let temporary = tempfile::tempdir().expect("tempdir");
+        let dir = Dir::open(temporary.path()).expect("open");
+        let held = DotLock::take(&dir, "f").expect("lock");
+        assert!(!break_stale(&dir, b"f.lock").expect("stat"));
+        drop(held);
+        // No process has the largest possible id (the kernel's limit is 2^22).
+        std::fs::write(temporary.path().join("f.lock"), format!("2147483647:{}", host_name())).expect("write");
+        DotLock::take(&dir, "f").expect("the dead holder's lock is broken");
+        assert!(!temporary.path().join("f.lock").exists());
+    }
+}

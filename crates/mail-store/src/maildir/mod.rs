@@ -1,0 +1,20 @@
+//! Maildir++: one directory per mailbox, one file per message, flags in the file's name.
+
+mod account;
+mod append;
+mod change;
+mod deliver;
+mod dir;
+mod dotlock;
+pub mod file_name;
+mod keywords;
+mod open;
+mod scan;
+mod subscriptions;
+mod uidlist;
+mod uids;
+mod uidvalidity;
+
+pub use account::{MaildirAccount, Notice};
+pub use deliver::{Batch, DeliveryName, Incoming, Maildir};
+pub use uidlist::{Health, Record, UidList};

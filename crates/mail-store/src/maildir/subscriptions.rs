@@ -1,0 +1,106 @@
+//! The `subscriptions` file: one name per line; version 2 (`V<TAB>2`) separates levels by TAB and escapes with 0x01.
+
+use super::dir::Dir;
+use super::dotlock::DotLock;
+use crate::{MailboxName, Result};
+
+const NAME: &str = "subscriptions";
+const HEADER: &str = "V\t2\n\n";
+const FILE_MAX: u64 = 16 * 1024 * 1024;
+
+/// The subscribed names; lines that can be no mailbox are left out.
+pub fn read(control: &Dir) -> Result<Vec<MailboxName>> {
+    let text = text(control)?.unwrap_or_default();
+    let (version, lines) = split(&text);
+    Ok(lines.filter_map(|line| MailboxName::from_stored(&decode(line, version)).ok()).collect())
+}
+
+/// Adds or removes a name; every other line stays as it is.
+pub fn set(control: &Dir, name: &MailboxName, subscribed: bool) -> Result<()> {
+    let _lock = DotLock::take(control, NAME)?;
+    let old = text(control)?;
+    let old = old.as_deref().unwrap_or(HEADER);
+    let (version, lines) = split(old);
+    let is_name = |line: &str| MailboxName::from_stored(&decode(line, version)).is_ok_and(|found| found == *name);
+    let mut new = String::from(if version == 2 { HEADER } else { "" });
+    let mut found = false;
+    for line in lines {
+        let same = is_name(line);
+        if !(same && (found || !subscribed)) {
+            new.push_str(line);
+            new.push('\n');
+        }
+        found |= same;
+    }
+    if subscribed && !found {
+        new.push_str(&if version == 2 { encode(name) } else { name.as_stored().to_owned() });
+        new.push('\n');
+    }
+    if found == subscribed { Ok(()) } else { control.replace_file(NAME.as_bytes(), new.as_bytes(), true) }
+}
+
+fn text(control: &Dir) -> Result<Option<String>> {
+    let read = control.read_file(NAME.as_bytes(), FILE_MAX)?;
+    Ok(read.map(|(octets, _)| String::from_utf8_lossy(&octets).into_owned()))
+}
+
+fn split(text: &str) -> (u8, impl Iterator<Item = &str>) {
+    let (version, lines) = text.strip_prefix(HEADER).map_or((1, text), |lines| (2, lines));
+    (version, lines.lines().filter(|line| !line.is_empty()))
+}
+
+fn encode(name: &MailboxName) -> String {
+    // Names hold no control characters, so nothing needs escaping; levels are separated by TAB.
+    name.as_stored().replace('.', "\t")
+}
+
+fn decode(line: &str, version: u8) -> String {
+    if version == 1 {
+        return line.to_owned();
+    }
+    let mut out = String::with_capacity(line.len());
+    let mut chars = line.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\t' => out.push('.'),
+            '\u{1}' => match chars.next() {
+                Some('1') => out.push('\u{1}'),
+                Some('t') => out.push('\t'),
+                Some('n') => out.push('\n'),
+                Some('r') => out.push('\r'),
+                Some('0') => out.push('\0'),
+                Some(other) => out.push(other),
+                None => {}
+            },
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> MailboxName {
+        MailboxName::from_stored(text).expect("good")
+    }
+
+    #[test]
+    fn both_versions_are_read_and_kept() {
+        let temporary = tempfile::tempdir().expect("tempdir");
+        let dir = Dir::open(temporary.path()).expect("open");
+        let path = temporary.path().join(NAME);
+        set(&dir, &name("a.b"), true).expect("set");
+        set(&dir, &name("INBOX"), true).expect("set");
+        set(&dir, &name("a.b"), true).expect("again");
+        assert_eq!(std::fs::read_to_string(&path).expect("read"), "V\t2\n\na\tb\nINBOX\n");
+        set(&dir, &name("a.b"), false).expect("set");
+        assert_eq!(read(&dir).expect("read"), [name("INBOX")]);
+        std::fs::write(&path, "old.one\n../x\nother\n").expect("write");
+        set(&dir, &name("other"), false).expect("set");
+        set(&dir, &name("new.one"), true).expect("set");
+        assert_eq!(std::fs::read_to_string(&path).expect("read"), "old.one\n../x\nnew.one\n");
+        assert_eq!(read(&dir).expect("read"), [name("old.one"), name("new.one")]);
+    }
+}
