@@ -4,7 +4,7 @@
 //! refuses when more than one thread exists: daemons fork before they start their event loop.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
@@ -78,6 +78,33 @@ pub fn fork_child(run: impl FnOnce() -> u8) -> io::Result<Child> {
 pub fn exit_now(code: u8) -> ! {
     // SAFETY: never returns.
     unsafe { libc::_exit(i32::from(code)) }
+}
+
+/// Closes every descriptor but the standard three and `keep`: what a child just forked does first, so that it holds nothing of its parent's other
+/// conversations. Objects of the parent's that own a closed descriptor must not be used or dropped in the child any more; a child made by
+/// [`fork_child`] never drops them.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn close_all_but(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut kept: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd().unsigned_abs()).collect();
+    kept.sort_unstable();
+    let mut first = 3;
+    for fd in kept {
+        if fd > first {
+            close_range(first, fd - 1)?;
+        }
+        first = first.max(fd + 1);
+    }
+    close_range(first, u32::MAX)
+}
+
+fn close_range(first: u32, last: u32) -> io::Result<()> {
+    // SAFETY: closing descriptors touches no memory; see close_all_but for who may still hold them.
+    match unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Asks the kernel to end this process with SIGKILL when its parent (thread) ends. `parent` is the process id that the caller knows as

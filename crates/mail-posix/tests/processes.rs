@@ -2,6 +2,7 @@
 //! what needs root is counted as ignored without it.
 
 use std::io::{Read, Write};
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
@@ -19,13 +20,14 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // One thread: libtest-mimic then runs the tests on the main thread.
     arguments.test_threads = Some(1);
-    let stories: [(&str, Story); 10] = [
+    let stories: [(&str, Story); 11] = [
         ("a_child_runs_its_closure_and_exits_with_its_code", child_exits),
         ("a_panic_in_a_child_is_an_exit_code", child_panics),
         ("a_child_is_signalled_and_reaped", child_is_signalled),
         ("any_ended_child_can_be_reaped", any_child),
         ("the_end_of_a_child_is_seen_on_the_signal_descriptor", end_is_signalled),
         ("a_child_ends_with_its_parent", child_dies_with_parent),
+        ("a_child_keeps_only_what_it_is_told_to", only_kept),
         ("a_process_without_root_cannot_become_somebody_else", not_root),
         ("root_is_given_up_for_ever", root_is_given_up),
         ("groups_and_capabilities_are_gone", nothing_is_kept),
@@ -142,6 +144,18 @@ fn child_dies_with_parent() -> Outcome {
     must(middle.wait()?.success(), "middle ended well")?;
     must(here.read(&mut [0])? == 0, "leaf is gone")?;
     Ok(Completion::Completed)
+}
+
+fn only_kept() -> Outcome {
+    let (kept, lost) = UnixStream::pair()?;
+    let (kept, lost) = (&kept, &lost);
+    let child = fork_child(move || {
+        let open = |fd: &UnixStream| Path::new(&format!("/proc/self/fd/{}", fd.as_raw_fd())).exists();
+        let closed = mail_posix::fork::close_all_but(&[kept.as_fd()]).is_ok();
+        u8::from(!(closed && open(kept) && !open(lost)))
+    })?;
+    let ended = child.wait()?;
+    if ended.success() { Ok(Completion::Completed) } else { Err(format!("{ended}").into()) }
 }
 
 fn not_root() -> Outcome {
