@@ -12,6 +12,7 @@ mod xtext;
 pub use number::size_value;
 pub use params::{Param, params};
 pub use path::{Mailbox, Path, PathError, path_argument};
+pub(crate) use reply::ehlo_line;
 pub use reply::{ReplyLine, ReplyParser};
 pub use verb::verb;
 pub use xtext::{xtext_decode, xtext_encode};

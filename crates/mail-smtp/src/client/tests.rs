@@ -1,0 +1,496 @@
+//! Transcripts of the client machine. What the peer says stands after `C:` (it goes in), what the machine says after `S:`.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use mail_types::{Body, DsnOptions, Notify, Recipient, Ret, Sender, Severity};
+use session::transcript::Player;
+use session::{Close, Machine, Moment, Step};
+
+use super::{Answer, Cause, Client, Credentials, Event, Message, Question, RcptOutcome, Settings, Stage, Starttls};
+use crate::server::Dialect;
+
+fn message(recipients: &[&str]) -> Message {
+    Message {
+        sender: Sender::Address("a@b.org".parse().expect("an address")),
+        recipients: recipients.iter().map(|text| Recipient::new(text.parse().expect("an address"))).collect(),
+        size: 100,
+        body: Body::SevenBit,
+        smtputf8: false,
+        dsn: DsnOptions::default(),
+    }
+}
+
+/// The outside: messages to send, and what was reported.
+#[derive(Default)]
+struct Outside {
+    messages: VecDeque<Message>,
+    chunks: VecDeque<&'static str>,
+    reports: Vec<String>,
+    abort: bool,
+}
+
+fn outcome(number: usize, outcome: &RcptOutcome) -> String {
+    assert_eq!(outcome.number, number);
+    format!("{} {}", outcome.cause.status(), outcome.cause.describe("mx[192.0.2.1]"))
+}
+
+impl Outside {
+    fn answer(&mut self, question: Question) -> Answer {
+        match question {
+            Question::Ready(_) => self.messages.pop_front().map_or(Answer::Quit, |m| Answer::Message(Box::new(m))),
+            Question::Content if self.abort => Answer::Abort,
+            Question::Content => {
+                self.chunks.pop_front().map_or(Answer::EndOfContent, |text| Answer::Chunk(text.as_bytes().to_vec()))
+            }
+            Question::Outcome(all) => {
+                self.reports.extend(all.iter().enumerate().map(|(number, one)| outcome(number, one)));
+                Answer::Noted
+            }
+            Question::Failed(failure) => {
+                let severity = if failure.severity == Severity::Permanent { "permanent" } else { "temporary" };
+                self.reports.push(format!("{severity} {}", failure.cause.describe("mx[192.0.2.1]")));
+                Answer::Noted
+            }
+        }
+    }
+}
+
+fn settings() -> Settings {
+    Settings { helo_name: "client.example".to_owned(), ..Settings::default() }
+}
+
+/// Plays a transcript and gives what was reported.
+fn play(settings: Settings, outside: &mut Outside, text: &str) {
+    Player::new(Client::new(Arc::new(settings), false), |question| Some(outside.answer(question))).play(text);
+}
+
+fn one_message(recipients: &[&str]) -> Outside {
+    Outside { messages: [message(recipients)].into(), chunks: ["Subject: x\n\n.dot\n"].into(), ..Outside::default() }
+}
+
+const HELLO: &str = "C: 220 mx ESMTP\nS: EHLO client.example\nC: 250-mx\nC: 250 PIPELINING\n";
+
+#[test]
+fn a_message_goes_out_in_one_group() {
+    // X01
+    let mut outside = one_message(&["x@y.org", "z@y.org"]);
+    let text = "S: MAIL FROM:<a@b.org>
+        S: RCPT TO:<x@y.org>
+        S: RCPT TO:<z@y.org>
+        S: DATA
+        C: 250 2.1.0 Ok
+        C: 250 2.1.5 Ok
+        C: 250 2.1.5 Ok
+        C: 354 go on
+        S: Subject: x
+        S:
+        S: ..dot
+        S: .
+        C: 250 2.0.0 Ok: queued as 1
+        S: QUIT
+        X:";
+    play(settings(), &mut outside, &format!("{HELLO}{text}"));
+    assert_eq!(outside.reports, ["2.0.0 250 2.0.0 Ok: queued as 1"; 2]);
+}
+
+#[test]
+fn good_bad_and_later_are_told_apart() {
+    // Without PIPELINING one command at a time.
+    let mut outside = one_message(&["good@y.org", "bad@y.org", "later@y.org"]);
+    play(
+        settings(),
+        &mut outside,
+        "C: 220 mx
+        S: EHLO client.example
+        C: 250 mx
+        S: MAIL FROM:<a@b.org>
+        C: 250 Ok
+        S: RCPT TO:<good@y.org>
+        C: 250 Ok
+        S: RCPT TO:<bad@y.org>
+        C: 550 5.1.1 no such user
+        S: RCPT TO:<later@y.org>
+        C: 450-4.2.0 try
+        C: 450 4.2.0 later
+        S: DATA
+        C: 354 go
+        S: Subject: x
+        S:
+        S: ..dot
+        S: .
+        C: 250 Ok
+        S: QUIT
+        X:",
+    );
+    assert_eq!(
+        outside.reports,
+        [
+            "2.0.0 250 Ok",
+            "5.1.1 host mx[192.0.2.1] said: 550 5.1.1 no such user (in reply to RCPT TO command)",
+            "4.2.0 host mx[192.0.2.1] said: 450 4.2.0 try later (in reply to RCPT TO command)",
+        ]
+    );
+}
+
+#[test]
+fn parameters_go_only_to_those_who_offer_them() {
+    // E8, D01c, U01, Z01
+    let mut full = message(&["ä@y.org"]);
+    full.body = Body::EightBitMime;
+    full.dsn = DsnOptions { ret: Some(Ret::Headers), envid: Some("a+b".to_owned()) };
+    full.recipients[0].notify = Some(Notify { success: true, failure: false, delay: true });
+    full.recipients[0].orcpt = Some("rfc822;a=b@c.org".to_owned());
+    let mut outside = Outside { messages: [full.clone()].into(), ..Outside::default() };
+    play(
+        settings(),
+        &mut outside,
+        "C: 220 mx
+        S: EHLO client.example
+        C: 250-mx
+        C: 250-SIZE 1000
+        C: 250-8bitmime
+        C: 250-SMTPUTF8
+        C: 250 DSN
+        S: MAIL FROM:<a@b.org> SIZE=100 BODY=8BITMIME SMTPUTF8 RET=HDRS ENVID=a+2Bb
+        C: 250 Ok
+        S: RCPT TO:<ä@y.org> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;a+3Db@c.org
+        C: 550 no
+        S: RSET
+        C: 250 Ok
+        S: QUIT
+        X:",
+    );
+    assert_eq!(outside.reports.len(), 1);
+
+    let mut ascii = full.clone();
+    ascii.recipients = message(&["x@y.org"]).recipients;
+    let mut big = message(&["x@y.org"]);
+    big.size = 1001;
+    let mut outside = Outside { messages: [full, ascii, big].into(), ..Outside::default() };
+    play(settings(), &mut outside, "C: 220 mx\nS: EHLO client.example\nC: 250-mx\nC: 250 SIZE 1000\nS: QUIT\nX:");
+    assert_eq!(
+        outside.reports,
+        [
+            "5.6.7 SMTPUTF8 is required, but was not offered by host mx[192.0.2.1]",
+            "5.6.3 8BITMIME is required, but was not offered by host mx[192.0.2.1]",
+            "5.3.4 message size 1001 exceeds size limit 1000 of server mx[192.0.2.1]",
+        ]
+    );
+}
+
+#[test]
+fn several_messages_share_a_connection() {
+    let mut outside = one_message(&["bad@y.org"]);
+    outside.messages.push_back(message(&["x@y.org"]));
+    let text = "S: MAIL FROM:<a@b.org>
+        S: RCPT TO:<bad@y.org>
+        S: DATA
+        C: 250 Ok
+        C: 550 no
+        C: 503 no recipients
+        S: RSET
+        C: 250 Ok
+        S: MAIL FROM:<a@b.org>
+        S: RCPT TO:<x@y.org>
+        S: DATA
+        C: 250 Ok
+        C: 250 Ok
+        C: 354 go
+        S: Subject: x
+        S:
+        S: ..dot
+        S: .
+        C: 250 Ok
+        S: QUIT
+        X:";
+    play(settings(), &mut outside, &format!("{HELLO}{text}"));
+    assert_eq!(outside.reports[0], "5.0.0 host mx[192.0.2.1] said: 550 no (in reply to RCPT TO command)");
+    assert_eq!(outside.reports[1], "2.0.0 250 Ok");
+}
+
+#[test]
+fn a_354_without_recipients_gets_the_lone_dot() {
+    // X02
+    let mut outside = one_message(&["bad@y.org"]);
+    let text = "S: MAIL FROM:<a@b.org>
+        S: RCPT TO:<bad@y.org>
+        S: DATA
+        C: 250 Ok
+        C: 550 no
+        C: 354 go
+        S: .
+        C: 554 no valid recipients
+        S: QUIT
+        X:";
+    play(settings(), &mut outside, &format!("{HELLO}{text}"));
+    assert_eq!(outside.reports, ["5.0.0 host mx[192.0.2.1] said: 550 no (in reply to RCPT TO command)"]);
+}
+
+#[test]
+fn refusals_at_mail_data_and_dot_are_for_all() {
+    for (replies, expected) in [
+        (
+            "C: 550 no\nC: 503 x\nC: 503 x\nS: QUIT",
+            "5.0.0 host mx[192.0.2.1] said: 550 no (in reply to MAIL FROM command)",
+        ),
+        (
+            "C: 250 Ok\nC: 250 Ok\nC: 452 full\nS: RSET\nC: 250\nS: QUIT",
+            "4.0.0 host mx[192.0.2.1] said: 452 full (in reply to DATA command)",
+        ),
+        (
+            "C: 250 Ok\nC: 250 Ok\nC: 354 go\nS: Subject: x\nS:\nS: ..dot\nS: .\nC: 554 5.7.1 spam\nS: QUIT",
+            "5.7.1 host mx[192.0.2.1] said: 554 5.7.1 spam (in reply to end of DATA command)",
+        ),
+        (
+            "C: 250 Ok\nC: 421 4.3.2 going down",
+            "4.3.2 host mx[192.0.2.1] said: 421 4.3.2 going down (in reply to RCPT TO command)",
+        ),
+        ("C: 250 Ok\nC: hello\nX:", "4.5.0 host mx[192.0.2.1] sent an invalid reply while sending RCPT TO: hello"),
+        ("C: 250 Ok\nC: 999 x\nX:", "4.5.0 host mx[192.0.2.1] sent an invalid reply while sending RCPT TO: 999 x"),
+        (
+            "C: 250 Ok\nC: 250 Ok\nC: 250 Ok\nS: RSET\nC: 250\nS: QUIT",
+            "4.5.0 host mx[192.0.2.1] sent an invalid reply while sending DATA command: 250 Ok",
+        ),
+    ] {
+        let mut outside = one_message(&["x@y.org"]);
+        play(
+            settings(),
+            &mut outside,
+            &format!("{HELLO}S: MAIL FROM:<a@b.org>\nS: RCPT TO:<x@y.org>\nS: DATA\n{replies}"),
+        );
+        assert_eq!(outside.reports, [expected]);
+    }
+}
+
+#[test]
+fn ehlo_falls_back_to_helo() {
+    let mut outside = Outside::default();
+    play(
+        settings(),
+        &mut outside,
+        "C: 220 mx\nS: EHLO client.example\nC: 502 what?\nS: HELO client.example\nC: 250 mx\nS: QUIT\nX:",
+    );
+    assert!(outside.reports.is_empty());
+}
+
+#[test]
+fn an_enormous_ehlo_reply_is_read_with_little_memory() {
+    // Section 3: 20,000 lines.
+    let mut outside = Outside::default();
+    let lines = "250-X-NOISE-NOISE-NOISE\r\n".repeat(20_000);
+    let mut player = Player::new(Client::new(Arc::new(settings()), false), |question| Some(outside.answer(question)));
+    player.play("C: 220 mx\nS: EHLO client.example");
+    player.send(lines.as_bytes());
+    player.play("C: 250 PIPELINING\nS: QUIT\nX:");
+}
+
+#[test]
+fn an_unfriendly_greeting_takes_no_message() {
+    for (greeting, expected) in [
+        ("554 no", "temporary host mx[192.0.2.1] refused to talk to me: 554 no"),
+        ("421 busy", "temporary host mx[192.0.2.1] refused to talk to me: 421 busy"),
+        (
+            "garbage",
+            "temporary host mx[192.0.2.1] sent an invalid reply while receiving the initial server greeting: garbage",
+        ),
+    ] {
+        let mut outside = one_message(&["x@y.org"]);
+        let quit = if greeting == "garbage" { "" } else { "S: QUIT\n" };
+        play(settings(), &mut outside, &format!("C: {greeting}\n{quit}X:"));
+        assert_eq!(outside.reports, [expected]);
+        assert_eq!(outside.messages.len(), 1);
+    }
+    let mut outside = Outside::default();
+    play(Settings { skip_5xx_greeting: false, ..settings() }, &mut outside, "C: 554 no\nS: QUIT\nX:");
+    assert_eq!(outside.reports, ["permanent host mx[192.0.2.1] refused to talk to me: 554 no"]);
+}
+
+#[test]
+fn tls_is_used_or_demanded() {
+    // T01: what stands behind the 220 in clear is not believed.
+    let may = Settings { starttls: Starttls::May, ..settings() };
+    let must = Settings { starttls: Starttls::Required, ..settings() };
+    let offered = "C: 220 mx\nS: EHLO client.example\nC: 250-mx\nC: 250 STARTTLS\nS: STARTTLS\n";
+    let plain = "C: 220 mx\nS: EHLO client.example\nC: 250 mx\n";
+    for settings in [&may, &must] {
+        let text = format!(
+            "{offered}c: 220 go\\r\\n250-evil\\r\\n\nT:\nS: EHLO client.example\nC: 250-mx\nC: 250 STARTTLS\nS: QUIT\nX:"
+        );
+        play(settings.clone(), &mut Outside::default(), &text);
+    }
+    let mut outside = Outside::default();
+    play(may.clone(), &mut outside, &format!("{offered}C: 454 not now\nS: QUIT\nX:"));
+    play(may, &mut outside, &format!("{plain}S: QUIT\nX:"));
+    assert!(outside.reports.is_empty());
+    play(must.clone(), &mut outside, &format!("{offered}C: 454 not now\nS: QUIT\nX:"));
+    play(must, &mut outside, &format!("{plain}S: QUIT\nX:"));
+    assert_eq!(
+        outside.reports,
+        [
+            "temporary TLS is required, but host mx[192.0.2.1] refused to start TLS: 454 not now",
+            "temporary TLS is required, but was not offered by host mx[192.0.2.1]",
+        ]
+    );
+}
+
+#[test]
+fn logins_come_before_mail() {
+    let credentials = Credentials { user: "user".to_owned(), password: "secret".to_owned(), tls_only: false };
+    let wanted = Settings { credentials: Some(credentials.clone()), ..settings() };
+    let hello = "C: 220 mx\nS: EHLO client.example\nC: 250-mx\n";
+    let mut outside = Outside::default();
+    play(
+        wanted.clone(),
+        &mut outside,
+        &format!("{hello}C: 250 AUTH LOGIN PLAIN\nS: AUTH PLAIN AHVzZXIAc2VjcmV0\nC: 235 ok\nS: QUIT\nX:"),
+    );
+    let login = "C: 250 AUTH LOGIN\nS: AUTH LOGIN\nC: 334 VXNlcm5hbWU6\nS: dXNlcg==\nC: 334 UGFzc3dvcmQ6\nS: c2VjcmV0\nC: 235 ok\nS: QUIT\nX:";
+    play(wanted.clone(), &mut outside, &format!("{hello}{login}"));
+    assert!(outside.reports.is_empty());
+    play(
+        wanted.clone(),
+        &mut outside,
+        &format!("{hello}C: 250 AUTH PLAIN\nS: AUTH PLAIN AHVzZXIAc2VjcmV0\nC: 535 5.7.8 no\nS: QUIT\nX:"),
+    );
+    play(wanted, &mut outside, &format!("{hello}C: 250 AUTH CRAM-MD5\nS: QUIT\nX:"));
+    let guarded = Settings { credentials: Some(Credentials { tls_only: true, ..credentials }), ..settings() };
+    play(guarded, &mut outside, &format!("{hello}C: 250 AUTH PLAIN\nS: QUIT\nX:"));
+    assert_eq!(
+        outside.reports,
+        [
+            "temporary SASL authentication failed; server mx[192.0.2.1] said: 535 5.7.8 no",
+            "temporary SASL authentication failed; server mx[192.0.2.1] offered no usable AUTH mechanism: 'CRAM-MD5'",
+            "temporary SASL authentication failed; server mx[192.0.2.1] offered no usable AUTH mechanism: 'PLAIN'",
+        ]
+    );
+}
+
+#[test]
+fn lmtp_has_a_result_for_each_recipient() {
+    // L01
+    let mut outside = one_message(&["a@y.org", "b@y.org", "c@y.org"]);
+    play(
+        Settings { dialect: Dialect::Lmtp, ..settings() },
+        &mut outside,
+        "C: 220 mx LMTP
+        S: LHLO client.example
+        C: 250-mx
+        C: 250 PIPELINING
+        S: MAIL FROM:<a@b.org>
+        S: RCPT TO:<a@y.org>
+        S: RCPT TO:<b@y.org>
+        S: RCPT TO:<c@y.org>
+        S: DATA
+        C: 250 Ok
+        C: 250 Ok
+        C: 550 no
+        C: 250 Ok
+        C: 354 go
+        S: Subject: x
+        S:
+        S: ..dot
+        S: .
+        C: 250 2.0.0 stored
+        C: 452 4.2.2 full
+        S: QUIT
+        X:",
+    );
+    assert_eq!(
+        outside.reports,
+        [
+            "2.0.0 250 2.0.0 stored",
+            "5.0.0 host mx[192.0.2.1] said: 550 no (in reply to RCPT TO command)",
+            "4.2.2 host mx[192.0.2.1] said: 452 4.2.2 full (in reply to end of DATA command)",
+        ]
+    );
+}
+
+/// Plays up to the final dot, then does `what`, and gives the reports and the close.
+fn after_the_dot(what: fn(&mut Client) -> Moment) -> (Vec<String>, Close) {
+    let mut outside = one_message(&["x@y.org"]);
+    let mut player = Player::new(Client::new(Arc::new(settings()), false), |question| Some(outside.answer(question)));
+    player.play(&format!("{HELLO}S: MAIL FROM:<a@b.org>\nS: RCPT TO:<x@y.org>\nS: DATA"));
+    player.send(b"250 Ok\r\n250 Ok\r\n354 go\r\n");
+    let now = what(&mut player.machine);
+    let mut machine = player.machine;
+    let mut reports = Vec::new();
+    let close = loop {
+        match machine.next(now) {
+            Step::Ask(id, Question::Outcome(all)) => {
+                reports.extend(all.iter().enumerate().map(|(number, one)| outcome(number, one)));
+                machine.answer(id, Answer::Noted);
+            }
+            Step::Close(close) => break close,
+            Step::Send(_) => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    (reports, close)
+}
+
+#[test]
+fn silence_and_loss_after_the_dot_are_temporary() {
+    // S14, section 3: closed or silent after the final dot.
+    let (reports, close) = after_the_dot(|client| {
+        client.end_of_input();
+        Moment(0)
+    });
+    let expected =
+        "4.4.2 lost connection with mx[192.0.2.1] while sending end of data -- message may be sent more than once";
+    assert_eq!((reports, close), (vec![expected.to_owned()], Close::Lost));
+    let (reports, close) = after_the_dot(|client| client.deadline().expect("a deadline"));
+    let expected = "4.4.2 conversation with mx[192.0.2.1] timed out while sending end of data -- message may be sent more than once";
+    assert_eq!((reports, close), (vec![expected.to_owned()], Close::Timeout));
+}
+
+#[test]
+fn content_that_ends_early_never_gets_its_dot() {
+    let mut outside = one_message(&["x@y.org"]);
+    outside.abort = true;
+    let group = "S: MAIL FROM:<a@b.org>\nS: RCPT TO:<x@y.org>\nS: DATA\nC: 250 Ok\nC: 250 Ok\nC: 354 go\nX:";
+    play(settings(), &mut outside, &format!("{HELLO}{group}"));
+    assert_eq!(outside.reports, ["4.3.0 delivery was interrupted before the end of the message"]);
+}
+
+#[test]
+fn a_worker_that_stops_begins_no_final_dot() {
+    let mut outside = one_message(&["x@y.org"]);
+    let mut player = Player::new(Client::new(Arc::new(settings()), false), |question| Some(outside.answer(question)));
+    player.play(&format!("{HELLO}S: MAIL FROM:<a@b.org>\nS: RCPT TO:<x@y.org>\nS: DATA"));
+    player.machine.event(Event::Stop);
+    player.run();
+    player.play("X:");
+    drop(player);
+    assert_eq!(outside.reports, ["4.3.0 delivery was interrupted before the end of the message"]);
+}
+
+#[test]
+fn stages_have_their_own_patience() {
+    // S11
+    let mut client = Client::new(Arc::new(settings()), false);
+    assert_eq!(client.next(Moment(5)), Step::Wait);
+    assert_eq!(client.deadline(), Some(Moment(300_005)));
+    let Step::Ask(_, Question::Failed(failure)) = client.next(Moment(300_005)) else { panic!("no failure") };
+    assert_eq!(failure.cause, Cause::TimedOut(Stage::Greeting));
+}
+
+proptest::proptest! {
+    #[test]
+    fn every_recipient_has_exactly_one_outcome(
+        lines in proptest::collection::vec("(220|250|250-x|354|421|450|550|503|999|x)( [a-z.0-9]{0,6})?", 0..12)
+    ) {
+        let mut outside = one_message(&["x@y.org", "z@y.org"]);
+        let mut player = Player::new(Client::new(Arc::new(settings()), false), |question| Some(outside.answer(question)));
+        for line in &lines {
+            player.send(format!("{line}\r\n").as_bytes());
+        }
+        player.machine.end_of_input();
+        player.run();
+        drop(player);
+        let taken = outside.messages.is_empty();
+        let failed = outside.reports.iter().any(|report| report.starts_with("temporary") || report.starts_with("permanent"));
+        let complete = if taken { outside.reports.len() == 2 } else { failed };
+        proptest::prop_assert!(complete, "{:?}", outside.reports);
+    }
+}
