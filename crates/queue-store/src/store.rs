@@ -1,0 +1,569 @@
+//! The handle on the queue: operations go to the committer, questions are answered from the state.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use mail_types::{Envelope, QueueId, UnixTime};
+
+use crate::clean;
+use crate::committer::{Committer, Request};
+use crate::content::{self, Content};
+use crate::format::HEADER;
+use crate::hop::Hop;
+use crate::index::{Engine, IndexError};
+use crate::keys::{Class, Due};
+use crate::record::{Accepted, Change, Expanded, Outcome, Place, RecipientState, Record};
+use crate::recover::{Recovery, recover};
+use crate::run::Run;
+use crate::state::{Counts, MessageState, REMEMBERED, State};
+
+/// How a store is opened.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The index.
+    pub engine: Engine,
+    /// A segment that is longer gets a successor; octets.
+    pub segment_size: u64,
+    /// Messages are refused while less disk space than this is free (`queue_minfree`); octets.
+    pub min_free: u64,
+    /// Segments are cleaned while they take more than four times what lives, plus this; octets.
+    pub slack: u64,
+    /// How long a segment in which nothing lives is kept, unless space is wanted.
+    pub keep: Duration,
+    /// How often the cleaner looks whether it is wanted.
+    pub clean_every: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let segment_size = 64 * 1024 * 1024;
+        Self {
+            engine: Engine::Sled,
+            segment_size,
+            min_free: 0,
+            slack: 4 * segment_size,
+            keep: REMEMBERED,
+            clean_every: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Why a store cannot be opened.
+#[derive(Debug)]
+pub enum OpenError {
+    /// Another process has it open.
+    Locked,
+    /// The file system.
+    Io(io::Error),
+    /// A new index cannot be made.
+    Index(IndexError),
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Locked => f.write_str("the queue is open in another process"),
+            Self::Io(error) => write!(f, "the queue cannot be read: {error}"),
+            Self::Index(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+impl From<io::Error> for OpenError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<IndexError> for OpenError {
+    fn from(error: IndexError) -> Self {
+        Self::Index(error)
+    }
+}
+
+/// A durable fact to be.
+#[derive(Debug)]
+pub enum Op {
+    /// Grants so many serial numbers. Answered with [`Answer::Granted`].
+    Grant(u32),
+    /// Accepts a message. Answered with [`Answer::Done`], or [`Answer::Known`] if the id was accepted before.
+    Accept {
+        /// The record.
+        accepted: Accepted,
+        /// The content.
+        content: Content,
+        /// Where the recipients are scheduled, in their order; missing ones are unrouted.
+        hops: Vec<Hop>,
+    },
+    /// Records what became of recipients.
+    Outcome(Outcome),
+    /// Replaces a recipient by members, which are scheduled at these hops.
+    Expand(Expanded, Vec<Hop>),
+    /// Puts a message on hold.
+    Hold(Change),
+    /// Releases a message from hold.
+    Release(Change),
+    /// Lets a message begin again.
+    Requeue(Change),
+    /// Removes a message.
+    Delete(Change),
+    /// Copies a message forward; only the cleaner asks for it.
+    #[doc(hidden)]
+    Move(QueueId, Arc<Envelope>, Content),
+}
+
+/// What became of an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// It is durable.
+    Done,
+    /// Serial numbers `first` to `first + count - 1` are the asker's.
+    Granted {
+        /// The first.
+        first: u32,
+        /// How many.
+        count: u32,
+    },
+    /// This id was accepted before, and that is durable.
+    Known,
+    /// The message is not in the queue; nothing of the group was recorded.
+    Unknown,
+}
+
+/// Nothing was recorded; the same may work later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// Too little disk space.
+    NoSpace,
+    /// A write or sync failed.
+    Failed(String),
+    /// The store is being closed.
+    Closed,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSpace => f.write_str("insufficient system storage"),
+            Self::Failed(error) => write!(f, "queue file write error: {error}"),
+            Self::Closed => f.write_str("the queue is being closed"),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// One answer for each operation of a group, or the refusal of the whole group.
+pub type Answers = Result<Vec<Answer>, Refusal>;
+
+/// A message's envelope and content as the log has them.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The envelope; the recipients that are still open are in [`Store::recipients`].
+    pub envelope: Arc<Envelope>,
+    /// The content.
+    pub body: Body,
+}
+
+/// The content of one message.
+#[derive(Debug)]
+pub enum Body {
+    /// The octets.
+    Octets(Vec<u8>),
+    /// The message's own file, opened for reading; so many octets.
+    File(File, u64),
+}
+
+/// Why a message cannot be read.
+#[derive(Debug)]
+pub enum LoadError {
+    /// It is not in the queue.
+    Unknown,
+    /// Its record or content file is not what was written.
+    Damaged,
+    /// The file system.
+    Io(io::Error),
+    /// The index.
+    Index(IndexError),
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown => f.write_str("not in the queue"),
+            Self::Damaged => f.write_str("the message is damaged on disk"),
+            Self::Io(error) => error.fmt(f),
+            Self::Index(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+impl From<IndexError> for LoadError {
+    fn from(error: IndexError) -> Self {
+        Self::Index(error)
+    }
+}
+
+/// What the threads of a store share.
+pub(crate) struct Shared {
+    pub dir: PathBuf,
+    pub options: Options,
+    pub state: RwLock<State>,
+    pub files: RwLock<BTreeMap<u64, Arc<File>>>,
+    /// The sequence number that the index has reached; waiters sleep on the condition.
+    pub indexed: Mutex<Indexed>,
+    pub indexed_changed: Condvar,
+    /// The sequence number of the first record of each segment.
+    pub firsts: Mutex<BTreeMap<u64, u64>>,
+    pub index_failed: AtomicBool,
+    /// Why the last cleaning failed.
+    pub trouble: Mutex<Option<String>>,
+    pub stopping: AtomicBool,
+}
+
+/// Progress of the index thread.
+#[derive(Debug, Default)]
+pub(crate) struct Indexed {
+    /// The last sequence number in the index.
+    pub sequence: u64,
+    /// Asked for: freeze soon.
+    pub wanted: bool,
+}
+
+impl Shared {
+    pub fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn file(&self, segment: u64) -> Option<Arc<File>> {
+        self.files.read().unwrap_or_else(PoisonError::into_inner).get(&segment).cloned()
+    }
+}
+
+/// The queue of one directory.
+pub struct Store {
+    shared: Arc<Shared>,
+    sender: Option<Sender<Request>>,
+    threads: Vec<JoinHandle<()>>,
+    run: Mutex<Run>,
+    // Locked as long as it is open.
+    _lock: File,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("dir", &self.shared.dir).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Opens the queue in `dir`, which is made if it is missing, and brings the state up to the log.
+    ///
+    /// # Errors
+    /// [`OpenError`]; damage in the log is none (see [`Recovery`]).
+    pub fn open(dir: &Path, options: Options) -> Result<(Self, Recovery), OpenError> {
+        make_directories(dir)?;
+        let lock = lock(dir)?;
+        let recovered = recover(dir, options.engine)?;
+        let files = recovered.segments.iter().map(|(number, segment)| (*number, segment.file.clone())).collect();
+        let firsts = recovered.segments.iter().map(|(number, segment)| (*number, segment.header.first)).collect();
+        let indexed = Indexed { sequence: recovered.state.sequence, wanted: false };
+        let shared = Arc::new(Shared {
+            dir: dir.to_owned(),
+            options,
+            state: RwLock::new(recovered.state),
+            files: RwLock::new(files),
+            indexed: Mutex::new(indexed),
+            indexed_changed: Condvar::new(),
+            firsts: Mutex::new(firsts),
+            index_failed: AtomicBool::new(false),
+            trouble: Mutex::new(None),
+            stopping: AtomicBool::new(false),
+        });
+        let (sender, receiver) = channel();
+        let committer = Committer::start(shared.clone(), recovered.next_sequence, recovered.next_segment)?;
+        let mut threads = vec![committer.spawn(receiver)?];
+        threads.push(clean::spawn(shared.clone(), sender.clone())?);
+        let run = Mutex::new(Run::read(dir));
+        Ok((Self { shared, sender: Some(sender), threads, run, _lock: lock }, recovered.report))
+    }
+
+    /// Hands a group of operations to the committer: all of them become durable together, or none. `done` runs on the committer's thread
+    /// after the sync, with the state up to date; it must be short.
+    pub fn submit(&self, ops: Vec<Op>, done: impl FnOnce(Answers) + Send + 'static) {
+        let request = Request { ops, done: Box::new(done) };
+        match &self.sender {
+            Some(sender) => {
+                if let Err(returned) = sender.send(request) {
+                    (returned.0.done)(Err(Refusal::Closed));
+                }
+            }
+            None => (request.done)(Err(Refusal::Closed)),
+        }
+    }
+
+    /// As [`Store::submit`], and waits for the answer.
+    ///
+    /// # Errors
+    /// [`Refusal`]: nothing was recorded.
+    pub fn commit(&self, ops: Vec<Op>) -> Answers {
+        let (answer, answered) = channel();
+        self.submit(ops, move |answers| {
+            let _ = answer.send(answers);
+        });
+        answered.recv().unwrap_or(Err(Refusal::Closed))
+    }
+
+    /// Creates the file for long content of a message to be. Whoever writes it closes it before [`Store::complete_content`].
+    ///
+    /// # Errors
+    /// Any of the file system.
+    pub fn create_content(&self, id: QueueId) -> io::Result<File> {
+        content::create(&self.shared.dir, id)
+    }
+
+    /// Takes the file that was written: content of 1 MiB and more is synced under its name, shorter content is read (its file goes with
+    /// [`Store::abandon_content`] once the message is accepted). Blocks.
+    ///
+    /// # Errors
+    /// Any of the file system; after a failed sync the message must be refused.
+    pub fn complete_content(&self, id: QueueId) -> io::Result<Content> {
+        content::complete(&self.shared.dir, id)
+    }
+
+    /// Removes the file of a message that does not keep it.
+    ///
+    /// # Errors
+    /// Any of the file system; the file then goes at the next start.
+    pub fn abandon_content(&self, id: QueueId) -> io::Result<()> {
+        content::remove(&self.shared.dir, id)
+    }
+
+    /// A message that is not done.
+    ///
+    /// # Errors
+    /// The index is damaged.
+    pub fn message(&self, id: QueueId) -> Result<Option<MessageState>, IndexError> {
+        self.shared.read().message(id)
+    }
+
+    /// Whether the message was accepted before, and ended within the last ten minutes or is still here.
+    ///
+    /// # Errors
+    /// The index is damaged.
+    pub fn knows(&self, id: QueueId) -> Result<bool, IndexError> {
+        let state = self.shared.read();
+        Ok(state.has_ended(id) || state.message(id)?.is_some())
+    }
+
+    /// One recipient that is not done.
+    ///
+    /// # Errors
+    /// The index is damaged.
+    pub fn recipient(&self, id: QueueId, number: u32) -> Result<Option<RecipientState>, IndexError> {
+        self.shared.read().recipient(id, number)
+    }
+
+    /// The recipients of a message that are not done, from number `from` on.
+    ///
+    /// # Errors
+    /// The index is damaged.
+    pub fn recipients(&self, id: QueueId, from: u32, limit: usize) -> Result<Vec<(u32, RecipientState)>, IndexError> {
+        self.shared.read().recipients(id, from, limit)
+    }
+
+    /// Messages in the order of ids, behind `after`.
+    ///
+    /// # Errors
+    /// The index is damaged.
+    pub fn messages(&self, after: Option<QueueId>, limit: usize) -> Result<Vec<(QueueId, MessageState)>, IndexError> {
+        self.shared.read().messages(after, limit)
+    }
+
+    /// Recipients about whom a report to the sender is due, behind `after`.
+    ///
+    /// # Errors
+    /// The index is damaged.
+    pub fn reports(&self, after: Option<(QueueId, u32)>, limit: usize) -> Result<Vec<(QueueId, u32)>, IndexError> {
+        self.shared.read().reports(after, limit)
+    }
+
+    /// The first hop behind `after` that has anything scheduled.
+    ///
+    /// # Errors
+    /// The index is damaged.
+    pub fn next_hop(&self, after: Option<&Hop>) -> Result<Option<Hop>, IndexError> {
+        self.shared.read().next_hop(after)
+    }
+
+    /// The schedule of one hop and class in the order of time, behind `after`.
+    ///
+    /// # Errors
+    /// The index is damaged.
+    pub fn schedule(&self, hop: &Hop, class: Class, after: Option<Due>, limit: usize) -> Result<Vec<Due>, IndexError> {
+        self.shared.read().schedule(hop, class, after, limit)
+    }
+
+    /// Moves a recipient in the schedule: to another hop, to another time. Not durable: routes and due times are found again.
+    ///
+    /// # Errors
+    /// The index is damaged.
+    pub fn reschedule(
+        &self,
+        id: QueueId,
+        number: u32,
+        hop: Option<Hop>,
+        next: Option<UnixTime>,
+    ) -> Result<bool, IndexError> {
+        self.shared.write().reschedule(id, number, hop, next)
+    }
+
+    /// How many messages there are.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.shared.read().counts
+    }
+
+    /// Reads a message from the log. Blocks.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub fn load(&self, id: QueueId) -> Result<Loaded, LoadError> {
+        load(&self.shared, id)
+    }
+
+    /// Remembers which workers are connected, for the next start.
+    ///
+    /// # Errors
+    /// Any of the file system.
+    pub fn set_workers(&self, workers: Vec<String>) -> io::Result<()> {
+        let mut run = self.run.lock().unwrap_or_else(PoisonError::into_inner);
+        if run.workers != workers {
+            run.workers = workers;
+            run.write(&self.shared.dir)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the index failed: the store serves on, and should be opened anew, which rebuilds it.
+    #[must_use]
+    pub fn index_failed(&self) -> bool {
+        self.shared.index_failed.load(Ordering::Relaxed)
+    }
+
+    /// Why the last cleaning failed, once; for the log.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Ends cleanly: carries out what waits, writes the index down, leaves the clean mark.
+    ///
+    /// # Errors
+    /// The clean mark could not be written; the next start replays.
+    pub fn close(mut self) -> io::Result<()> {
+        self.stop();
+        let durable = !self.index_failed() && self.shared.read().pending() == 0;
+        let mut run = self.run.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        run.clean = durable;
+        run.index = durable && self.shared.options.engine == Engine::Sled;
+        run.write(&self.shared.dir)
+    }
+
+    fn stop(&mut self) {
+        self.shared.stopping.store(true, Ordering::Relaxed);
+        self.shared.indexed_changed.notify_all();
+        self.sender = None;
+        for thread in self.threads.drain(..).rev() {
+            // A panicked thread has left the state as of its last batch; the log is the truth.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn make_directories(dir: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    for name in ["", "segments", "content", "corrupt", "ledger"] {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir.join(name))?;
+    }
+    crate::segment::sync_directory(dir)
+}
+
+fn lock(dir: &Path) -> Result<File, OpenError> {
+    let lock = File::open(dir.join("segments"))?;
+    match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(lock),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::Locked),
+        Err(error) => Err(OpenError::Io(error.into())),
+    }
+}
+
+/// Reads the record of a message and its content.
+pub(crate) fn load(shared: &Shared, id: QueueId) -> Result<Loaded, LoadError> {
+    // The cleaner may move the message between the question and the reading: then it is asked again.
+    for _ in 0..3 {
+        let message = shared.read().message(id)?.ok_or(LoadError::Unknown)?;
+        if let Some(file) = shared.file(message.location.segment) {
+            return load_record(shared, id, &message, &file);
+        }
+    }
+    Err(LoadError::Damaged)
+}
+
+fn load_record(shared: &Shared, id: QueueId, message: &MessageState, file: &File) -> Result<Loaded, LoadError> {
+    let location = message.location;
+    let too_long = |_| LoadError::Damaged;
+    let content = usize::try_from(location.content).map_err(too_long)?;
+    let meta = usize::try_from(location.meta).map_err(too_long)?;
+    let mut octets = vec![0; HEADER + meta + content];
+    file.read_exact_at(&mut octets, location.offset).map_err(LoadError::Io)?;
+    let header = crate::segment::header_in(&octets).ok_or(LoadError::Damaged)?;
+    if header.meta != location.meta || header.meta_crc != crc32c::crc32c(&octets[HEADER..HEADER + meta]) {
+        return Err(LoadError::Damaged);
+    }
+    let envelope = match Record::decode(header.kind, &octets[HEADER..HEADER + meta]) {
+        Ok(Record::Accepted(accepted)) if accepted.id == id => accepted.envelope,
+        Ok(Record::Moved(moved)) if moved.id == id => moved.envelope,
+        _ => return Err(LoadError::Damaged),
+    };
+    let body = match message.place {
+        Place::Segment => {
+            octets.drain(..HEADER + meta);
+            if !message.corrupt && crc32c::crc32c(&octets) != header.content_crc {
+                return Err(LoadError::Damaged);
+            }
+            Body::Octets(octets)
+        }
+        Place::File(length) => {
+            let file = File::open(content::path(&shared.dir, id)).map_err(LoadError::Io)?;
+            if file.metadata().map_err(LoadError::Io)?.len() != length {
+                return Err(LoadError::Damaged);
+            }
+            Body::File(file, length)
+        }
+    };
+    Ok(Loaded { envelope, body })
+}
