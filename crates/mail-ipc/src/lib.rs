@@ -18,6 +18,7 @@ pub mod hello;
 pub mod intake;
 pub mod lookup;
 pub mod mailbox;
+pub mod maildrop;
 pub mod sockets;
 pub mod submit;
 
