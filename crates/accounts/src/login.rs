@@ -1,0 +1,620 @@
+//! A password against the passdbs of a plan: order, `deny`, and the result rules of Dovecot.
+
+use std::net::IpAddr;
+
+use mail_types::Octets;
+
+use crate::networks;
+use crate::passwd_file::{Entry, PasswdFile};
+use crate::plan::{
+    About, After, FileArguments, Note, PamAnswer, PamQuestion, PassDriver, Passdb, Plan, Skip, Sources,
+    harmless_in_path,
+};
+use crate::schemes::Stored;
+use crate::variables::Values;
+
+/// Somebody who wants in. `Debug` hides the password.
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    /// `smtp`, `imap`, `pop3`.
+    pub service: String,
+    /// The SASL mechanism.
+    pub mechanism: String,
+    /// The name as sent.
+    pub user: String,
+    /// The password as sent.
+    pub password: Octets,
+    /// The peer's address.
+    pub peer: IpAddr,
+    /// Our address.
+    pub local: IpAddr,
+    /// The session's name.
+    pub session: String,
+}
+
+/// What the passdbs say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// The password is right and the user may log in.
+    Granted(Granted),
+    /// Wrong, unknown or refused: the peer never learns which.
+    Denied,
+    /// Nobody knows just now.
+    Unavailable,
+}
+
+/// A user who may log in.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Granted {
+    /// The name after all rules.
+    pub user: String,
+    /// The fields `userdb_...` of the passdb, without the prefix: what `prefetch` gives.
+    pub prefetched: Vec<(String, String)>,
+}
+
+/// A verdict with what the log should say.
+#[derive(Debug, Clone)]
+pub struct Judged {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// The name after the rules of names; the one sent if those refuse it.
+    pub user: String,
+    /// Lines for the log.
+    pub notes: Vec<Note>,
+}
+
+/// What one passdb says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Result {
+    Ok,
+    Mismatch,
+    Unknown,
+    /// The user exists and may not log in, whatever other databases say.
+    Disabled,
+    Internal,
+}
+
+/// Judges an attempt. May take long (hashing, PAM): not on an event loop.
+#[must_use]
+pub fn login(plan: &Plan, sources: &dyn Sources, attempt: &Attempt) -> Judged {
+    let mut notes = Vec::new();
+    let mechanism = attempt.mechanism.to_ascii_lowercase();
+    let about = About { driver: &mechanism, user: "?", remote: Some(attempt.peer), session: attempt.session.as_str() };
+    let user = match plan.names.apply(&attempt.user, &attempt.service) {
+        Ok(user) => user,
+        Err(error) => {
+            notes.push(about.info(error));
+            return Judged { verdict: Verdict::Denied, user: attempt.user.clone(), notes };
+        }
+    };
+    // An empty password is never anybody's: a file with an empty {PLAIN} would let everybody in.
+    if attempt.password.as_bytes().is_empty() {
+        notes.push(About { user: &user, ..about }.info("Given password is empty"));
+        return Judged { verdict: Verdict::Denied, user, notes };
+    }
+    let mut judge = Judge {
+        plan,
+        sources,
+        attempt,
+        granted: Granted { user: user.clone(), prefetched: Vec::new() },
+        refused: false,
+        notes,
+    };
+    let verdict = judge.run();
+    Judged { verdict, user, notes: judge.notes }
+}
+
+/// Whether a passdb knows the user, without a password: how `static` learns who exists. `None` if no passdb can tell.
+pub(crate) fn exists(plan: &Plan, sources: &dyn Sources, user: &str) -> std::result::Result<Option<bool>, String> {
+    let mut blind = false;
+    for passdb in plan.passdbs.iter().filter(|passdb| !passdb.deny) {
+        let values = Values { user, ..Values::default() };
+        let known = match &passdb.driver {
+            PassDriver::PasswdFile(arguments) => find(arguments, sources, &values)?.1.is_some(),
+            PassDriver::Shadow => sources.shadow(user)?.is_some(),
+            PassDriver::Static(_) => true,
+            PassDriver::Pam(_) => {
+                blind = true;
+                continue;
+            }
+        };
+        if known {
+            return Ok(Some(true));
+        }
+    }
+    Ok(if blind { None } else { Some(false) })
+}
+
+struct Judge<'a> {
+    plan: &'a Plan,
+    sources: &'a dyn Sources,
+    attempt: &'a Attempt,
+    granted: Granted,
+    /// A field such as `nologin` was given: right password, but no login.
+    refused: bool,
+    notes: Vec<Note>,
+}
+
+impl Judge<'_> {
+    fn run(&mut self) -> Verdict {
+        let (mut success, mut internal) = (false, false);
+        for passdb in &self.plan.passdbs {
+            if self.passed_over(passdb, success) {
+                continue;
+            }
+            let result = self.ask(passdb);
+            if passdb.deny {
+                match result {
+                    Result::Unknown => continue,
+                    Result::Internal => return Verdict::Unavailable,
+                    _ => {
+                        self.notes.push(self.about(passdb).info("User found from deny passdb"));
+                        return Verdict::Denied;
+                    }
+                }
+            }
+            let rule = match result {
+                Result::Disabled => return Verdict::Denied,
+                Result::Ok => passdb.flow.success,
+                Result::Internal => passdb.flow.internal_failure,
+                Result::Mismatch | Result::Unknown => passdb.flow.failure,
+            };
+            internal |= result == Result::Internal;
+            match rule {
+                After::Return => {
+                    success = result == Result::Ok;
+                    break;
+                }
+                After::ReturnOk => {
+                    success = true;
+                    break;
+                }
+                After::ReturnFail => return Verdict::Denied,
+                After::Continue => {}
+                After::ContinueOk => success = true,
+                After::ContinueFail => success = false,
+            }
+        }
+        match (success && !self.refused, internal && !success) {
+            (true, _) => Verdict::Granted(std::mem::take(&mut self.granted)),
+            (false, true) => Verdict::Unavailable,
+            (false, false) => Verdict::Denied,
+        }
+    }
+
+    fn passed_over(&self, passdb: &Passdb, success: bool) -> bool {
+        let skipped = match passdb.flow.skip {
+            Skip::Never => false,
+            Skip::Authenticated => success,
+            Skip::Unauthenticated => !success,
+        };
+        let mechanism = passdb.mechanisms.is_empty()
+            || passdb.mechanisms.iter().any(|name| name.eq_ignore_ascii_case(&self.attempt.mechanism));
+        skipped || !mechanism || !filter_allows(&passdb.username_filter, &self.granted.user)
+    }
+
+    fn about(&self, passdb: &Passdb) -> About<'_> {
+        let driver = match passdb.driver {
+            PassDriver::PasswdFile(_) => "passwd-file",
+            PassDriver::Pam(_) => "pam",
+            PassDriver::Shadow => "shadow",
+            PassDriver::Static(_) => "static",
+        };
+        let attempt = self.attempt;
+        About { driver, user: &self.granted.user, remote: Some(attempt.peer), session: &attempt.session }
+    }
+
+    fn say(&mut self, passdb: &Passdb, error: bool, text: impl std::fmt::Display) {
+        let note = if error { self.about(passdb).error(text) } else { self.about(passdb).info(text) };
+        self.notes.push(note);
+    }
+
+    fn ask(&mut self, passdb: &Passdb) -> Result {
+        let user = self.granted.user.clone();
+        let values = values(self.attempt, &user);
+        let (result, fields) = match &passdb.driver {
+            PassDriver::PasswdFile(arguments) => self.ask_file(passdb, arguments, &values),
+            PassDriver::Pam(service) => (self.ask_pam(passdb, service, &values), Vec::new()),
+            PassDriver::Shadow => (self.ask_shadow(passdb, &user), Vec::new()),
+            PassDriver::Static(fields) => self.ask_static(passdb, fields, &values),
+        };
+        if result != Result::Ok || passdb.deny {
+            return result;
+        }
+        let mut all = Vec::new();
+        for (templates, given) in [(&passdb.default_fields, Some(fields)), (&passdb.override_fields, None)] {
+            match expand_all(templates, &values) {
+                Ok(fields) => all.extend(fields),
+                Err(text) => {
+                    self.say(passdb, true, text);
+                    return Result::Internal;
+                }
+            }
+            all.extend(given.into_iter().flatten());
+        }
+        self.take_fields(passdb, all)
+    }
+
+    fn ask_file(
+        &mut self,
+        passdb: &Passdb,
+        arguments: &FileArguments,
+        values: &Values<'_>,
+    ) -> (Result, Vec<(String, String)>) {
+        let (file, entry) = match find(arguments, self.sources, values) {
+            Ok(found) => found,
+            Err(text) => {
+                self.say(passdb, true, text);
+                return (Result::Internal, Vec::new());
+            }
+        };
+        let Some(entry) = entry else {
+            self.burn(&file, &arguments.scheme);
+            self.say(passdb, false, "unknown user");
+            return (Result::Unknown, Vec::new());
+        };
+        let result = match entry.password.as_deref() {
+            _ if entry.extra.iter().any(|(key, _)| key == "nopassword") => {
+                self.say(passdb, true, "nopassword is not supported: login refused");
+                Result::Mismatch
+            }
+            Some(stored) => self.compare(passdb, stored, &arguments.scheme),
+            None => {
+                self.burn(&file, &arguments.scheme);
+                self.say(passdb, false, "Password mismatch");
+                Result::Mismatch
+            }
+        };
+        (result, entry.extra)
+    }
+
+    fn ask_static(
+        &mut self,
+        passdb: &Passdb,
+        fields: &[crate::plan::Field],
+        values: &Values<'_>,
+    ) -> (Result, Vec<(String, String)>) {
+        let fields = match expand_all(fields, values) {
+            Ok(fields) => fields,
+            Err(text) => {
+                self.say(passdb, true, text);
+                return (Result::Internal, Vec::new());
+            }
+        };
+        let Some((_, stored)) = fields.iter().find(|(key, _)| key == "password") else {
+            self.say(passdb, true, "static passdb without password: login refused");
+            return (Result::Mismatch, Vec::new());
+        };
+        (self.compare(passdb, &stored.clone(), "PLAIN"), fields)
+    }
+
+    fn ask_shadow(&mut self, passdb: &Passdb, user: &str) -> Result {
+        match self.sources.shadow(user) {
+            Ok(Some(stored)) => self.compare(passdb, &stored, "CRYPT"),
+            Ok(None) => {
+                self.say(passdb, false, "unknown user");
+                Result::Unknown
+            }
+            Err(text) => {
+                self.say(passdb, true, text);
+                Result::Internal
+            }
+        }
+    }
+
+    fn ask_pam(&mut self, passdb: &Passdb, service: &crate::variables::Template, values: &Values<'_>) -> Result {
+        let Some(password) = self.attempt.password.as_str() else {
+            self.say(passdb, false, "password is not UTF-8");
+            return Result::Mismatch;
+        };
+        let service = match service.expand(values) {
+            Ok(service) if !service.contains('/') => service,
+            _ => {
+                self.say(passdb, true, "invalid PAM service");
+                return Result::Internal;
+            }
+        };
+        let remote = self.attempt.peer.to_string();
+        match self.sources.pam(PamQuestion { service: &service, user: values.user, password, remote: &remote }) {
+            PamAnswer::Granted(user) => {
+                self.granted.user = user;
+                Result::Ok
+            }
+            PamAnswer::Denied(text) => {
+                self.say(passdb, false, text);
+                Result::Mismatch
+            }
+            PamAnswer::Unknown(text) => {
+                self.say(passdb, false, text);
+                Result::Unknown
+            }
+            PamAnswer::Expired(text) => {
+                self.say(passdb, false, text);
+                Result::Disabled
+            }
+            PamAnswer::Unavailable(text) => {
+                self.say(passdb, true, text);
+                Result::Internal
+            }
+        }
+    }
+
+    fn compare(&mut self, passdb: &Passdb, stored: &str, scheme: &str) -> Result {
+        let stored = Stored::parse(stored, scheme);
+        match stored.and_then(|stored| stored.verify(&self.granted.user, self.attempt.password.as_bytes())) {
+            Ok(true) => Result::Ok,
+            Ok(false) => {
+                self.say(passdb, false, "Password mismatch");
+                Result::Mismatch
+            }
+            Err(error) => {
+                self.say(passdb, true, error);
+                Result::Mismatch
+            }
+        }
+    }
+
+    /// An unknown user costs what a known one costs, so that time does not tell who exists.
+    fn burn(&self, file: &PasswdFile, scheme: &str) {
+        if let Some(stored) = file.any_password().and_then(|stored| Stored::parse(stored, scheme).ok()) {
+            let _ = stored.verify(&self.granted.user, self.attempt.password.as_bytes());
+        }
+    }
+
+    /// The fields that limit a login, and those that the userdb will want.
+    fn take_fields(&mut self, passdb: &Passdb, fields: Vec<(String, String)>) -> Result {
+        for (key, value) in fields {
+            match key.as_str() {
+                "allow_nets" if !networks::allows(&value, self.attempt.peer) => {
+                    let text = format!("allow_nets check failed: IP {} not in allowed networks", self.attempt.peer);
+                    self.say(passdb, false, text);
+                    return Result::Mismatch;
+                }
+                "nologin" | "fail" => {
+                    self.say(passdb, false, format!("{key} is set: login refused"));
+                    self.refused = true;
+                }
+                "proxy" | "proxy_maybe" => {
+                    self.say(passdb, true, "proxying is not supported: login refused");
+                    self.refused = true;
+                }
+                "user" if !value.is_empty() => self.granted.user = value,
+                _ => {
+                    if let Some(name) = key.strip_prefix("userdb_") {
+                        self.granted.prefetched.push((name.to_owned(), value));
+                    }
+                }
+            }
+        }
+        Result::Ok
+    }
+}
+
+fn values<'a>(attempt: &'a Attempt, user: &'a str) -> Values<'a> {
+    Values {
+        user,
+        service: &attempt.service,
+        home: None,
+        local: Some(attempt.local),
+        remote: Some(attempt.peer),
+        session: &attempt.session,
+        mechanism: &attempt.mechanism,
+    }
+}
+
+/// The file, and the user's entry in it with the variables of its extra fields expanded.
+pub(crate) fn find(
+    arguments: &FileArguments,
+    sources: &dyn Sources,
+    values: &Values<'_>,
+) -> std::result::Result<(std::sync::Arc<PasswdFile>, Option<Entry>), String> {
+    let text = |error: crate::variables::VariableError| error.to_string();
+    let path = arguments.path.expand(values).map_err(text)?;
+    if !harmless_in_path(values.user) && arguments.path.expand(&Values::default()).ok() != Some(path.clone()) {
+        return Ok((std::sync::Arc::default(), None));
+    }
+    let file = sources.passwd_file(&path)?;
+    let key = arguments.username_format.expand(values).map_err(text)?;
+    let entry = file.get(&key).cloned();
+    Ok((file, entry))
+}
+
+pub(crate) fn expand_all(
+    fields: &[crate::plan::Field],
+    values: &Values<'_>,
+) -> std::result::Result<Vec<(String, String)>, String> {
+    let expand = |(key, template): &crate::plan::Field| {
+        let value = template.expand(values).map_err(|error| format!("{key}: {error}"))?;
+        Ok((key.clone(), value))
+    };
+    fields.iter().map(expand).collect()
+}
+
+/// `username_filter`: with patterns, one must match; a pattern after `!` must not.
+fn filter_allows(patterns: &[String], user: &str) -> bool {
+    let excluded =
+        patterns.iter().filter_map(|pattern| pattern.strip_prefix('!')).any(|pattern| matches(pattern, user));
+    let mut wanted = patterns.iter().filter(|pattern| !pattern.starts_with('!')).peekable();
+    !excluded && (wanted.peek().is_none() || wanted.any(|pattern| matches(pattern, user)))
+}
+
+/// `*` stands for anything, `?` for one character.
+fn matches(pattern: &str, text: &str) -> bool {
+    match pattern.chars().next() {
+        None => text.is_empty(),
+        Some('*') => {
+            let rest = &pattern[1..];
+            text.char_indices().map(|(index, _)| index).chain([text.len()]).any(|index| matches(rest, &text[index..]))
+        }
+        Some(wanted) => {
+            let mut characters = text.chars();
+            characters.next().is_some_and(|c| wanted == '?' || wanted == c)
+                && matches(&pattern[wanted.len_utf8()..], characters.as_str())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::{Fake, field, passdb, passdb_file, template};
+    use crate::plan::Flow;
+
+    const FILE: &str = "alice:{PLAIN}wonder:5000:5001::/h::userdb_mail=maildir:~/M allow_nets=192.0.2.0/24\n\
+        carol:{FOO}x\ndave:\nerin:{PLAIN}x::::::allow_nets=198.51.100.1\nfrank:{PLAIN}x::::::nologin\n\
+        gina:{PLAIN}\nhugo:::::::nopassword\npaul:{PLAIN}x::::::proxy host=192.0.2.9\n\
+        mary@info.net:{PLAIN}x::::::user=alice\n";
+
+    fn attempt(user: &str, password: &str) -> Attempt {
+        Attempt {
+            service: "imap".into(),
+            mechanism: "PLAIN".into(),
+            user: user.into(),
+            password: password.into(),
+            peer: "192.0.2.5".parse().unwrap(),
+            local: "192.0.2.1".parse().unwrap(),
+            session: "SESS".into(),
+        }
+    }
+
+    fn judge(passdbs: Vec<Passdb>, user: &str, password: &str) -> (Verdict, Vec<String>) {
+        let plan = Plan { passdbs, ..Plan::default() };
+        let mut sources = Fake::with_file("/p", FILE);
+        sources.files.insert("/deny".into(), "alice\n".into());
+        let judged = login(&plan, &sources, &attempt(user, password));
+        (judged.verdict, judged.notes.into_iter().map(|note| note.text).collect())
+    }
+
+    fn granted(user: &str, passdbs: Vec<Passdb>, password: &str) -> bool {
+        matches!(judge(passdbs, user, password).0, Verdict::Granted(_))
+    }
+
+    fn file() -> Vec<Passdb> {
+        vec![passdb_file("/p")]
+    }
+
+    #[test]
+    fn a_right_password_is_granted_with_the_fields_of_the_user() {
+        let (verdict, notes) = judge(file(), "Alice", "wonder");
+        let prefetched = vec![("mail".to_owned(), "maildir:~/M".to_owned())];
+        assert_eq!(verdict, Verdict::Granted(Granted { user: "alice".into(), prefetched }));
+        assert!(notes.is_empty());
+    }
+
+    // The lines are those of Dovecot 2.3.19, except where a login is refused that it would grant.
+    #[test]
+    fn a_refusal_says_why_in_the_log_only() {
+        let cases = [
+            ("alice", "no", "passwd-file(alice,192.0.2.5,<SESS>): Password mismatch"),
+            ("nobody", "x", "passwd-file(nobody,192.0.2.5,<SESS>): unknown user"),
+            ("carol", "x", "passwd-file(carol,192.0.2.5,<SESS>): Unknown scheme FOO"),
+            ("dave", "x", "passwd-file(dave,192.0.2.5,<SESS>): Password mismatch"),
+            (
+                "erin",
+                "x",
+                "passwd-file(erin,192.0.2.5,<SESS>): allow_nets check failed: IP 192.0.2.5 not in allowed networks",
+            ),
+            ("frank", "x", "passwd-file(frank,192.0.2.5,<SESS>): nologin is set: login refused"),
+            ("gina", "", "plain(gina,192.0.2.5,<SESS>): Given password is empty"),
+            ("hugo", "x", "passwd-file(hugo,192.0.2.5,<SESS>): nopassword is not supported: login refused"),
+            ("paul", "x", "passwd-file(paul,192.0.2.5,<SESS>): proxying is not supported: login refused"),
+            (
+                "we!rd",
+                "x",
+                "plain(?,192.0.2.5,<SESS>): Username character disallowed by auth_username_chars: 0x21 (username: we!rd)",
+            ),
+        ];
+        for (user, password, line) in cases {
+            let (verdict, notes) = judge(file(), user, password);
+            assert_eq!(verdict, Verdict::Denied, "{user}");
+            assert_eq!(notes, vec![line.to_owned()]);
+        }
+    }
+
+    #[test]
+    fn a_field_may_rename_the_user() {
+        let (verdict, _) = judge(file(), "mary@info.net", "x");
+        assert_eq!(verdict, Verdict::Granted(Granted { user: "alice".into(), prefetched: Vec::new() }));
+    }
+
+    #[test]
+    fn the_next_passdb_is_asked_after_a_failure() {
+        let pam = || passdb(PassDriver::Pam(template("dovecot")));
+        assert!(granted("pamela", vec![passdb_file("/p"), pam()], "system"));
+        assert!(granted("alice", vec![pam(), passdb_file("/p")], "wonder"));
+        assert_eq!(judge(vec![passdb_file("/p"), pam()], "pamela", "wrong").0, Verdict::Denied);
+    }
+
+    #[test]
+    fn nobody_knows_is_not_no() {
+        let absent = || passdb_file("/absent");
+        assert_eq!(judge(vec![absent()], "alice", "wonder").0, Verdict::Unavailable);
+        assert_eq!(judge(vec![absent(), passdb_file("/p")], "alice", "no").0, Verdict::Unavailable);
+        assert!(granted("alice", vec![absent(), passdb_file("/p")], "wonder"));
+    }
+
+    #[test]
+    fn a_deny_passdb_refuses_whom_it_knows() {
+        let mut deny = passdb_file("/deny");
+        deny.deny = true;
+        let (verdict, notes) = judge(vec![deny.clone(), passdb_file("/p")], "alice", "wonder");
+        assert_eq!(verdict, Verdict::Denied);
+        assert!(notes.last().unwrap().ends_with("User found from deny passdb"));
+        assert!(granted("mary@info.net", vec![deny.clone(), passdb_file("/p")], "x"));
+        // An unreadable list of the refused lets nobody in.
+        deny.driver = passdb_file("/absent").driver;
+        assert_eq!(judge(vec![deny, passdb_file("/p")], "alice", "wonder").0, Verdict::Unavailable);
+    }
+
+    #[test]
+    fn expired_accounts_are_refused_whatever_follows() {
+        let pam = passdb(PassDriver::Pam(template("dovecot")));
+        let all = passdb(PassDriver::Static(vec![field("password=x")]));
+        assert_eq!(judge(vec![pam, all.clone()], "expired", "x").0, Verdict::Denied);
+        assert!(granted("expired", vec![all], "x"));
+    }
+
+    #[test]
+    fn result_rules_lead_on_or_end() {
+        let with = |flow| {
+            let mut first = passdb_file("/p");
+            first.flow = flow;
+            vec![first, passdb(PassDriver::Static(vec![field("password=second")]))]
+        };
+        assert!(granted("alice", with(Flow::default()), "second"));
+        assert!(!granted("alice", with(Flow { failure: After::ReturnFail, ..Flow::default() }), "second"));
+        assert!(!granted("alice", with(Flow { failure: After::Return, ..Flow::default() }), "second"));
+        assert!(!granted("alice", with(Flow { success: After::Continue, ..Flow::default() }), "wonder"));
+        assert!(granted("alice", with(Flow { success: After::ContinueOk, ..Flow::default() }), "wonder"));
+        let mut skipping = with(Flow { success: After::ContinueOk, ..Flow::default() });
+        skipping[1].flow.skip = Skip::Unauthenticated;
+        assert!(!granted("alice", skipping, "second"));
+    }
+
+    #[test]
+    fn mechanisms_and_names_choose_a_passdb() {
+        let mut only = passdb_file("/p");
+        only.mechanisms = vec!["login".into()];
+        assert!(!granted("alice", vec![only.clone()], "wonder"));
+        only.mechanisms = vec!["plain".into()];
+        assert!(granted("alice", vec![only.clone()], "wonder"));
+        only.username_filter = vec!["*@info.net".into()];
+        assert!(!granted("alice", vec![only.clone()], "wonder"));
+        only.username_filter = vec!["*".into(), "!a?ice".into()];
+        assert!(!granted("alice", vec![only], "wonder"));
+    }
+
+    #[test]
+    fn no_passdb_is_no_login() {
+        assert_eq!(judge(Vec::new(), "alice", "wonder").0, Verdict::Denied);
+        assert!(!granted("alice", vec![passdb(PassDriver::Static(vec![field("nopassword=y")]))], "x"));
+    }
+
+    #[test]
+    fn override_fields_come_last() {
+        let mut first = passdb_file("/p");
+        first.override_fields = vec![field("user=%d-%n")];
+        let (verdict, _) = judge(vec![first], "mary@info.net", "x");
+        assert!(matches!(verdict, Verdict::Granted(granted) if granted.user == "info.net-mary"));
+    }
+}

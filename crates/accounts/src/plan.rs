@@ -1,0 +1,325 @@
+//! What dovecot.conf says about logins, as values: passdbs and userdbs in order, and the facts that they ask for.
+
+use std::fmt;
+use std::sync::Arc;
+
+use mail_types::SourceLine;
+
+use crate::names::NameRules;
+use crate::passwd_file::PasswdFile;
+use crate::variables::Template;
+
+/// Everything that decides about logins and users.
+#[derive(Debug, Clone, Default)]
+pub struct Plan {
+    /// What becomes of a name first.
+    pub names: NameRules,
+    /// The password databases, in order.
+    pub passdbs: Vec<Passdb>,
+    /// The user databases, in order.
+    pub userdbs: Vec<Userdb>,
+    /// What a user has that no userdb says.
+    pub mail: MailDefaults,
+}
+
+/// A field that a database adds: its name, and its value with variables.
+pub type Field = (String, Template);
+
+/// A `passdb` block.
+#[derive(Debug, Clone)]
+pub struct Passdb {
+    /// Where the passwords are.
+    pub driver: PassDriver,
+    /// Where the block stands.
+    pub source: SourceLine,
+    /// Whoever is found here may not log in.
+    pub deny: bool,
+    /// The mechanisms it is used for; empty for all.
+    pub mechanisms: Vec<String>,
+    /// The names it is used for, as patterns with `*`; `!` before one excludes; empty for all.
+    pub username_filter: Vec<String>,
+    /// When it is passed over, and what follows it.
+    pub flow: Flow,
+    /// Fields set before and overwritten by the database.
+    pub default_fields: Vec<Field>,
+    /// Fields set after it.
+    pub override_fields: Vec<Field>,
+}
+
+/// Where passwords are.
+#[derive(Debug, Clone)]
+pub enum PassDriver {
+    /// `passwd-file`
+    PasswdFile(FileArguments),
+    /// `pam`, with the name of the PAM service.
+    Pam(Template),
+    /// `shadow`
+    Shadow,
+    /// `static`: the same fields for everybody, `password` among them.
+    Static(Vec<Field>),
+}
+
+/// The `args` of a passwd-file.
+#[derive(Debug, Clone)]
+pub struct FileArguments {
+    /// The file.
+    pub path: Template,
+    /// The scheme of passwords without `{SCHEME}`.
+    pub scheme: String,
+    /// The key to look up.
+    pub username_format: Template,
+}
+
+/// A `userdb` block.
+#[derive(Debug, Clone)]
+pub struct Userdb {
+    /// Where the users are.
+    pub driver: UserDriver,
+    /// Where the block stands.
+    pub source: SourceLine,
+    /// When it is passed over, and what follows it.
+    pub flow: Flow,
+    /// Fields set before and overwritten by the database.
+    pub default_fields: Vec<Field>,
+    /// Fields set after it.
+    pub override_fields: Vec<Field>,
+}
+
+/// Where users are.
+#[derive(Debug, Clone)]
+pub enum UserDriver {
+    /// `passwd-file`
+    PasswdFile(FileArguments),
+    /// `static`: the same fields for everybody whom a passdb knows.
+    Static {
+        /// The fields.
+        fields: Vec<Field>,
+        /// Everybody exists, without asking the passdbs.
+        allow_all_users: bool,
+    },
+    /// `passwd`: the system's users.
+    Passwd,
+    /// `prefetch`: the fields `userdb_...` that the passdb gave.
+    Prefetch,
+}
+
+/// When a database is passed over, and where its result leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flow {
+    /// When it is passed over.
+    pub skip: Skip,
+    /// After success.
+    pub success: After,
+    /// After an unknown user or a wrong password.
+    pub failure: After,
+    /// When the database could not be asked.
+    pub internal_failure: After,
+}
+
+impl Default for Flow {
+    fn default() -> Self {
+        Self {
+            skip: Skip::Never,
+            success: After::ReturnOk,
+            failure: After::Continue,
+            internal_failure: After::Continue,
+        }
+    }
+}
+
+/// The setting `skip`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Skip {
+    /// Never passed over.
+    Never,
+    /// Passed over when an earlier database has said yes.
+    Authenticated,
+    /// Passed over when none has.
+    Unauthenticated,
+}
+
+/// The settings `result_success`, `result_failure` and `result_internalfail`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum After {
+    /// End with this database's result.
+    Return,
+    /// End with success.
+    ReturnOk,
+    /// End with failure.
+    ReturnFail,
+    /// Ask the next one; what was said before stays.
+    Continue,
+    /// Ask the next one; the user counts as authenticated.
+    ContinueOk,
+    /// Ask the next one; the user counts as not authenticated.
+    ContinueFail,
+}
+
+impl After {
+    /// The value of the setting.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "return" => Self::Return,
+            "return-ok" => Self::ReturnOk,
+            "return-fail" => Self::ReturnFail,
+            "continue" => Self::Continue,
+            "continue-ok" => Self::ContinueOk,
+            "continue-fail" => Self::ContinueFail,
+            _ => return None,
+        })
+    }
+}
+
+/// What a user has that no userdb says, and which ids may own mail.
+#[derive(Debug, Clone)]
+pub struct MailDefaults {
+    /// `mail_home`
+    pub home: Option<Template>,
+    /// `mail_location`
+    pub location: Option<Template>,
+    /// `mail_uid`: a number or a name.
+    pub uid: Option<String>,
+    /// `mail_gid`: a number or a name.
+    pub gid: Option<String>,
+    /// `first_valid_uid`
+    pub first_valid_uid: u32,
+    /// `last_valid_uid`; 0 for no bound.
+    pub last_valid_uid: u32,
+    /// `first_valid_gid`
+    pub first_valid_gid: u32,
+    /// `last_valid_gid`; 0 for no bound.
+    pub last_valid_gid: u32,
+}
+
+impl Default for MailDefaults {
+    fn default() -> Self {
+        Self {
+            home: None,
+            location: None,
+            uid: None,
+            gid: None,
+            first_valid_uid: 500,
+            last_valid_uid: 0,
+            first_valid_gid: 1,
+            last_valid_gid: 0,
+        }
+    }
+}
+
+/// A user of the machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SystemUser {
+    /// The login name.
+    pub name: String,
+    /// The uid.
+    pub uid: u32,
+    /// The gid.
+    pub gid: u32,
+    /// The home directory.
+    pub home: String,
+}
+
+/// A question for PAM. `Debug` is not derived: it holds a password.
+#[derive(Clone, Copy)]
+pub struct PamQuestion<'a> {
+    /// The PAM service.
+    pub service: &'a str,
+    /// The user.
+    pub user: &'a str,
+    /// The password.
+    pub password: &'a str,
+    /// The peer's address.
+    pub remote: &'a str,
+}
+
+/// What PAM says; the texts are for the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PamAnswer {
+    /// Password right, account valid; the name after the modules.
+    Granted(String),
+    /// Wrong password, or refused.
+    Denied(String),
+    /// No such user.
+    Unknown(String),
+    /// Account or password expired.
+    Expired(String),
+    /// PAM could not be asked.
+    Unavailable(String),
+}
+
+/// The facts that a plan asks for. The calls may block. An `Err` is for the log and means "nobody knows now".
+pub trait Sources {
+    /// The users of a passwd-file.
+    ///
+    /// # Errors
+    /// The file cannot be read, or may not be used now.
+    fn passwd_file(&self, path: &str) -> Result<Arc<PasswdFile>, String>;
+
+    /// PAM's opinion.
+    fn pam(&self, question: PamQuestion<'_>) -> PamAnswer;
+
+    /// The stored password of a system user, if there is such a user and its account has not expired.
+    ///
+    /// # Errors
+    /// The shadow database cannot be read.
+    fn shadow(&self, name: &str) -> Result<Option<String>, String>;
+
+    /// A user of the machine.
+    ///
+    /// # Errors
+    /// The database cannot be asked.
+    fn system_user(&self, name: &str) -> Result<Option<SystemUser>, String>;
+
+    /// The gid of a group of the machine.
+    ///
+    /// # Errors
+    /// The database cannot be asked.
+    fn group(&self, name: &str) -> Result<Option<u32>, String>;
+}
+
+/// A line for the log that an evaluation left, in Dovecot's words without `auth: `.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// Written always, not only with `auth_verbose`: something is wrong with us, not with the peer.
+    pub error: bool,
+    /// The text.
+    pub text: String,
+}
+
+/// Who a line is about: `passwd-file(john,192.0.2.1,<session>)`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct About<'a> {
+    pub driver: &'a str,
+    pub user: &'a str,
+    pub remote: Option<std::net::IpAddr>,
+    pub session: &'a str,
+}
+
+impl fmt::Display for About<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}({}", self.driver, self.user)?;
+        if let Some(remote) = self.remote {
+            write!(f, ",{remote}")?;
+        }
+        if !self.session.is_empty() {
+            write!(f, ",<{}>", self.session)?;
+        }
+        write!(f, ")")
+    }
+}
+
+impl About<'_> {
+    pub fn info(&self, text: impl fmt::Display) -> Note {
+        Note { error: false, text: format!("{self}: {text}") }
+    }
+
+    pub fn error(&self, text: impl fmt::Display) -> Note {
+        Note { error: true, text: format!("{self}: {text}") }
+    }
+}
+
+/// What a user gives to a path that holds variables must stay one name in it.
+pub(crate) fn harmless_in_path(user: &str) -> bool {
+    !user.contains('/') && !crate::variables::domain(user).starts_with('.') && !user.starts_with('.')
+}

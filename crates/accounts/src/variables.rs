@@ -1,0 +1,371 @@
+//! `%` variables of dovecot.conf: `%u`, `%Ln`, `%2.256Nu`, `%{user}`, `%{user | lower}`.
+//!
+//! A text is parsed once; what is not built is an error then, at start, and never an empty place in somebody's path.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::schemes::digest::md5;
+
+/// What the variables stand for. A name that comes from a client has passed `auth_username_chars` before.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Values<'a> {
+    /// The user name.
+    pub user: &'a str,
+    /// `imap`, `pop3`, `smtp`, `lmtp`.
+    pub service: &'a str,
+    /// The home directory, once it is known.
+    pub home: Option<&'a str>,
+    /// Our address.
+    pub local: Option<IpAddr>,
+    /// The peer's address.
+    pub remote: Option<IpAddr>,
+    /// The session's name.
+    pub session: &'a str,
+    /// The SASL mechanism.
+    pub mechanism: &'a str,
+}
+
+/// A text with variables, parsed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    parts: Vec<Part>,
+}
+
+/// Why a text is refused, or cannot be expanded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VariableError {
+    /// No such variable or modifier is built.
+    Unknown(String),
+    /// The text ends inside a variable.
+    Unfinished,
+    /// The variable has no value here, such as `%h` for a user without a home directory.
+    NoValue(&'static str),
+}
+
+impl fmt::Display for VariableError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown(name) => write!(f, "unknown or unsupported variable %{name}"),
+            Self::Unfinished => write!(f, "variable without an end"),
+            Self::NoValue(name) => write!(f, "{name} is not set for this user"),
+        }
+    }
+}
+
+impl std::error::Error for VariableError {}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    Variable { name: Name, filters: Vec<Filter>, offset: i32, width: usize },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Name {
+    User,
+    Username,
+    Domain,
+    Service,
+    Home,
+    Local,
+    Remote,
+    Session,
+    Mechanism,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Filter {
+    Lower,
+    Upper,
+    Reverse,
+    Trim,
+    Md5,
+    /// `N`: the first 32 bits of MD5, modulo the width.
+    Hash,
+    Username,
+    Domain,
+}
+
+impl Template {
+    /// Parses a text.
+    ///
+    /// # Errors
+    /// A variable or modifier that is not built, or a text that ends inside one.
+    pub fn parse(text: &str) -> Result<Self, VariableError> {
+        let mut parts = Vec::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once('%') {
+            push_text(&mut parts, before);
+            rest = match after.strip_prefix('%') {
+                Some(after) => {
+                    push_text(&mut parts, "%");
+                    after
+                }
+                None => {
+                    let (part, after) = variable(after)?;
+                    parts.push(part);
+                    after
+                }
+            };
+        }
+        push_text(&mut parts, rest);
+        Ok(Self { parts })
+    }
+
+    /// The text with the values in the variables' places.
+    ///
+    /// # Errors
+    /// A variable without a value.
+    pub fn expand(&self, values: &Values<'_>) -> Result<String, VariableError> {
+        let mut text = String::new();
+        for part in &self.parts {
+            match part {
+                Part::Text(fixed) => text.push_str(fixed),
+                Part::Variable { name, filters, offset, width } => {
+                    text.push_str(&cut(
+                        filtered(name.value(values)?, filters, *offset, *width),
+                        filters,
+                        *offset,
+                        *width,
+                    ));
+                }
+            }
+        }
+        Ok(text)
+    }
+
+    /// Whether the text asks for the home directory.
+    #[must_use]
+    pub fn needs_home(&self) -> bool {
+        self.parts.iter().any(|part| matches!(part, Part::Variable { name: Name::Home, .. }))
+    }
+}
+
+fn push_text(parts: &mut Vec<Part>, text: &str) {
+    match parts.last_mut() {
+        Some(Part::Text(last)) => last.push_str(text),
+        _ if text.is_empty() => {}
+        _ => parts.push(Part::Text(text.to_owned())),
+    }
+}
+
+/// What follows a `%`: `[offset][.width]modifiers letter`, or `{name}`, or `{name | filter | filter}`.
+fn variable(text: &str) -> Result<(Part, &str), VariableError> {
+    if let Some(long) = text.strip_prefix('{') {
+        let (inside, after) = long.split_once('}').ok_or(VariableError::Unfinished)?;
+        return Ok((long_variable(inside)?, after));
+    }
+    let (numbers, rest) = split_at_first(text, |c| !(c.is_ascii_digit() || c == '.' || c == '-'));
+    let (offset, width) = match numbers.split_once('.') {
+        Some((offset, width)) => (offset.parse().unwrap_or(0), width.parse().unwrap_or(0)),
+        None => (0, numbers.parse().unwrap_or(0)),
+    };
+    let mut filters = Vec::new();
+    for (index, letter) in rest.char_indices() {
+        let after = &rest[index + letter.len_utf8()..];
+        match letter {
+            'L' => filters.push(Filter::Lower),
+            'U' => filters.push(Filter::Upper),
+            'R' => filters.push(Filter::Reverse),
+            'T' => filters.push(Filter::Trim),
+            'M' => filters.push(Filter::Md5),
+            'N' => filters.push(Filter::Hash),
+            '{' => {
+                let (inside, after) = after.split_once('}').ok_or(VariableError::Unfinished)?;
+                let name = Name::long(inside).ok_or_else(|| VariableError::Unknown(inside.to_owned()))?;
+                return Ok((Part::Variable { name, filters, offset, width }, after));
+            }
+            _ => {
+                let name = Name::short(letter).ok_or_else(|| VariableError::Unknown(letter.to_string()))?;
+                return Ok((Part::Variable { name, filters, offset, width }, after));
+            }
+        }
+    }
+    Err(VariableError::Unfinished)
+}
+
+fn split_at_first(text: &str, stop: impl Fn(char) -> bool) -> (&str, &str) {
+    text.split_at(text.find(stop).unwrap_or(text.len()))
+}
+
+/// `user`, or Dovecot 2.4's `user | username | lower`.
+fn long_variable(inside: &str) -> Result<Part, VariableError> {
+    let unknown = || VariableError::Unknown(format!("{{{inside}}}"));
+    let mut words = inside.split('|').map(str::trim);
+    let name = words.next().and_then(Name::long).ok_or_else(unknown)?;
+    let filters = words.map(|word| match word {
+        "lower" => Ok(Filter::Lower),
+        "upper" => Ok(Filter::Upper),
+        "reverse" => Ok(Filter::Reverse),
+        "username" => Ok(Filter::Username),
+        "domain" => Ok(Filter::Domain),
+        _ => Err(unknown()),
+    });
+    Ok(Part::Variable { name, filters: filters.collect::<Result<_, _>>()?, offset: 0, width: 0 })
+}
+
+impl Name {
+    fn short(letter: char) -> Option<Self> {
+        Some(match letter {
+            'u' => Self::User,
+            'n' => Self::Username,
+            'd' => Self::Domain,
+            's' => Self::Service,
+            'h' => Self::Home,
+            'l' => Self::Local,
+            'r' => Self::Remote,
+            'm' => Self::Mechanism,
+            _ => return None,
+        })
+    }
+
+    fn long(name: &str) -> Option<Self> {
+        Some(match name {
+            "user" => Self::User,
+            "username" => Self::Username,
+            "domain" => Self::Domain,
+            "service" | "protocol" => Self::Service,
+            "home" => Self::Home,
+            "lip" | "local_ip" => Self::Local,
+            "rip" | "remote_ip" => Self::Remote,
+            "session" => Self::Session,
+            "mech" | "mechanism" => Self::Mechanism,
+            _ => return None,
+        })
+    }
+
+    fn value(self, values: &Values<'_>) -> Result<String, VariableError> {
+        let owned = |text: Option<&str>, name| text.map(str::to_owned).ok_or(VariableError::NoValue(name));
+        let address = |address: Option<IpAddr>| address.map(|address| address.to_string()).unwrap_or_default();
+        Ok(match self {
+            Self::User => values.user.to_owned(),
+            Self::Username => username(values.user).to_owned(),
+            Self::Domain => domain(values.user).to_owned(),
+            Self::Service => values.service.to_owned(),
+            Self::Home => owned(values.home, "home directory")?,
+            Self::Local => address(values.local),
+            Self::Remote => address(values.remote),
+            Self::Session => values.session.to_owned(),
+            Self::Mechanism => values.mechanism.to_owned(),
+        })
+    }
+}
+
+/// What stands before the first `@`: `%n`.
+#[must_use]
+pub fn username(user: &str) -> &str {
+    user.split_once('@').map_or(user, |(name, _)| name)
+}
+
+/// What stands after the first `@`: `%d`.
+#[must_use]
+pub fn domain(user: &str) -> &str {
+    user.split_once('@').map_or("", |(_, domain)| domain)
+}
+
+fn filtered(value: String, filters: &[Filter], offset: i32, width: usize) -> String {
+    filters.iter().fold(value, |value, filter| match filter {
+        Filter::Lower => value.to_ascii_lowercase(),
+        Filter::Upper => value.to_ascii_uppercase(),
+        Filter::Reverse => value.chars().rev().collect(),
+        Filter::Trim => value.trim().to_owned(),
+        Filter::Md5 => md5(value.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect(),
+        Filter::Hash => hash(&value, offset, width),
+        Filter::Username => username(&value).to_owned(),
+        Filter::Domain => domain(&value).to_owned(),
+    })
+}
+
+fn hash(value: &str, offset: i32, width: usize) -> String {
+    let digest = md5(value.as_bytes());
+    let number = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
+    let modulus = u32::try_from(width).unwrap_or(0);
+    let number = if modulus == 0 { number } else { number % modulus };
+    format!("{number:0length$x}", length = usize::try_from(offset).unwrap_or(0))
+}
+
+/// The part from the offset (from the end, if negative) of the width (all, if 0). A hash has used both numbers already.
+fn cut(value: String, filters: &[Filter], offset: i32, width: usize) -> String {
+    if filters.contains(&Filter::Hash) || (offset == 0 && width == 0) {
+        return value;
+    }
+    let length = value.chars().count();
+    let distance = usize::try_from(offset.unsigned_abs()).unwrap_or(usize::MAX);
+    let skip = if offset < 0 { length.saturating_sub(distance) } else { distance };
+    value.chars().skip(skip).take(if width == 0 { usize::MAX } else { width }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expand(text: &str) -> Result<String, VariableError> {
+        let values = Values {
+            user: "John.Doe@Info.Net",
+            service: "imap",
+            home: Some("/srv/john"),
+            local: "127.0.0.1".parse().ok(),
+            remote: "192.0.2.1".parse().ok(),
+            ..Values::default()
+        };
+        Template::parse(text)?.expand(&values)
+    }
+
+    // The values were compared with `doveadm user` of Dovecot 2.3.19 on a static userdb.
+    #[test]
+    fn variables_have_values() {
+        let cases = [
+            ("maildir:~/Maildir", "maildir:~/Maildir"),
+            ("%u", "John.Doe@Info.Net"),
+            ("/srv/%Ld/%Ln", "/srv/info.net/john.doe"),
+            ("%Uu", "JOHN.DOE@INFO.NET"),
+            ("%s %h %r %l", "imap /srv/john 192.0.2.1 127.0.0.1"),
+            ("%{user}|%{username}|%{domain}|%{protocol}", "John.Doe@Info.Net|John.Doe|Info.Net|imap"),
+            ("%{user | lower}", "john.doe@info.net"),
+            ("%{user|username|upper}", "JOHN.DOE"),
+            ("%1n", "J"),
+            ("%1.1n/%0.2Ln", "o/jo"),
+            ("%L{domain}", "info.net"),
+            ("100%%", "100%"),
+            ("%Rn", "eoD.nhoJ"),
+            ("%2Mn", "7e"),
+            ("%-3.3n", "Doe"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(expand(text).as_deref(), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_built_is_refused_when_it_is_read() {
+        for text in ["%z", "%{env:X}", "%{if;a;b}", "%{user | sha512}", "%Hu", "%E{user"] {
+            assert!(Template::parse(text).is_err(), "{text}");
+        }
+        assert_eq!(Template::parse("100%"), Err(VariableError::Unfinished));
+        assert_eq!(Template::parse("%{user"), Err(VariableError::Unfinished));
+    }
+
+    #[test]
+    fn no_home_is_no_empty_place_in_a_path() {
+        let template = Template::parse("mbox:%h/mail").unwrap();
+        assert!(template.needs_home());
+        assert_eq!(template.expand(&Values::default()), Err(VariableError::NoValue("home directory")));
+    }
+
+    // CVE-2017-2669: what a variable's value holds is not expanded again.
+    #[test]
+    fn a_value_is_never_expanded_again() {
+        let values = Values { user: "%{home}", ..Values::default() };
+        assert_eq!(Template::parse("/srv/%u").unwrap().expand(&values).unwrap(), "/srv/%{home}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_without_a_panic(text in "(%|[\\PC]|[0-9.{}LMNu-]){0,40}", user in "\\PC{0,12}") {
+            if let Ok(template) = Template::parse(&text) {
+                let _ = template.expand(&Values { user: &user, ..Values::default() });
+            }
+        }
+    }
+}
