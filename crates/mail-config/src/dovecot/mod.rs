@@ -1,0 +1,281 @@
+//! dovecot.conf: 2.3 and 2.4 syntax, and what of it concerns us as typed values.
+
+mod auth;
+pub mod kinds;
+mod listeners;
+mod location;
+mod parse;
+mod settings;
+pub mod variables;
+
+use std::path::Path;
+
+use mail_types::SourceLine;
+use serde::{Deserialize, Serialize};
+
+pub use auth::{Database, Driver};
+pub use listeners::{LmtpSocket, LoginListener, Protocol};
+pub use location::{Format, Location, MailboxSpec, Namespace};
+pub use parse::{Block, Node};
+pub use settings::{Declared, SETTINGS, Settings};
+
+use crate::main_cf::Value;
+use crate::report::{Level, Report};
+use parse::{blocks, last};
+
+/// Something that dovecot.conf asks for and that is not built; it costs a login or a delivery, not the start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unsupported {
+    /// What it is, for the log.
+    pub what: String,
+    /// The line that asks for it.
+    pub source: SourceLine,
+}
+
+/// dovecot.conf without types.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RawDovecot {
+    /// The file.
+    pub file: String,
+    /// Whether it exists.
+    pub present: bool,
+    /// What stands in it and in the files that it includes.
+    pub nodes: Vec<Node>,
+}
+
+/// dovecot.conf.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dovecot {
+    raw: RawDovecot,
+    /// Whether the file says that it is written for Dovecot 2.4 (`dovecot_config_version`).
+    pub is_24: bool,
+    /// The settings outside of protocol blocks.
+    pub settings: Settings,
+    /// As `protocol imap` sees them.
+    pub imap: Settings,
+    /// As `protocol pop3` sees them.
+    pub pop3: Settings,
+    /// As `protocol lmtp` sees them.
+    pub lmtp: Settings,
+    /// The ports for logins.
+    pub logins: Vec<LoginListener>,
+    /// The sockets and ports of LMTP.
+    pub lmtp_sockets: Vec<LmtpSocket>,
+    /// Where mail lies unless the user database says otherwise.
+    pub location: Location,
+    /// The namespaces; there is always one with INBOX.
+    pub namespaces: Vec<Namespace>,
+    /// Password databases, in order.
+    pub passdbs: Vec<Database>,
+    /// User databases, in order.
+    pub userdbs: Vec<Database>,
+    /// Certificates of single names: `local_name NAME { ssl_cert = ... }`; name, certificate, key.
+    pub names: Vec<(String, Value<std::path::PathBuf>, Value<std::path::PathBuf>)>,
+}
+
+/// Reads dovecot.conf and what it includes.
+pub(crate) fn load(path: &Path, reports: &mut Vec<Report>) -> RawDovecot {
+    let nodes = parse::parse_file(path, reports);
+    RawDovecot { file: path.display().to_string(), present: nodes.is_some(), nodes: nodes.unwrap_or_default() }
+}
+
+impl Dovecot {
+    /// Gives the written values their types.
+    pub(crate) fn typed(raw: RawDovecot, reports: &mut Vec<Report>) -> Self {
+        let nodes = &raw.nodes;
+        let is_24 = last(nodes, "dovecot_config_version").is_some();
+        let mut read = |protocol: &str| Settings::read(&mut Reader { nodes, protocol, is_24, reports });
+        let settings = read("");
+        let (imap, pop3, lmtp) = (read("imap"), read("pop3"), read("lmtp"));
+        let location = location::location(nodes, &settings);
+        Self {
+            is_24,
+            logins: listeners::logins(nodes, &settings, reports),
+            lmtp_sockets: listeners::lmtp(nodes, &settings, reports),
+            namespaces: location::namespaces(nodes, is_24),
+            passdbs: auth::databases(nodes, "passdb", is_24),
+            userdbs: auth::databases(nodes, "userdb", is_24),
+            names: local_names(nodes),
+            location,
+            settings,
+            imap,
+            pop3,
+            lmtp,
+            raw,
+        }
+    }
+
+    /// dovecot.conf without types.
+    #[must_use]
+    pub fn raw(&self) -> &RawDovecot {
+        &self.raw
+    }
+
+    /// Whether a protocol is served.
+    #[must_use]
+    pub fn serves(&self, protocol: &str) -> bool {
+        self.settings.protocols.iter().any(|name| name == protocol)
+    }
+
+    /// The settings of a protocol.
+    #[must_use]
+    pub fn protocol(&self, protocol: Protocol) -> &Settings {
+        match protocol {
+            Protocol::Imap => &self.imap,
+            Protocol::Pop3 => &self.pop3,
+            Protocol::Lmtp => &self.lmtp,
+        }
+    }
+}
+
+/// Reads settings as one protocol sees them.
+struct Reader<'a> {
+    nodes: &'a [Node],
+    /// The protocol whose blocks count beside the rest of the file; empty for none.
+    protocol: &'a str,
+    is_24: bool,
+    reports: &'a mut Vec<Report>,
+}
+
+impl Reader<'_> {
+    /// The last value in the file; one in a block of the protocol goes before one outside.
+    fn find(&self, name: &str) -> Option<(String, SourceLine)> {
+        let of_protocol = |block: &&Block| match block.name.strip_prefix('!') {
+            Some(other) => other != self.protocol && !self.protocol.is_empty(),
+            None => block.name == self.protocol,
+        };
+        let inner =
+            blocks(self.nodes, "protocol").filter(of_protocol).filter_map(|block| find(&block.nodes, name)).last();
+        inner.or_else(|| find(self.nodes, name))
+    }
+}
+
+/// A setting under its name or under what 2.4 calls it; a list of 2.4 may be a block of `NAME = yes`.
+fn find(nodes: &[Node], name: &str) -> Option<(String, SourceLine)> {
+    if let Some((value, source)) = last(nodes, name) {
+        return Some((value.to_owned(), source.clone()));
+    }
+    if let Some(block) = blocks(nodes, name).last() {
+        return Some((switched_on(block), block.source.clone()));
+    }
+    let renamed = |new: &str| last(nodes, new).map(|(value, source)| (value.to_owned(), source.clone()));
+    match name {
+        "ssl_cert" => renamed("ssl_server_cert_file"),
+        "ssl_key" => renamed("ssl_server_key_file"),
+        "disable_plaintext_auth" => renamed("auth_allow_cleartext").map(|(value, source)| (opposite(&value), source)),
+        _ => None,
+    }
+}
+
+/// The names that a block of `NAME = yes` switches on.
+fn switched_on(block: &Block) -> String {
+    let names = block.nodes.iter().filter_map(|node| match node {
+        Node::Setting { key, value, .. } if !matches!(value.as_str(), "no" | "n") => Some(key.as_str()),
+        _ => None,
+    });
+    names.collect::<Vec<_>>().join(" ")
+}
+
+fn opposite(value: &str) -> String {
+    match value.to_ascii_lowercase().as_str() {
+        "yes" | "y" => "no".to_owned(),
+        "no" | "n" => "yes".to_owned(),
+        _ => value.to_owned(),
+    }
+}
+
+impl settings::Source for Reader<'_> {
+    fn value<K: kinds::Kind>(&mut self, name: &'static str, default: &'static str) -> Value<K::Value> {
+        let default = if self.is_24 { default_of_24(name).unwrap_or(default) } else { default };
+        if let Some((text, source)) = self.find(name) {
+            match K::parse(&text) {
+                Ok(value) => return Value { value, source },
+                Err((what, instead)) => {
+                    let report = Report::new(Level::Error, source, format!("{name}: {what}"), instead);
+                    // The same line is read once per protocol.
+                    if !self.reports.contains(&report) {
+                        self.reports.push(report);
+                    }
+                }
+            }
+        }
+        let value =
+            K::parse(default).unwrap_or_else(|(what, _)| unreachable!("the declared default of {name}: {what}"));
+        Value { value, source: SourceLine::built_in() }
+    }
+}
+
+/// Where 2.4 has another default.
+fn default_of_24(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "auth_username_format" => "%{user | lower}",
+        "pop3_uidl_format" => "%{uid | hex(8)}%{uidvalidity | hex(8)}",
+        _ => return None,
+    })
+}
+
+/// Certificates that `local_name` blocks give to single names.
+fn local_names(nodes: &[Node]) -> Vec<(String, Value<std::path::PathBuf>, Value<std::path::PathBuf>)> {
+    let path = |block: &Block, name: &str| {
+        let (text, source) = find(&block.nodes, name)?;
+        let value = <kinds::File as kinds::Kind>::parse(&text).ok().flatten()?;
+        Some(Value { value, source })
+    };
+    let both =
+        |block: &Block| Some((block.name.to_ascii_lowercase(), path(block, "ssl_cert")?, path(block, "ssl_key")?));
+    blocks(nodes, "local_name").filter_map(both).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// dovecot.conf of this text, with its reports.
+    pub(super) fn read(text: &str) -> (Dovecot, Vec<Report>) {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let path = dir.path().join("dovecot.conf");
+        std::fs::write(&path, text).expect("written");
+        let mut reports = Vec::new();
+        let raw = load(&path, &mut reports);
+        (Dovecot::typed(raw, &mut reports), reports)
+    }
+
+    #[test]
+    fn every_declared_default_is_of_its_type() {
+        let (dovecot, reports) = read("");
+        assert!(reports.is_empty(), "{reports:?}");
+        assert_eq!(*dovecot.settings.first_valid_uid, 500);
+        let (dovecot, reports) = read("dovecot_config_version = 2.4.0\n");
+        assert!(reports.is_empty() && dovecot.is_24);
+    }
+
+    #[test]
+    fn a_protocol_block_goes_before_the_rest() {
+        let text = "protocol imap {\n mail_max_userip_connections = 20\n}\nmail_max_userip_connections = 5\nprotocol !imap {\n login_greeting = x\n}\n";
+        let (dovecot, _) = read(text);
+        assert_eq!((*dovecot.imap.mail_max_userip_connections, *dovecot.pop3.mail_max_userip_connections), (20, 5));
+        assert_eq!(
+            (dovecot.imap.login_greeting.as_str(), dovecot.pop3.login_greeting.as_str()),
+            ("Dovecot ready.", "x")
+        );
+    }
+
+    #[test]
+    fn names_of_both_generations_mean_the_same() {
+        let (new, reports) = read(
+            "dovecot_config_version = 2.4.0\nauth_allow_cleartext = yes\nssl_server_cert_file = /a\nprotocols {\n imap = yes\n pop3 = no\n}\n",
+        );
+        assert!(reports.is_empty(), "{reports:?}");
+        assert!(!*new.settings.disable_plaintext_auth && new.serves("imap") && !new.serves("pop3"));
+        assert_eq!(new.settings.ssl_cert.value.as_deref(), Some(Path::new("/a")));
+        let (old, _) = read("ssl_cert = </a\n");
+        assert_eq!(old.settings.ssl_cert.value, new.settings.ssl_cert.value);
+    }
+
+    #[test]
+    fn a_wrong_value_is_an_error_with_its_line() {
+        let (_, reports) = read("auth_verbose = perhaps\n");
+        assert_eq!(reports.len(), 1);
+        assert_eq!((reports[0].level, reports[0].source.line), (Level::Error, 1));
+    }
+}

@@ -1,0 +1,164 @@
+//! What is said about a file: file, line, column, the line itself with a mark under the place, and what to write instead.
+
+use std::fmt;
+
+use mail_types::SourceLine;
+
+/// How much a report weighs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Level {
+    /// For `check`: how a parameter is supported.
+    Note,
+    /// The daemons run and log it.
+    Warning,
+    /// The start stops (exit 78).
+    Error,
+}
+
+/// The line that a report is about, with the stretch to underline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Excerpt {
+    /// The physical line.
+    pub text: String,
+    /// Where the mark begins, in octets of `text`.
+    pub start: usize,
+    /// The length of the marked stretch in octets.
+    pub length: usize,
+}
+
+/// One remark about one place in a file.
+///
+/// `Display` shows the place as a compiler does; [`Report::line`] is the form for a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// How much it weighs.
+    pub level: Level,
+    /// The file and line.
+    pub source: SourceLine,
+    /// The column, counted from 1; 0 if the remark is about the whole line or file.
+    pub column: u32,
+    /// What is the matter, without full stop.
+    pub message: String,
+    /// What to write instead, or what happens now.
+    pub hint: String,
+    /// The line itself.
+    pub excerpt: Option<Excerpt>,
+}
+
+impl Report {
+    /// A report about a whole line or file.
+    #[must_use]
+    pub fn new(level: Level, source: SourceLine, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { level, source, column: 0, message: message.into(), hint: hint.into(), excerpt: None }
+    }
+
+    /// One line for the log: `FILE:LINE:COLUMN: message: hint`.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let mut line = format!("{}{}", self.place(), self.message);
+        if !self.hint.is_empty() {
+            line.push_str(": ");
+            line.push_str(&self.hint);
+        }
+        line
+    }
+
+    fn place(&self) -> String {
+        match (self.source.is_built_in(), self.column) {
+            (true, _) => String::new(),
+            (false, 0) => format!("{}: ", self.source),
+            (false, column) => format!("{}:{column}: ", self.source),
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let level = if self.level == Level::Warning { "warning: " } else { "" };
+        write!(f, "{}{level}{}", self.place(), self.message)?;
+        let Some(Excerpt { text, start, length }) = &self.excerpt else {
+            return if self.hint.is_empty() { Ok(()) } else { write!(f, ": {}", self.hint) };
+        };
+        // Columns are counted in characters on the screen; a tab is shown as one blank.
+        let before = text.get(..*start).map_or(0, |t| t.chars().count());
+        let marked = text.get(*start..start + length).map_or(1, |t| t.chars().count()).max(1);
+        let shown: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        write!(f, "\n  {shown}\n  {:before$}^{:~<rest$}", "", "", rest = marked - 1)?;
+        if self.hint.is_empty() { Ok(()) } else { write!(f, "  {}", self.hint) }
+    }
+}
+
+/// The mistakes that stop the start, in the order of the files; at least one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Errors(pub Vec<Report>);
+
+impl fmt::Display for Errors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, report) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            report.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Errors {}
+
+/// The known name that is nearest to a misspelt one, if any is near enough to be meant.
+#[must_use]
+pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let limit = (name.chars().count() / 4).clamp(1, 4);
+    let ranked = known.into_iter().map(|candidate| (distance(name, candidate, limit), candidate));
+    ranked.filter(|(distance, _)| *distance <= limit).min().map(|(_, candidate)| candidate)
+}
+
+/// The edit distance of two names (insert, delete, replace, swap of neighbours); more than `limit` if it is larger.
+fn distance(a: &str, b: &str, limit: usize) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    if a.len().abs_diff(b.len()) > limit {
+        return limit + 1;
+    }
+    let mut rows = vec![(0..=b.len()).collect::<Vec<usize>>()];
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let above = &rows[i - 1];
+            let mut best = (above[j] + 1).min(row[j - 1] + 1).min(above[j - 1] + usize::from(a[i - 1] != b[j - 1]));
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                best = best.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(best);
+        }
+        rows.push(row);
+    }
+    rows[a.len()][b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistake_is_shown_where_it_stands() {
+        let report = Report {
+            level: Level::Error,
+            source: SourceLine::new("/etc/postfix/main.cf", 12),
+            column: 1,
+            message: "unknown parameter `mydestinations'".into(),
+            hint: "did you mean `mydestination'?".into(),
+            excerpt: Some(Excerpt { text: "mydestinations = info.net".into(), start: 0, length: 14 }),
+        };
+        let shown = "/etc/postfix/main.cf:12:1: unknown parameter `mydestinations'\n  mydestinations = info.net\n  ^~~~~~~~~~~~~~  did you mean `mydestination'?";
+        assert_eq!(report.to_string(), shown);
+    }
+
+    #[test]
+    fn the_nearest_name_is_the_one_meant() {
+        let known = ["mydestination", "mydomain", "myorigin", "mynetworks"];
+        assert_eq!(nearest("mydestinations", known), Some("mydestination"));
+        assert_eq!(nearest("mynetwroks", known), Some("mynetworks"));
+        assert_eq!(nearest("milter", known), None);
+    }
+}
