@@ -1,1 +1,3 @@
 //! RFC 5322 and MIME structure, trace headers, texts of delivery status notifications.
+
+pub mod header;

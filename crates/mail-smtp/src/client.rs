@@ -114,6 +114,19 @@ impl Client {
         &self.features
     }
 
+    /// The outcome of a message that was under way when the driver ended by itself, as after a failed write: all that is undecided is temporary.
+    /// None if no message was under way, or its outcome was given out.
+    #[must_use]
+    pub fn into_outcome(self) -> Option<Vec<RcptOutcome>> {
+        match self.phase {
+            Phase::Sending(transaction) => {
+                let lost = Cause::Lost(transaction.stage());
+                Some(transaction.into_outcome(Some(lost), self.features.dsn))
+            }
+            _ => None,
+        }
+    }
+
     fn enter(&mut self, phase: Phase) {
         self.phase = phase;
         self.touched = true;
