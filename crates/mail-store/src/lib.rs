@@ -1,6 +1,7 @@
 //! Mailboxes on disk: Maildir++ as Dovecot keeps it, and mbox for delivery.
 //!
-//! - local-delivery writes messages with [`maildir::Maildir`] (in batches that share directory syncs).
+//! - local-delivery writes messages with [`maildir::Maildir`] (in batches that share directory syncs) and
+//!   [`mbox::Mbox`].
 //! - imapd and pop3d open a user's mailboxes through the traits [`Account`] and [`Mailbox`]; [`maildir::MaildirAccount`] is the
 //!   implementation, [`Location`] says where it lies.
 //!
@@ -17,6 +18,7 @@ mod flags;
 mod location;
 mod mailbox;
 pub mod maildir;
+pub mod mbox;
 mod name;
 mod watch;
 
