@@ -24,6 +24,8 @@ pub enum StoreError {
     TooManyKeywords,
     /// Something that is not built is asked for; the text names it.
     Unsupported(String),
+    /// The content that was to be stored could not be read; the mailbox is not to blame.
+    Content(io::Error),
     /// The file system failed. The text says at what, with the path.
     Io(String, io::Error),
 }
@@ -35,7 +37,7 @@ impl StoreError {
     /// Whether the same call may succeed later.
     #[must_use]
     pub fn is_temporary(&self) -> bool {
-        matches!(self, Self::NoSpace | Self::Locked | Self::Io(..))
+        matches!(self, Self::NoSpace | Self::Locked | Self::Content(_) | Self::Io(..))
     }
 
     /// An error of the file system, with space and permission told apart.
@@ -46,6 +48,12 @@ impl StoreError {
             io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly,
             _ => Self::Io(what.into(), error),
         }
+    }
+}
+
+impl From<io::Error> for StoreError {
+    fn from(error: io::Error) -> Self {
+        Self::Content(error)
     }
 }
 
@@ -61,6 +69,7 @@ impl fmt::Display for StoreError {
             Self::Locked => f.write_str("mailbox is locked by another process"),
             Self::TooManyKeywords => f.write_str("mailbox has no room for more keywords"),
             Self::Unsupported(what) => write!(f, "not supported: {what}"),
+            Self::Content(error) => write!(f, "content: {error}"),
             Self::Io(what, error) => write!(f, "{what}: {error}"),
         }
     }
@@ -69,7 +78,7 @@ impl fmt::Display for StoreError {
 impl std::error::Error for StoreError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Io(_, error) => Some(error),
+            Self::Content(error) | Self::Io(_, error) => Some(error),
             _ => None,
         }
     }

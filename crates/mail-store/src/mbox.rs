@@ -60,6 +60,12 @@ impl From<StoreError> for MboxError {
     }
 }
 
+impl From<io::Error> for MboxError {
+    fn from(error: io::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
 impl Mbox {
     /// Appends one message: the `From ` line (without its line end), then what `write` writes, then an empty line. Synced when it returns.
     ///

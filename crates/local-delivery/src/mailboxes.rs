@@ -1,0 +1,132 @@
+//! Deliveries into one mailbox, carried out by a deliverer.
+
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use mail_store::StoreError;
+use mail_store::maildir::{DeliveryName, Maildir};
+use mail_store::mbox::{Mbox, MboxError, lock_methods};
+use mail_types::Octets;
+
+use crate::deliverer::Task;
+use crate::job::{Report, Target};
+
+/// Delivers tasks that all have this target: one report for each, in their order.
+#[must_use]
+pub fn deliver(target: &Target, tasks: &[Task]) -> Vec<Report> {
+    match target {
+        Target::Maildir { path, size_limit } => to_maildir(&path_of(path), *size_limit, tasks),
+        Target::Mbox { path, size_limit, locks, patience, stale, owner } => {
+            let locks = match lock_methods(locks.iter().map(String::as_str)) {
+                Ok(locks) => locks,
+                Err(word) => {
+                    let text = format!("mail system configuration error: mailbox_delivery_lock: {word}");
+                    return tasks.iter().map(|_| Report::deferred(3, 5, text.clone())).collect();
+                }
+            };
+            let mbox = Mbox {
+                path: path_of(path),
+                locks,
+                patience: Duration::from_millis(*patience),
+                stale: Duration::from_millis(*stale),
+                size_limit: *size_limit,
+                owner: *owner,
+            };
+            tasks.iter().map(|task| forwarded(task).unwrap_or_else(|| to_mbox(&mbox, task))).collect()
+        }
+    }
+}
+
+fn path_of(path: &Octets) -> PathBuf {
+    PathBuf::from(std::ffi::OsStr::from_bytes(path.as_bytes()))
+}
+
+/// A forward file says that the mail goes elsewhere; putting it into the mailbox would be wrong, so it waits. An empty one says nothing.
+fn forwarded(task: &Task) -> Option<Report> {
+    task.job.forward_files.iter().map(path_of).find_map(|path| match std::fs::metadata(&path) {
+        Ok(metadata) if metadata.len() == 0 => None,
+        Ok(_) => {
+            Some(Report::deferred(3, 5, format!("{} exists, but forward files are not supported yet", path.display())))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => Some(Report::deferred(3, 0, format!("{}: {error}", path.display()))),
+    })
+}
+
+fn to_maildir(path: &Path, size_limit: u64, tasks: &[Task]) -> Vec<Report> {
+    let failed = |error: &StoreError| maildir_failure(path, error);
+    let maildir = match Maildir::create(path) {
+        Ok(maildir) => maildir,
+        Err(error) => return tasks.iter().map(|task| forwarded(task).unwrap_or_else(|| failed(&error))).collect(),
+    };
+    let mut batch = maildir.batch();
+    let results: Vec<Result<(), Report>> = tasks
+        .iter()
+        .map(|task| {
+            if let Some(report) = forwarded(task) {
+                return Err(report);
+            }
+            let job = &task.job;
+            let name = DeliveryName { queue_id: job.id, recipient: job.recipient, host: &job.host };
+            let mut too_large = false;
+            let delivered = batch.deliver(&name, job.repeated, |message| {
+                message.write(job.prefix.as_bytes())?;
+                task.body.pieces(&job.omit, |piece| {
+                    message.write(piece)?;
+                    too_large |= size_limit != 0 && message.sizes().0 > size_limit;
+                    if too_large { Err(StoreError::NoSpace) } else { Ok(()) }
+                })
+            });
+            match delivered {
+                Ok(()) => Ok(()),
+                Err(_) if too_large => {
+                    Err(Report::bounced(2, 2, "maildir delivery failed: error writing message: File too large"))
+                }
+                Err(error) => Err(failed(&error)),
+            }
+        })
+        .collect();
+    // Nothing is reported before this sync; if it fails, none of the batch counts.
+    let synced = batch.commit();
+    let report = |result: Result<(), Report>| match (result, &synced) {
+        (Ok(()), Ok(())) => Report::Delivered { text: "delivered to maildir".to_owned() },
+        (Ok(()), Err(error)) => failed(error),
+        (Err(report), _) => report,
+    };
+    results.into_iter().map(report).collect()
+}
+
+fn maildir_failure(path: &Path, error: &StoreError) -> Report {
+    match error {
+        StoreError::NoSpace => Report::deferred(3, 1, "maildir delivery failed: No space left on device"),
+        StoreError::NoSuchMailbox => {
+            Report::deferred(2, 0, format!("maildir delivery failed: {} is not a directory", path.display()))
+        }
+        other => Report::deferred(2, 0, format!("maildir delivery failed: {other}")),
+    }
+}
+
+fn to_mbox(mbox: &Mbox, task: &Task) -> Report {
+    let job = &task.job;
+    let appended = mbox.append(&job.from_line, |writer| {
+        writer.write(job.prefix.as_bytes())?;
+        task.body.pieces(&job.omit, |piece| writer.write(piece))
+    });
+    let prefix = format!("cannot update mailbox {}", mbox.path.display());
+    match appended {
+        Ok(()) => Report::Delivered { text: "delivered to mailbox".to_owned() },
+        Err(MboxError::TooLarge) => Report::bounced(2, 2, format!("{prefix}. error writing message: File too large")),
+        Err(MboxError::Unsafe(why)) => Report::deferred(2, 0, format!("{prefix}. {why}")),
+        Err(MboxError::Store(StoreError::NoSpace)) => {
+            Report::deferred(3, 1, format!("{prefix}. No space left on device"))
+        }
+        Err(MboxError::Store(StoreError::Locked)) => Report::deferred(
+            2,
+            0,
+            format!("{prefix}. unable to lock for exclusive access: Resource temporarily unavailable"),
+        ),
+        Err(MboxError::Store(error)) => Report::deferred(2, 0, format!("{prefix}. {error}")),
+    }
+}
