@@ -1,0 +1,111 @@
+//! The monitor's conversation with authd: redeems login tokens, without an event loop.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+
+use mail_ipc::auth::{Login, Request, Response};
+use mail_ipc::hello::{Hello, Role, Versions};
+use mail_ipc::sockets::AUTH;
+
+use crate::link::Link;
+
+/// What became of a token.
+#[derive(Debug)]
+pub(crate) enum Redeemed {
+    /// Who logged in.
+    Login(Box<Login>),
+    /// authd does not know the token.
+    Unknown,
+    /// authd does not understand.
+    NotUnderstood,
+}
+
+/// A connection to authd, made when it is needed.
+#[derive(Debug)]
+pub(crate) struct Authority {
+    state: PathBuf,
+    instance: String,
+    link: Option<Link>,
+    greeted: bool,
+}
+
+impl Authority {
+    /// authd below a state directory.
+    pub(crate) fn new(state: PathBuf, instance: String) -> Self {
+        Self { state, instance, link: None, greeted: false }
+    }
+
+    /// The socket, for poll.
+    pub(crate) fn descriptor(&self) -> Option<(BorrowedFd<'_>, bool)> {
+        self.link.as_ref().map(|link| (link.as_fd(), link.wants_to_write()))
+    }
+
+    /// Asks who a token is. The answer comes through [`Authority::answers`] under the same number.
+    ///
+    /// # Errors
+    /// authd cannot be reached. All numbers that are open are then lost.
+    pub(crate) fn redeem(&mut self, number: u64, token: String) -> io::Result<()> {
+        let sent = self.open().and_then(|link| link.send_numbered(number, &Request::Redeem { token }, Vec::new()));
+        if sent.is_err() {
+            self.close();
+        }
+        sent
+    }
+
+    fn open(&mut self) -> io::Result<&mut Link> {
+        if self.link.is_none() {
+            let path = self.state.join(AUTH.directory).join(AUTH.name);
+            let mut link = Link::new(mail_posix::sockets::connect(&path)?)?;
+            link.send(&Hello::new(Role::Monitor, self.instance.clone()), Vec::new())?;
+            self.greeted = false;
+            self.link = Some(link);
+        }
+        self.link.as_mut().ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    /// Ends the conversation; the next token opens another.
+    pub(crate) fn close(&mut self) {
+        self.link = None;
+    }
+
+    /// Takes what authd has sent.
+    ///
+    /// # Errors
+    /// The conversation broke and was closed. All numbers that are open are lost.
+    pub(crate) fn answers(&mut self) -> io::Result<Vec<(u64, Redeemed)>> {
+        let result = self.take();
+        if result.is_err() {
+            self.close();
+        }
+        result
+    }
+
+    fn take(&mut self) -> io::Result<Vec<(u64, Redeemed)>> {
+        let mut answers = Vec::new();
+        let Some(link) = self.link.as_mut() else { return Ok(answers) };
+        link.flush()?;
+        let open = link.fill()?;
+        while let Some(received) = link.frame()? {
+            if !self.greeted {
+                let hello = received.raw.read::<Hello>(&[]).map_err(io::Error::other)?.body;
+                if Versions::OURS.common(hello.versions).is_none() {
+                    return Err(io::ErrorKind::Unsupported.into());
+                }
+                self.greeted = true;
+                continue;
+            }
+            let frame = received.raw.read::<Response>(&[]).map_err(io::Error::other)?;
+            let redeemed = match frame.body {
+                Response::Login { login } => Redeemed::Login(Box::new(login)),
+                Response::Unknown => Redeemed::Unknown,
+                _ => Redeemed::NotUnderstood,
+            };
+            answers.push((frame.id, redeemed));
+        }
+        if !open && answers.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(answers)
+    }
+}

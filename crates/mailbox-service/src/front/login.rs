@@ -1,0 +1,321 @@
+//! One connection in the front, from accept to the hand-over.
+
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use decision::{Event, Ident, LoginEvent, Record, Stage};
+use mail_ipc::auth::{Failure, Request, Response};
+use mail_net::{Answers, Driver, Ended, Handler, Stream};
+use mail_types::Octets;
+use session::{AskId, Close, Machine};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::mpsc;
+
+use super::relay::relay;
+use super::{Shared, over, session_name};
+use crate::login_log::{self, Attempts};
+use crate::service::{Facts, LoginAnswer, LoginQuestion, Protocol, Resume};
+use crate::wire::{FrontReply, HandOver, Refusal};
+
+/// How long a handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(60);
+/// More unread input than this does not fit into a hand-over: it goes through a relay.
+const UNREAD_MAX: usize = 16 * 1024;
+/// How long a refusal may take to be written.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// What is known of a connection, for authd, the log and the hand-over.
+struct Client<P> {
+    shared: Arc<Shared<P>>,
+    session: String,
+    peer: IpAddr,
+    local: IpAddr,
+    local_peer: bool,
+    began: Instant,
+}
+
+/// What authd said so far.
+#[derive(Debug, Default)]
+struct Progress {
+    attempts: Attempts,
+    token: Option<String>,
+}
+
+/// Serves a connection until it is handed over or closed.
+pub(super) async fn serve<P: Protocol>(shared: Arc<Shared<P>>, stream: TcpStream, implicit_tls: bool) {
+    let (Ok(peer), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else { return };
+    let _ = stream.set_nodelay(true);
+    let client = Arc::new(Client::new(shared, peer, local));
+    let stream = match (implicit_tls, &client.shared.tls) {
+        (false, _) => Stream::Tcp(stream),
+        (true, None) => return,
+        (true, Some(tls)) => {
+            let handshake = tokio::time::timeout(HANDSHAKE, tls.accept(Stream::Tcp(stream)));
+            let problem = match handshake.await {
+                Ok(Ok(stream)) => Ok(stream),
+                Ok(Err(error)) => Err(error.to_string()),
+                Err(_) => Err("timeout".to_owned()),
+            };
+            match problem {
+                Ok(stream) => stream,
+                Err(text) => return client.log_failed_handshake(&text),
+            }
+        }
+    };
+    client.login(stream).await;
+}
+
+impl<P: Protocol> Client<P> {
+    fn new(shared: Arc<Shared<P>>, peer: SocketAddr, local: SocketAddr) -> Self {
+        let session = session_name(peer.port());
+        let (peer, local) = (peer.ip().to_canonical(), local.ip().to_canonical());
+        // Dovecot's rule: who has our own address is on this machine.
+        let local_peer = peer == local || shared.trusted.iter().any(|network| network.contains(peer));
+        Self { shared, session, peer, local, local_peer, began: Instant::now() }
+    }
+
+    async fn login(self: Arc<Self>, stream: Stream) {
+        let facts = Facts {
+            peer: self.peer,
+            local: self.local,
+            tls: stream.tls().is_some(),
+            starttls: self.shared.tls.is_some(),
+            local_peer: self.local_peer,
+            mechanisms: self.shared.mechanisms(),
+        };
+        let machine = self.shared.protocol.login(&facts);
+        let progress = Arc::new(Mutex::new(Progress::default()));
+        let mut asking =
+            Asking { client: Arc::clone(&self), progress: Arc::clone(&progress), tls: facts.tls, exchange: 0 };
+        let (events, mut heard) = mpsc::channel(1);
+        let driver = Driver::new(machine, stream, Vec::new());
+        let mut shutdown = self.shared.shutdown.clone();
+        let ended = {
+            let run = driver.run(&mut asking, self.shared.tls.as_ref(), &mut heard);
+            tokio::pin!(run);
+            tokio::select! {
+                ended = &mut run => ended,
+                () = over(&mut shutdown) => {
+                    let _ = events.try_send(P::shutdown());
+                    run.await
+                }
+            }
+        };
+        let Progress { mut attempts, token } = std::mem::take(&mut *lock(&progress));
+        match token.filter(|_| ended.reason == Close::HandOver) {
+            Some(token) => self.hand_over(ended, token, &attempts).await,
+            None => {
+                attempts.cleartext = P::tried_cleartext(&ended.machine);
+                let what = login_log::disconnected(&ended.reason, &attempts, self.began.elapsed());
+                self.log(&what, &attempts, None, ended.stream.tls().is_some());
+            }
+        }
+    }
+
+    /// Gives the connection to the owner's session process.
+    async fn hand_over(&self, ended: Ended<P::Login>, token: String, attempts: &Attempts) {
+        let mut resume = P::resume(&ended.machine);
+        resume.unread.extend_from_slice(&ended.unread);
+        let tls = ended.stream.tls().is_some();
+        let mut connection = HandOver {
+            session: self.session.clone(),
+            peer: self.peer,
+            local: self.local,
+            tls,
+            secured: tls || self.local_peer,
+            tag: resume.tag.clone(),
+            enabled: resume.enabled.clone(),
+            unread: Octets::default(),
+        };
+        match ended.stream {
+            Stream::Tcp(stream) if resume.unread.len() <= UNREAD_MAX => {
+                connection.unread = Octets::new(resume.unread.clone());
+                self.pass(stream, connection, token, attempts, &resume).await;
+            }
+            stream => self.pass_relayed(stream, connection, token, attempts, &resume).await,
+        }
+    }
+
+    /// Passes the socket itself.
+    async fn pass(&self, stream: TcpStream, to: HandOver, token: String, attempts: &Attempts, resume: &Resume) {
+        let Ok(stream) = stream.into_std() else { return };
+        let reply = self.shared.monitor.start(token, to, stream.as_fd()).await;
+        if let Some(refusal) = self.started(reply, attempts, false)
+            && let Ok(mut stream) = TcpStream::from_std(stream)
+        {
+            let text = self.shared.protocol.refusal(&refusal, resume);
+            let _ = tokio::time::timeout(GOODBYE, stream.write_all(&text)).await;
+        }
+    }
+
+    /// Keeps the socket, passes one end of a pair, and relays.
+    async fn pass_relayed(
+        &self,
+        mut client: Stream,
+        to: HandOver,
+        token: String,
+        attempts: &Attempts,
+        resume: &Resume,
+    ) {
+        let Ok((ours, theirs)) = StdUnixStream::pair() else { return };
+        let theirs = OwnedFd::from(theirs);
+        let reply = self.shared.monitor.start(token, to.clone(), theirs.as_fd()).await;
+        drop(theirs);
+        if let Some(refusal) = self.started(reply, attempts, to.tls) {
+            let text = self.shared.protocol.refusal(&refusal, resume);
+            let goodbye = async {
+                let _ = client.write_all(&text).await;
+                let _ = client.shutdown().await;
+            };
+            let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+        } else if ours.set_nonblocking(true).is_ok()
+            && let Ok(ours) = UnixStream::from_std(ours)
+        {
+            // The session's end is logged by its process.
+            let _ = relay(client, ours, &resume.unread).await;
+        }
+    }
+
+    /// Logs what the monitor said; the refusal, if it was one.
+    fn started(&self, reply: std::io::Result<FrontReply>, attempts: &Attempts, tls: bool) -> Option<Refusal> {
+        let refusal = match reply {
+            Ok(FrontReply::Started { pid, .. }) => {
+                self.log("Login", attempts, Some(pid), tls);
+                return None;
+            }
+            Ok(FrontReply::Refused { refusal, .. }) => refusal,
+            Ok(FrontReply::Line { .. } | FrontReply::Warning { .. }) | Err(_) => Refusal::Temporary,
+        };
+        let what = match refusal {
+            Refusal::TooMany { limit } => {
+                format!("Maximum number of connections from user+IP exceeded (mail_max_userip_connections={limit})")
+            }
+            Refusal::Temporary => "Internal login failure".to_owned(),
+            Refusal::Forbidden => "Login refused (see the monitor's lines)".to_owned(),
+            Refusal::ShuttingDown => "Disconnected: Shutting down".to_owned(),
+        };
+        self.log(&what, attempts, None, tls);
+        Some(refusal)
+    }
+
+    fn log_failed_handshake(&self, problem: &str) {
+        let attempts = Attempts::default();
+        let tried = login_log::tried(&attempts, self.began.elapsed());
+        let what = format!("Disconnected: Connection closed: TLS handshake failed: {problem} ({tried})");
+        self.log_with(&what, &attempts, None, Some("TLS handshaking"));
+    }
+
+    fn log(&self, what: &str, attempts: &Attempts, mpid: Option<u32>, tls: bool) {
+        let security = match (tls, self.local_peer) {
+            (true, _) => Some("TLS"),
+            (false, true) => Some("secured"),
+            (false, false) => None,
+        };
+        self.log_with(what, attempts, mpid, security);
+    }
+
+    fn log_with(&self, what: &str, attempts: &Attempts, mpid: Option<u32>, security: Option<&str>) {
+        let service = format!("{}-login", P::NAME);
+        let event = LoginEvent {
+            service: &service,
+            what,
+            user: attempts.user.as_deref(),
+            method: attempts.method.as_deref(),
+            rip: self.peer,
+            lip: self.local,
+            mpid,
+            security,
+            session: &self.session,
+        };
+        let ident = Ident::dovecot();
+        let mut record = Record::new(&ident, Stage::Login, Event::Login(event));
+        record.session = Some(&self.session);
+        (self.shared.log)(&record);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Carries the machine's questions to authd.
+struct Asking<P> {
+    client: Arc<Client<P>>,
+    progress: Arc<Mutex<Progress>>,
+    tls: bool,
+    /// The number of the exchange at authd.
+    exchange: u64,
+}
+
+impl<P: Protocol> Asking<P> {
+    fn begin(&mut self, mechanism: String, initial: Option<Vec<u8>>) -> Request {
+        self.exchange = self.client.shared.authority.number();
+        lock(&self.progress).attempts.method = Some(mechanism.clone());
+        Request::Begin {
+            service: P::NAME.to_owned(),
+            mechanism,
+            initial: initial.map(Octets::new),
+            peer: self.client.peer,
+            local: self.client.local,
+            secured: self.tls || self.client.local_peer,
+            tls: self.tls,
+            session: self.client.session.clone(),
+        }
+    }
+}
+
+impl<P: Protocol> Handler<P::Login> for Asking<P> {
+    async fn ask(
+        &mut self,
+        id: AskId,
+        question: <P::Login as Machine>::Question,
+        answers: &Answers<P::Login>,
+    ) -> Option<<P::Login as Machine>::Answer> {
+        let request = match P::question(question) {
+            LoginQuestion::Begin { mechanism, initial } => self.begin(mechanism, initial),
+            LoginQuestion::Continue(response) => Request::Continue { response: Octets::new(response) },
+            LoginQuestion::Cancel => {
+                let _ = self.client.shared.authority.notify(self.exchange, &Request::Cancel).await;
+                return None;
+            }
+        };
+        let (authority, exchange) = (Arc::clone(&self.client.shared.authority), self.exchange);
+        let (progress, answers) = (Arc::clone(&self.progress), answers.clone());
+        // A failed login is delayed by authd: meanwhile the connection must notice its end.
+        tokio::spawn(async move {
+            let reply = authority.call_numbered(exchange, &request, &[]).await;
+            let answer = judge(reply.ok().map(|reply| reply.message), &progress);
+            let _ = answers.send((id, P::answer(answer))).await;
+        });
+        None
+    }
+
+    async fn give(&mut self, _chunk: Vec<u8>) {}
+
+    fn tls_started(&mut self, _stream: &Stream) {
+        self.tls = true;
+    }
+}
+
+/// What the machine is told about authd's answer.
+fn judge(response: Option<Response>, progress: &Mutex<Progress>) -> LoginAnswer {
+    let mut progress = lock(progress);
+    match response {
+        Some(Response::Challenge { challenge }) => LoginAnswer::Challenge(challenge.as_bytes().to_vec()),
+        Some(Response::Authenticated { user, token: Some(token) }) => {
+            progress.attempts.user = Some(user);
+            progress.token = Some(token);
+            LoginAnswer::Authenticated
+        }
+        Some(Response::Failed { failure, user }) => {
+            progress.attempts.failed += 1;
+            progress.attempts.user = user;
+            LoginAnswer::Failed(failure)
+        }
+        _ => LoginAnswer::Failed(Failure::Temporary),
+    }
+}

@@ -1,0 +1,258 @@
+//! A session process: it is its owner, sees nothing but the owner's mail, and serves all of the owner's connections until none is left.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mail_ipc::frame::Frame;
+use mail_net::Stream;
+use mail_net::ipc::{Reader, Received, Writer};
+use mail_posix::{Confinement, Identity, become_user};
+use mail_store::Location;
+use mail_store::maildir::MaildirAccount;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::{broadcast, mpsc, watch};
+
+use crate::SessionId;
+use crate::link::Link;
+use crate::service::{Connection, Home, Lines, Protocol};
+use crate::wire::{HandOver, LineLevel, Owner, SessionLine, SessionOrder, SessionReport};
+
+/// How long a process without sessions waits for the owner to come back.
+const LINGER: Duration = Duration::from_secs(10);
+/// How long sessions may take to say goodbye when the service ends.
+const GOODBYE: Duration = Duration::from_secs(5);
+/// Threads for mailbox jobs.
+const JOBS: usize = 4;
+/// What a process may still read outside the owner's directories: the local time for the log.
+const READABLE: [&str; 2] = ["/etc/localtime", "/usr/share/zoneinfo"];
+
+/// What a session process starts with.
+pub struct Start<P> {
+    /// The protocol.
+    pub protocol: P,
+    /// The owner.
+    pub owner: Owner,
+    /// The conversation with the monitor.
+    pub control: StdUnixStream,
+}
+
+impl<P> std::fmt::Debug for Start<P> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Start").field("owner", &self.owner).finish_non_exhaustive()
+    }
+}
+
+/// Runs a session process; the exit code. Called in a child just forked, with one thread.
+pub fn run<P: Protocol>(start: Start<P>) -> u8 {
+    match become_owner(&start.owner) {
+        Ok(()) => {
+            let location = locate(&start.owner);
+            u8::from(serve(start, location).is_err())
+        }
+        // Not the owner: a line for the log is all that this process may still do.
+        Err(text) => {
+            let line = SessionLine { session: String::new(), level: LineLevel::Error, text };
+            let _ = Link::new(start.control).and_then(|mut link| link.send(&SessionReport::Line { line }, Vec::new()));
+            1
+        }
+    }
+}
+
+/// Becomes the owner, where the monitor has the right to. The process must end after an error.
+fn become_owner(owner: &Owner) -> Result<(), String> {
+    let Some(uid) = owner.uid else { return Ok(()) };
+    let identity = Identity::ids(uid, owner.gid.unwrap_or(uid));
+    become_user(&identity, Confinement::FULL).map_err(|error| error.to_string())
+}
+
+/// Finds the owner's directories and gives up everything else.
+fn locate(owner: &Owner) -> Result<Location, String> {
+    let home = owner.home.as_ref().and_then(|home| home.as_str()).map_or_else(PathBuf::new, PathBuf::from);
+    let location = Location::parse(&owner.mail, &home).map_err(|error| error.to_string())?;
+    for directory in location.directories() {
+        make(directory).map_err(|error| format!("cannot make {}: {error}", directory.display()))?;
+    }
+    let read: Vec<&Path> = READABLE.iter().map(Path::new).collect();
+    // A kernel without Landlock leaves the file permissions, which are the owner's.
+    mail_posix::landlock::restrict(&read, &location.directories())
+        .map_err(|error| format!("cannot enter the sandbox: {error}"))?;
+    Ok(location)
+}
+
+/// Makes a mail directory, for its owner only, as Dovecot does.
+fn make(directory: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
+}
+
+fn serve<P: Protocol>(start: Start<P>, location: Result<Location, String>) -> io::Result<()> {
+    let Start { protocol, owner, control } = start;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(JOBS).build()?;
+    let result = runtime.block_on(async {
+        control.set_nonblocking(true)?;
+        let (orders, writer) = mail_net::ipc::split(UnixStream::from_std(control)?);
+        let (log, lines) = Lines::new();
+        let home = location.map(|location| Arc::new(home(owner, location, log.clone())));
+        let (shutdown, _) = watch::channel(false);
+        let (closed, ended) = mpsc::unbounded_channel();
+        let server = Server { protocol, home, log, writer, shutdown, closed, served: 0, open: 0 };
+        server.run(Inbox { orders, ended, lines }).await
+    });
+    // A job that hangs in the file system must not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+fn home(owner: Owner, location: Location, log: Lines) -> Home {
+    let notices = log.clone();
+    let notice = Arc::new(move |text: &str| notices.write("", LineLevel::Warning, text.to_owned()));
+    let account = Arc::new(MaildirAccount::new(location, notice));
+    Home { owner, account, announcements: broadcast::channel(64).0, log }
+}
+
+/// What reaches the process's loop.
+struct Inbox {
+    orders: Reader,
+    ended: mpsc::UnboundedReceiver<SessionId>,
+    lines: mpsc::Receiver<SessionLine>,
+}
+
+/// The process's own loop: orders in, reports out.
+struct Server<P> {
+    protocol: P,
+    /// The mail, or why there is none to serve.
+    home: Result<Arc<Home>, String>,
+    log: Lines,
+    writer: Writer,
+    shutdown: watch::Sender<bool>,
+    closed: mpsc::UnboundedSender<SessionId>,
+    /// Connections that have reached this process.
+    served: u64,
+    /// Sessions now.
+    open: usize,
+}
+
+/// Whether the loop goes on.
+enum Then {
+    Continue,
+    Exit,
+}
+
+impl<P: Protocol> Server<P> {
+    async fn run(mut self, mut inbox: Inbox) -> io::Result<()> {
+        loop {
+            tokio::select! {
+                biased;
+                Some(line) = inbox.lines.recv() => self.report(SessionReport::Line { line }).await?,
+                Some(session) = inbox.ended.recv() => {
+                    self.open -= 1;
+                    self.report(SessionReport::Closed { session }).await?;
+                }
+                order = inbox.orders.frame() => match order? {
+                    Some(received) => {
+                        if let Then::Exit = self.order(received).await? {
+                            return Ok(());
+                        }
+                    }
+                    // The monitor is gone: sessions say goodbye.
+                    None => return self.wind_down(&mut inbox.ended).await,
+                },
+                () = tokio::time::sleep(LINGER), if self.open == 0 => {
+                    self.report(SessionReport::Idle { served: self.served }).await?;
+                }
+            }
+        }
+    }
+
+    async fn report(&self, report: SessionReport) -> io::Result<()> {
+        self.writer.send(&Frame::new(0, report), &[], &[]).await
+    }
+
+    async fn order(&mut self, received: Received) -> io::Result<Then> {
+        let order = received.read::<SessionOrder>().map_err(io::Error::other)?.body;
+        match order {
+            SessionOrder::Serve { session, connection } => {
+                self.served += 1;
+                self.open += 1;
+                let stream = received.descriptors.into_iter().next().ok_or(io::ErrorKind::InvalidData)?;
+                self.start(session, connection, stream);
+            }
+            SessionOrder::Announce { mailbox } => {
+                if let Ok(home) = &self.home {
+                    let _ = home.announcements.send(mailbox);
+                }
+            }
+            SessionOrder::Exit => return Ok(Then::Exit),
+            SessionOrder::Shutdown => {
+                let _ = self.shutdown.send(true);
+                if self.open == 0 {
+                    return Ok(Then::Exit);
+                }
+            }
+        }
+        Ok(Then::Continue)
+    }
+
+    fn start(&self, session: SessionId, hand_over: HandOver, stream: OwnedFd) {
+        let (closed, log, name) = (self.closed.clone(), self.log.clone(), hand_over.session.clone());
+        let served = match (into_stream(stream), &self.home) {
+            (Err(error), _) => {
+                log.write(&name, LineLevel::Error, format!("connection cannot be used: {error}"));
+                let _ = closed.send(session);
+                return;
+            }
+            (Ok(stream), Ok(home)) => {
+                let (protocol, home) = (self.protocol.clone(), Arc::clone(home));
+                let shutdown = self.shutdown.subscribe();
+                tokio::spawn(async move { protocol.serve(home, Connection { hand_over, stream, shutdown }).await })
+            }
+            (Ok(stream), Err(text)) => {
+                log.write(&name, LineLevel::Error, text.clone());
+                tokio::spawn(refuse(stream, self.protocol.unusable(&hand_over)))
+            }
+        };
+        tokio::spawn(async move {
+            match served.await {
+                Ok(text) => log.write(&name, LineLevel::Info, format!("Disconnected: {text}")),
+                Err(_) => log.write(&name, LineLevel::Error, "Disconnected: internal error".to_owned()),
+            }
+            let _ = closed.send(session);
+        });
+    }
+
+    /// Tells the sessions to end and waits for them.
+    async fn wind_down(mut self, ended: &mut mpsc::UnboundedReceiver<SessionId>) -> io::Result<()> {
+        let _ = self.shutdown.send(true);
+        let all = async {
+            while self.open > 0 && ended.recv().await.is_some() {
+                self.open -= 1;
+            }
+        };
+        let _ = tokio::time::timeout(GOODBYE, all).await;
+        Ok(())
+    }
+}
+
+/// Tells a client that the mail cannot be served. Gives the text for the log.
+async fn refuse(mut stream: Stream, refusal: Vec<u8>) -> String {
+    let goodbye = async {
+        let _ = stream.write_all(&refusal).await;
+        let _ = stream.shutdown().await;
+    };
+    let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+    "Mail cannot be served".to_owned()
+}
+
+/// A client's own socket, or the front's relay to it.
+fn into_stream(descriptor: OwnedFd) -> io::Result<Stream> {
+    rustix::io::ioctl_fionbio(&descriptor, true)?;
+    match rustix::net::sockopt::socket_domain(&descriptor)? {
+        rustix::net::AddressFamily::UNIX => UnixStream::from_std(StdUnixStream::from(descriptor)).map(Stream::Unix),
+        _ => TcpStream::from_std(std::net::TcpStream::from(descriptor)).map(Stream::Tcp),
+    }
+}
