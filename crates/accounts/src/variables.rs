@@ -81,7 +81,7 @@ enum Filter {
     Reverse,
     Trim,
     Md5,
-    /// `N`: the first 32 bits of MD5, modulo the width.
+    /// `N`: a number made from MD5, modulo the width.
     Hash,
     Username,
     Domain,
@@ -277,12 +277,11 @@ fn filtered(value: String, filters: &[Filter], offset: i32, width: usize) -> Str
     })
 }
 
+/// The first 64 bits of MD5, modulo the width; the low 32 of them in hexadecimal, at least as long as the offset says.
 fn hash(value: &str, offset: i32, width: usize) -> String {
-    let digest = md5(value.as_bytes());
-    let number = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
-    let modulus = u32::try_from(width).unwrap_or(0);
-    let number = if modulus == 0 { number } else { number % modulus };
-    format!("{number:0length$x}", length = usize::try_from(offset).unwrap_or(0))
+    let number = md5(value.as_bytes()).iter().take(8).fold(0_u64, |sum, byte| (sum << 8) | u64::from(*byte));
+    let number = if width == 0 { number } else { number % width as u64 };
+    format!("{:0length$x}", number & 0xFFFF_FFFF, length = usize::try_from(offset).unwrap_or(0).min(16))
 }
 
 /// The part from the offset (from the end, if negative) of the width (all, if 0). A hash has used both numbers already.
@@ -331,6 +330,8 @@ mod tests {
             ("%Rn", "eoD.nhoJ"),
             ("%2Mn", "7e"),
             ("%-3.3n", "Doe"),
+            ("%2.256Nu %4.256Nn %.16Nu %2Nu %Nu", "10 00e5 0 0 44684410"),
+            ("%Mn", "7ecb9bba8130abe56cfd9a8430ca969c"),
         ];
         for (text, expected) in cases {
             assert_eq!(expand(text).as_deref(), Ok(expected), "{text}");
