@@ -1,7 +1,7 @@
 //! Who may log in, and where a user's mail lies: password schemes, user databases, SASL mechanisms.
 //!
 //! Owned here: [`schemes`] (`{SCHEME}` passwords), [`passwd_file`], [`variables`] (`%u` and friends), [`names`] (what becomes of a login name),
-//! [`sasl`] (PLAIN and LOGIN), [`plan`] (passdbs and userdbs as dovecot.conf names them), and the evaluation of a plan: [`login`] for a
+//! [`sasl`] (PLAIN and LOGIN), [`plan`] (passdbs and userdbs) and how [`dovecot`].conf names them, and the evaluation of a plan: [`login`] for a
 //! password, [`lookup`] for a user. The rules and their defaults are Dovecot 2.3.19's.
 //!
 //! A plan asks its facts from [`plan::Sources`]: files, PAM, the system's users. Whoever implements that trait (authd, `postrider explain`,
@@ -9,6 +9,7 @@
 //!
 //! Deliberately not here: caches, delays after failures, sockets (authd), master users (refused), SQL and LDAP.
 
+pub mod dovecot;
 #[cfg(test)]
 mod fake;
 pub mod login;

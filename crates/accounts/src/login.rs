@@ -10,7 +10,7 @@ use crate::plan::{
     About, After, FileArguments, Note, PamAnswer, PamQuestion, PassDriver, Passdb, Plan, Skip, Sources,
     harmless_in_path,
 };
-use crate::schemes::Stored;
+use crate::schemes::{SchemeError, Stored};
 use crate::variables::Values;
 
 /// Somebody who wants in. `Debug` hides the password.
@@ -113,6 +113,7 @@ pub(crate) fn exists(plan: &Plan, sources: &dyn Sources, user: &str) -> std::res
             PassDriver::PasswdFile(arguments) => find(arguments, sources, &values)?.1.is_some(),
             PassDriver::Shadow => sources.shadow(user)?.is_some(),
             PassDriver::Static(_) => true,
+            PassDriver::Unusable(text) => return Err(text.clone()),
             PassDriver::Pam(_) => {
                 blind = true;
                 continue;
@@ -199,6 +200,7 @@ impl Judge<'_> {
             PassDriver::Pam(_) => "pam",
             PassDriver::Shadow => "shadow",
             PassDriver::Static(_) => "static",
+            PassDriver::Unusable(_) => "passdb",
         };
         let attempt = self.attempt;
         About { driver, user: &self.granted.user, remote: Some(attempt.peer), session: &attempt.session }
@@ -217,6 +219,10 @@ impl Judge<'_> {
             PassDriver::Pam(service) => (self.ask_pam(passdb, service, &values), Vec::new()),
             PassDriver::Shadow => (self.ask_shadow(passdb, &user), Vec::new()),
             PassDriver::Static(fields) => self.ask_static(passdb, fields, &values),
+            PassDriver::Unusable(text) => {
+                self.say(passdb, true, text);
+                return Result::Internal;
+            }
         };
         if result != Result::Ok || passdb.deny {
             return result;
@@ -341,7 +347,7 @@ impl Judge<'_> {
 
     fn compare(&mut self, passdb: &Passdb, stored: &str, scheme: &str) -> Result {
         let stored = Stored::parse(stored, scheme);
-        match stored.and_then(|stored| stored.verify(&self.granted.user, self.attempt.password.as_bytes())) {
+        match stored.and_then(|stored| self.verify(&stored)) {
             Ok(true) => Result::Ok,
             Ok(false) => {
                 self.say(passdb, false, "Password mismatch");
@@ -357,8 +363,16 @@ impl Judge<'_> {
     /// An unknown user costs what a known one costs, so that time does not tell who exists.
     fn burn(&self, file: &PasswdFile, scheme: &str) {
         if let Some(stored) = file.any_password().and_then(|stored| Stored::parse(stored, scheme).ok()) {
-            let _ = stored.verify(&self.granted.user, self.attempt.password.as_bytes());
+            let _ = self.verify(&stored);
         }
+    }
+
+    fn verify(&self, stored: &Stored) -> std::result::Result<bool, SchemeError> {
+        let mut verified = Ok(false);
+        self.sources.hashing(&mut || {
+            verified = stored.verify(&self.granted.user, self.attempt.password.as_bytes());
+        });
+        verified
     }
 
     /// The fields that limit a login, and those that the userdb will want.

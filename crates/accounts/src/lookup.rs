@@ -133,6 +133,7 @@ impl Search<'_> {
             UserDriver::Static { .. } => "static",
             UserDriver::Passwd => "passwd",
             UserDriver::Prefetch => "prefetch",
+            UserDriver::Unusable(_) => "userdb",
         };
         let about = About { driver, user: self.values.user, remote: self.values.remote, session: self.values.session };
         match self.fields_of(userdb) {
@@ -165,6 +166,7 @@ impl Search<'_> {
                 let fields = [("uid", user.uid.to_string()), ("gid", user.gid.to_string()), ("home", user.home)];
                 fields.map(|(key, value)| (key.to_owned(), value)).to_vec()
             }),
+            UserDriver::Unusable(text) => return Err(text.clone()),
             UserDriver::Prefetch => self.prefetched.filter(|fields| !fields.is_empty()).cloned(),
         };
         let Some(own) = own else { return Ok(None) };

@@ -57,6 +57,8 @@ pub enum PassDriver {
     Shadow,
     /// `static`: the same fields for everybody, `password` among them.
     Static(Vec<Field>),
+    /// A driver or arguments that are not built; the text says which. Nobody is known or unknown here.
+    Unusable(String),
 }
 
 /// The `args` of a passwd-file.
@@ -101,6 +103,8 @@ pub enum UserDriver {
     Passwd,
     /// `prefetch`: the fields `userdb_...` that the passdb gave.
     Prefetch,
+    /// A driver or arguments that are not built; the text says which.
+    Unusable(String),
 }
 
 /// When a database is passed over, and where its result leads.
@@ -250,6 +254,11 @@ pub enum PamAnswer {
 
 /// The facts that a plan asks for. The calls may block. An `Err` is for the log and means "nobody knows now".
 pub trait Sources {
+    /// Runs the check of one hash, which takes a processor for a while: the place to let only a few run at once.
+    fn hashing(&self, check: &mut dyn FnMut()) {
+        check();
+    }
+
     /// The users of a passwd-file.
     ///
     /// # Errors

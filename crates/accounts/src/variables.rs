@@ -41,6 +41,8 @@ pub enum VariableError {
     Unfinished,
     /// The variable has no value here, such as `%h` for a user without a home directory.
     NoValue(&'static str),
+    /// The setting could not be read.
+    Refused(String),
 }
 
 impl fmt::Display for VariableError {
@@ -48,6 +50,7 @@ impl fmt::Display for VariableError {
         match self {
             Self::Unknown(name) => write!(f, "unknown or unsupported variable %{name}"),
             Self::Unfinished => write!(f, "variable without an end"),
+            Self::Refused(why) => f.write_str(why),
             Self::NoValue(name) => write!(f, "{name} is not set for this user"),
         }
     }
@@ -58,6 +61,7 @@ impl std::error::Error for VariableError {}
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Part {
     Text(String),
+    Refused(String),
     Variable { name: Name, filters: Vec<Filter>, offset: i32, width: usize },
 }
 
@@ -113,6 +117,12 @@ impl Template {
         Ok(Self { parts })
     }
 
+    /// A text that cannot be expanded, for a setting that could not be read.
+    #[must_use]
+    pub fn refused(error: &VariableError) -> Self {
+        Self { parts: vec![Part::Refused(error.to_string())] }
+    }
+
     /// The text with the values in the variables' places.
     ///
     /// # Errors
@@ -122,6 +132,7 @@ impl Template {
         for part in &self.parts {
             match part {
                 Part::Text(fixed) => text.push_str(fixed),
+                Part::Refused(why) => return Err(VariableError::Refused(why.clone())),
                 Part::Variable { name, filters, offset, width } => {
                     text.push_str(&cut(
                         filtered(name.value(values)?, filters, *offset, *width),
