@@ -340,7 +340,11 @@ mod tests {
                     self.waits_for = Some(AskId(7));
                     Step::Ask(AskId(7), "why".to_owned())
                 }
-                Line::Complete(line) if line == b"tls" => Step::StartTls,
+                Line::Complete(line) if line == b"tls" => {
+                    self.lines.clear();
+                    self.steps.push(Step::StartTls);
+                    Step::Send(b"go\n".to_vec())
+                }
                 Line::Complete(line) if line == b"quit" => Step::Close(Close::Quit),
                 Line::Complete(mut line) => {
                     self.last = now;
@@ -421,6 +425,8 @@ mod tests {
         let mut outside = Outside { later: false };
         let served = Driver::new(echo(), Stream::Unix(far), Vec::new()).run(&mut outside, Some(&server), &mut heard);
         let asked = async {
+            let mut go = [0; 3];
+            near.read_exact(&mut go).await.expect("the server is ready");
             let mut tls = client.connect(Stream::Unix(near), "localhost").await.expect("a handshake");
             tls.write_all(b"quit\n").await.expect("open");
             tls.flush().await.expect("open");
