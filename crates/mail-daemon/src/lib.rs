@@ -1,1 +1,29 @@
-//! Start-up of every daemon: options, generations, log, monitor, sockets, reload, drain.
+//! The start and the life of every daemon.
+//!
+//! [`run`] does, in this order: options, the published configuration ([`generation`]), directories ([`state`]); then it opens what the
+//! [`Plan`] names (sockets, TLS keys), and either becomes the role's user itself or stays behind as the monitor ([`monitor`]) of a child
+//! that has; that child gets a [`Context`] and serves: log ([`log`]), reload, stop, the daemon's own control socket.
+//!
+//! The monitor is single-threaded, forks before any thread exists and parses nothing from the network.
+//! Not here: any protocol, any policy, what a daemon does with its sockets.
+
+mod context;
+mod control;
+pub mod generation;
+pub mod log;
+pub mod monitor;
+mod options;
+mod run;
+mod secrets;
+pub mod state;
+
+pub use context::{Context, Running, Stop};
+pub use log::Log;
+pub use options::Options;
+pub use run::{Daemon, Plan, Supervision, run};
+pub use secrets::{Pem, TlsFiles};
+
+/// The exit code of a configuration mistake (EX_CONFIG of sysexits.h): restarting does not help.
+pub const EX_CONFIG: u8 = 78;
+/// The exit code when the system refuses something a daemon needs, such as a port (EX_OSERR).
+pub const EX_OSERR: u8 = 71;

@@ -1,0 +1,297 @@
+//! What a daemon serves with.
+
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mail_config::Config;
+use mail_ipc::hello::{Hello, Role};
+use mail_net::ipc;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{broadcast, watch};
+
+use crate::generation;
+use crate::log::Log;
+use crate::monitor::{ToFront, ToMonitor};
+use crate::options::Options;
+use crate::secrets::{Pem, TlsFiles};
+
+/// The configuration in force.
+#[derive(Debug, Clone)]
+pub struct Running {
+    /// The number of the generation.
+    pub generation: u64,
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// Certificates and keys, in the order of the plan.
+    pub tls: Vec<Pem>,
+}
+
+impl Running {
+    pub(crate) fn without_keys(&self) -> Self {
+        Self { generation: self.generation, config: Arc::clone(&self.config), tls: Vec::new() }
+    }
+}
+
+/// What does not change while a daemon runs.
+#[derive(Debug)]
+pub struct Setup {
+    /// The daemon's name.
+    pub daemon: &'static str,
+    /// What it is for its peers.
+    pub role: Role,
+    /// Its instance.
+    pub instance: String,
+    /// The state directory.
+    pub state: PathBuf,
+    pub(crate) options: Options,
+    pub(crate) tls_files: fn(&Config) -> Vec<TlsFiles>,
+}
+
+impl Setup {
+    /// Reads the current generation and the keys it names.
+    pub(crate) fn load(&self) -> io::Result<Running> {
+        let (generation, config) = generation::read(&self.state)?;
+        let host = config.main.myhostname.as_str();
+        let tls =
+            (self.tls_files)(&config).iter().map(|files| files.read(&self.state, host)).collect::<io::Result<_>>()?;
+        Ok(Running { generation, config: Arc::new(config), tls })
+    }
+}
+
+/// Says when to stop; clones share the word.
+#[derive(Debug, Clone)]
+pub struct Stop(watch::Receiver<bool>);
+
+impl Stop {
+    /// Waits until the daemon is asked to stop. Then nothing new is accepted, and what is under way is finished.
+    pub async fn requested(&mut self) {
+        // An error means that the sender is gone, which only happens at the end.
+        let _ = self.0.wait_for(|stop| *stop).await;
+    }
+
+    /// Whether the daemon was asked to stop.
+    #[must_use]
+    pub fn is_requested(&self) -> bool {
+        *self.0.borrow()
+    }
+}
+
+/// Everything a daemon's `serve` gets.
+#[derive(Debug)]
+pub struct Context {
+    /// Names and places.
+    pub setup: Arc<Setup>,
+    /// The log.
+    pub log: Log,
+    /// The configuration in force; changes at reload.
+    pub running: watch::Receiver<Arc<Running>>,
+    /// Paths of tables whose source `postmap` or `newaliases` has checked: read them again at once.
+    pub tables: broadcast::Sender<PathBuf>,
+    /// When to stop.
+    pub stop: Stop,
+    /// The listeners for TCP, in the order of the plan.
+    pub tcp: Vec<TcpListener>,
+    /// The listeners for Unix sockets, in the order of the plan.
+    pub unix: Vec<UnixListener>,
+    /// The conversation with the monitor's service, where the daemon has one.
+    pub monitor: Option<(ipc::Reader, ipc::Writer)>,
+}
+
+impl Context {
+    /// The configuration in force now.
+    #[must_use]
+    pub fn now(&self) -> Arc<Running> {
+        Arc::clone(&self.running.borrow())
+    }
+
+    /// The state directory.
+    #[must_use]
+    pub fn state(&self) -> &std::path::Path {
+        &self.setup.state
+    }
+
+    /// The greeting for conversations with other daemons.
+    #[must_use]
+    pub fn hello(&self) -> Hello {
+        Hello { generation: self.now().generation, ..Hello::new(self.setup.role, self.setup.instance.clone()) }
+    }
+
+    /// Tells the supervisor that the daemon serves. Call it once everything is open.
+    pub fn ready(&self) {
+        // Without a supervisor that listens there is nobody to tell.
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    }
+}
+
+/// The sockets that were opened with rights.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) tcp: Vec<std::net::TcpListener>,
+    pub(crate) unix: Vec<std::os::unix::net::UnixListener>,
+    pub(crate) daemon: std::os::unix::net::UnixListener,
+}
+
+impl Opened {
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let (tcp, unix) = (self.tcp.iter().map(AsFd::as_fd), self.unix.iter().map(AsFd::as_fd));
+        tcp.chain(unix).chain([self.daemon.as_fd()])
+    }
+}
+
+/// The ends of the conversations with the monitor.
+#[derive(Debug)]
+pub(crate) struct Ends {
+    pub(crate) control: UnixStream,
+    pub(crate) service: UnixStream,
+}
+
+/// Keeps a context's channels going: signals, the monitor's word, the daemon's own control socket.
+pub(crate) struct Keeper {
+    pub(crate) setup: Arc<Setup>,
+    pub(crate) log: Log,
+    pub(crate) running: watch::Sender<Arc<Running>>,
+    pub(crate) stop: watch::Sender<bool>,
+    pub(crate) tables: broadcast::Sender<PathBuf>,
+    /// The sending half to the monitor; none where the daemon is its own.
+    pub(crate) monitor: Option<ipc::Writer>,
+}
+
+impl Keeper {
+    /// Makes the context and starts what keeps it going. Without a monitor `first` is the configuration; with one it comes from there.
+    pub(crate) async fn start(
+        setup: Arc<Setup>,
+        log: Log,
+        opened: Opened,
+        ends: Option<Ends>,
+        first: Option<Running>,
+    ) -> io::Result<Context> {
+        let (control, service) = match ends {
+            Some(ends) => {
+                let stream = tokio::net::UnixStream::from_std(ends.control)?;
+                let service = tokio::net::UnixStream::from_std(ends.service)?;
+                (Some(ipc::split(stream)), Some(ipc::split(service)))
+            }
+            None => (None, None),
+        };
+        let (mut reader, writer) = control.unzip();
+        let first = match (first, reader.as_mut()) {
+            (Some(first), _) => first,
+            (None, Some(reader)) => taken(&setup, reader).await?,
+            (None, None) => setup.load()?,
+        };
+        let (running, running_receiver) = watch::channel(Arc::new(first));
+        let (stop, stop_receiver) = watch::channel(false);
+        let (tables, _) = broadcast::channel(64);
+        let keeper = Arc::new(Self {
+            setup: Arc::clone(&setup),
+            log: log.clone(),
+            running,
+            stop,
+            tables: tables.clone(),
+            monitor: writer,
+        });
+        tokio::spawn(Arc::clone(&keeper).watch_signals());
+        if let Some(reader) = reader {
+            tokio::spawn(Arc::clone(&keeper).watch_monitor(reader));
+        }
+        opened.daemon.set_nonblocking(true)?;
+        tokio::spawn(crate::control::serve(keeper, UnixListener::from_std(opened.daemon)?));
+        Ok(Context {
+            setup,
+            log,
+            running: running_receiver,
+            tables,
+            stop: Stop(stop_receiver),
+            tcp: opened.tcp.into_iter().map(TcpListener::from_std).collect::<io::Result<_>>()?,
+            unix: opened.unix.into_iter().map(UnixListener::from_std).collect::<io::Result<_>>()?,
+            monitor: service,
+        })
+    }
+
+    async fn watch_signals(self: Arc<Self>) {
+        let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) =
+            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()))
+        else {
+            return;
+        };
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => { let _ = self.stop.send(true); }
+                // A terminal's interrupt goes to the whole group; a monitor passes it on in order.
+                _ = interrupt.recv(), if self.monitor.is_none() => { let _ = self.stop.send(true); }
+                _ = hangup.recv(), if self.monitor.is_none() => { let _ = self.reload().await; }
+            }
+        }
+    }
+
+    async fn watch_monitor(self: Arc<Self>, mut reader: ipc::Reader) {
+        loop {
+            match taken(&self.setup, &mut reader).await {
+                Ok(running) => self.take(running),
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => self.warn(&error.to_string()),
+                Err(_) => {
+                    // The monitor is gone: nothing can be right any more.
+                    let _ = self.stop.send(true);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn take(&self, running: Running) {
+        self.log.reopen();
+        self.running.send_replace(Arc::new(running));
+    }
+
+    fn warn(&self, text: &str) {
+        let ident = decision::Ident::postfix("postrider", self.setup.daemon);
+        self.log.warning(&ident, &format!("the configuration stays as it was: {text}"));
+    }
+
+    /// Takes the newest generation, and waits until it is in force.
+    pub(crate) async fn reload(&self) -> io::Result<()> {
+        let Some(monitor) = &self.monitor else {
+            let running = self.setup.load().inspect_err(|error| self.warn(&error.to_string()))?;
+            self.take(running);
+            return Ok(());
+        };
+        let wanted = generation::current(&self.setup.state.join("generation"))?.unwrap_or(0);
+        monitor.send(&mail_ipc::Frame::new(0, ToMonitor::Reload), &[], &[]).await?;
+        let mut running = self.running.subscribe();
+        let reached = running.wait_for(|running| running.generation >= wanted);
+        match tokio::time::timeout(std::time::Duration::from_secs(10), reached).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(io::Error::other("the monitor did not pass the new generation; its log line says why")),
+        }
+    }
+}
+
+/// Waits for the monitor's word about the next generation. `InvalidInput` means: stay.
+async fn taken(setup: &Setup, reader: &mut ipc::Reader) -> io::Result<Running> {
+    let received = reader.frame().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    match received.read::<ToFront>().map_err(io::Error::other)?.body {
+        ToFront::Stay { text } => Err(io::Error::new(io::ErrorKind::InvalidInput, text)),
+        ToFront::Take => {
+            let (generation, config) = generation::read(&setup.state)?;
+            let mut contents = received.descriptors.into_iter().map(read_all);
+            let mut tls = Vec::new();
+            while let (Some(certificate), Some(key)) = (contents.next(), contents.next()) {
+                tls.push(Pem { certificate: certificate?, key: key? });
+            }
+            Ok(Running { generation, config: Arc::new(config), tls })
+        }
+    }
+}
+
+fn read_all(descriptor: OwnedFd) -> io::Result<Vec<u8>> {
+    let mut file = File::from(descriptor);
+    let mut bytes = Vec::new();
+    file.rewind()?;
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}

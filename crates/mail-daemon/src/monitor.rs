@@ -1,0 +1,392 @@
+//! The monitor: a small process that keeps the rights, and parses nothing from the network.
+//!
+//! It has one thread. It forked the front, which serves without rights; it reads TLS keys at start and at reload and passes them on; it carries
+//! out a daemon's [`Service`]: forking session processes, deliverers, helpers. When the front ends, everything ends, and the supervisor starts the daemon again.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mail_ipc::frame::{self, Frame, FrameDecoder, Raw};
+use mail_posix::fdpass;
+use mail_posix::fork::{Child, Ended, close_all_but, fork_child, reap_any};
+use mail_posix::signals::{Caught, SignalFd, unblock_all};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde::{Deserialize, Serialize};
+
+use crate::context::{Running, Setup};
+use crate::log::LogPlan;
+
+/// How long children may take to end after a stop.
+const DRAIN: Duration = Duration::from_secs(30);
+/// SIGTERM and SIGKILL.
+const TERM: i32 = 15;
+const KILL: i32 = 9;
+
+/// What a daemon's monitor does beside watching the front. Frames come from the front, which may have been taken over: nothing in them is trusted
+/// beyond what authd confirms.
+pub trait Service {
+    /// A frame from the front, with its descriptors.
+    fn frame(&mut self, desk: &mut Desk, raw: Raw, descriptors: Vec<OwnedFd>);
+    /// Further descriptors to watch for input, each with a token of the service's own.
+    fn watched(&self) -> Vec<(u64, BorrowedFd<'_>)>;
+    /// A watched descriptor has input or was closed.
+    fn ready(&mut self, desk: &mut Desk, token: u64);
+    /// A child that the service forked has ended.
+    fn child_ended(&mut self, desk: &mut Desk, pid: u32, ended: Ended);
+    /// A new configuration is in force; it stands in the desk.
+    fn reloaded(&mut self, desk: &mut Desk);
+    /// The daemon stops: children are asked to end.
+    fn stop(&mut self, desk: &mut Desk);
+    /// Whether children are still under way after [`Service::stop`].
+    fn busy(&self) -> bool;
+}
+
+/// What a [`Service`] works with.
+pub struct Desk {
+    /// The front's end of the service's own conversation.
+    pub front: Channel,
+    /// The configuration in force; its `tls` is always empty here, because the monitor keeps no keys.
+    pub running: Arc<Running>,
+    /// How children open their logs.
+    pub log: LogPlan,
+    /// The state directory, the instance and the identity of the role.
+    pub setup: Arc<Setup>,
+}
+
+impl Desk {
+    /// Forks a child that keeps only the descriptors in `keep` (and 0 to 2), has signals unblocked, and dies with the monitor. `run` becomes the
+    /// user it needs before it does anything else.
+    ///
+    /// # Errors
+    /// The system has no room for another process.
+    pub fn fork(&self, keep: &[BorrowedFd<'_>], run: impl FnOnce() -> u8) -> io::Result<Child> {
+        let monitor = std::process::id();
+        fork_child(|| {
+            let ready = close_all_but(keep)
+                .and_then(|()| unblock_all())
+                .and_then(|()| mail_posix::fork::die_with_parent(monitor));
+            if ready.is_err() { crate::EX_OSERR } else { run() }
+        })
+    }
+}
+
+/// One end of a conversation between a monitor and its children, without greetings, for code that has no event loop.
+#[derive(Debug)]
+pub struct Channel {
+    stream: UnixStream,
+    decoder: FrameDecoder,
+    descriptors: VecDeque<OwnedFd>,
+}
+
+/// What [`Channel::receive`] took.
+#[derive(Debug)]
+pub struct Frames {
+    /// Complete frames with their descriptors.
+    pub frames: Vec<(Raw, Vec<OwnedFd>)>,
+    /// The other side closed.
+    pub closed: bool,
+}
+
+impl Channel {
+    /// Takes a connected socket.
+    ///
+    /// # Errors
+    /// The socket cannot be made non-blocking.
+    pub fn new(stream: UnixStream) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        Ok(Self { stream, decoder: FrameDecoder::default(), descriptors: VecDeque::new() })
+    }
+
+    /// Both ends of a new conversation: one as a channel, one as a socket for the other process.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn pair() -> io::Result<(Self, UnixStream)> {
+        let (near, far) = mail_posix::sockets::pair()?;
+        far.set_nonblocking(true)?;
+        Ok((Self::new(near)?, far))
+    }
+
+    /// Takes what has come, without waiting.
+    ///
+    /// # Errors
+    /// A broken connection or a frame beyond the limits: the conversation ends.
+    pub fn receive(&mut self) -> io::Result<Frames> {
+        let mut closed = false;
+        let mut buffer = [0; 16 * 1024];
+        loop {
+            match fdpass::receive(&self.stream, &mut buffer, frame::DESCRIPTORS_MAX) {
+                Ok(received) if received.bytes == 0 => closed = true,
+                Ok(received) => {
+                    self.decoder.push(&buffer[..received.bytes]);
+                    self.descriptors.extend(received.descriptors);
+                    continue;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+            break;
+        }
+        let mut frames = Vec::new();
+        while let Some(raw) = self.decoder.frame().map_err(io::Error::other)? {
+            if self.descriptors.len() < raw.descriptors {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "a frame came without its descriptors"));
+            }
+            let passed = self.descriptors.drain(..raw.descriptors).collect();
+            frames.push((raw, passed));
+        }
+        Ok(Frames { frames, closed })
+    }
+
+    /// Sends a frame with descriptors, waiting for room up to 10 seconds.
+    ///
+    /// # Errors
+    /// A broken connection, or a reader that takes nothing.
+    pub fn send<T: Serialize>(&self, message: &Frame<T>, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        frame::encode(message, descriptors.len(), &mut bytes).map_err(io::Error::other)?;
+        let (mut rest, mut descriptors) = (&bytes[..], descriptors);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !rest.is_empty() {
+            match fdpass::send(&self.stream, rest, descriptors) {
+                Ok(count) => {
+                    rest = &rest[count..];
+                    descriptors = &[];
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline => {
+                    let mut entries = [PollFd::new(&self.stream, PollFlags::OUT)];
+                    poll(&mut entries, Some(&Timespec { tv_sec: 1, tv_nsec: 0 }))?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+/// From the monitor to its front, on the conversation that `mail-daemon` keeps for itself.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum ToFront {
+    /// Take the newest generation; each TLS pair follows as two descriptors of sealed memory, certificate and key.
+    Take,
+    /// The new generation cannot be taken; go on as before.
+    Stay { text: String },
+}
+
+/// From the front to its monitor.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum ToMonitor {
+    /// An operator asked for a reload on the control socket.
+    Reload,
+}
+
+/// The monitor's own state.
+pub(crate) struct Monitor {
+    pub(crate) front: Child,
+    pub(crate) control: Channel,
+    pub(crate) desk: Desk,
+    pub(crate) service: Option<Box<dyn Service>>,
+    pub(crate) signals: SignalFd,
+}
+
+/// What woke the monitor.
+#[derive(Default)]
+struct Woken {
+    control: bool,
+    front: bool,
+    tokens: Vec<u64>,
+}
+
+impl Monitor {
+    /// Watches until the front has ended; gives the exit code of the daemon.
+    pub(crate) fn run(mut self) -> u8 {
+        loop {
+            let woken = match self.wait(None) {
+                Ok(woken) => woken,
+                Err(error) => return self.give_up(&error),
+            };
+            if let Err(error) = self.attend(&woken) {
+                return self.give_up(&error);
+            }
+            match self.take_signals() {
+                Ok(Some(code)) => return code,
+                Ok(None) => {}
+                Err(error) => return self.give_up(&error),
+            }
+        }
+    }
+
+    fn give_up(&self, error: &io::Error) -> u8 {
+        eprintln!("{}: monitor: {error}", self.desk.setup.instance);
+        let _ = self.front.signal(KILL);
+        crate::EX_OSERR
+    }
+
+    fn wait(&self, timeout: Option<Duration>) -> io::Result<Woken> {
+        let watched = self.service.as_ref().map(|service| service.watched()).unwrap_or_default();
+        let mut entries = vec![
+            PollFd::new(&self.signals, PollFlags::IN),
+            PollFd::new(&self.control, PollFlags::IN),
+            PollFd::new(&self.desk.front, PollFlags::IN),
+        ];
+        entries.extend(watched.iter().map(|(_, fd)| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
+        let timeout =
+            timeout.map(|span| Timespec { tv_sec: span.as_secs().cast_signed(), tv_nsec: span.subsec_nanos().into() });
+        match poll(&mut entries, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let hit = |at: usize| !entries[at].revents().is_empty();
+        let tokens = watched.iter().enumerate().filter(|(at, _)| hit(at + 3)).map(|(_, (token, _))| *token).collect();
+        Ok(Woken { control: hit(1), front: hit(2), tokens })
+    }
+
+    fn attend(&mut self, woken: &Woken) -> io::Result<()> {
+        if woken.control && self.control.receive()?.frames.iter().any(|(raw, _)| raw.read::<ToMonitor>(&[]).is_ok()) {
+            self.reload();
+        }
+        let Some(service) = self.service.as_mut() else { return Ok(()) };
+        if woken.front {
+            for (raw, descriptors) in self.desk.front.receive()?.frames {
+                service.frame(&mut self.desk, raw, descriptors);
+            }
+        }
+        for &token in &woken.tokens {
+            service.ready(&mut self.desk, token);
+        }
+        Ok(())
+    }
+
+    /// Handles signals; gives the exit code when the daemon has ended.
+    fn take_signals(&mut self) -> io::Result<Option<u8>> {
+        while let Some(caught) = self.signals.next()? {
+            match caught {
+                Caught::Stop => return Ok(Some(self.stop())),
+                Caught::Reload => self.reload(),
+                Caught::Child => {
+                    if let Some(code) = self.reap()? {
+                        return Ok(Some(code));
+                    }
+                }
+                Caught::User => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reaps; gives the exit code when the front has ended.
+    fn reap(&mut self) -> io::Result<Option<u8>> {
+        while let Some((pid, ended)) = reap_any()? {
+            if pid == self.front.pid() {
+                return Ok(Some(match ended {
+                    Ended::Code(code) => code,
+                    Ended::Signal(_) => crate::EX_OSERR,
+                }));
+            }
+            if let Some(service) = self.service.as_mut() {
+                service.child_ended(&mut self.desk, pid, ended);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Orderly stop: the front drains, then the children, then nothing is left.
+    fn stop(&mut self) -> u8 {
+        let deadline = Instant::now() + DRAIN;
+        let _ = self.front.signal(TERM);
+        if let Some(service) = self.service.as_mut() {
+            service.stop(&mut self.desk);
+        }
+        let mut code = None;
+        while Instant::now() < deadline {
+            if let Ok(Some(ended)) = self.reap() {
+                code = Some(ended);
+            }
+            let busy = self.service.as_ref().is_some_and(|service| service.busy());
+            if let Some(code) = code.filter(|_| !busy) {
+                return code;
+            }
+            let left = deadline.saturating_duration_since(Instant::now()).min(Duration::from_secs(1));
+            let Ok(woken) = self.wait(Some(left)) else { break };
+            let front_gone = code.is_some();
+            let woken = Woken { control: woken.control && !front_gone, front: woken.front && !front_gone, ..woken };
+            if self.attend(&woken).is_err() {
+                break;
+            }
+            while let Ok(Some(_)) = self.signals.next() {}
+        }
+        let _ = self.front.signal(KILL);
+        code.unwrap_or(crate::EX_OSERR)
+    }
+
+    fn reload(&mut self) {
+        match self.desk.setup.load() {
+            Ok(running) => {
+                let sent = self.pass(&running);
+                self.desk.running = Arc::new(running.without_keys());
+                if sent.is_ok()
+                    && let Some(service) = self.service.as_mut()
+                {
+                    service.reloaded(&mut self.desk);
+                }
+            }
+            Err(error) => {
+                let text = error.to_string();
+                let _ = self.control.send(&Frame::new(0, ToFront::Stay { text }), &[]);
+            }
+        }
+    }
+
+    /// Passes the generation's keys to the front; it reads the rest itself.
+    pub(crate) fn pass(&self, running: &Running) -> io::Result<()> {
+        let mut files = Vec::new();
+        for pem in &running.tls {
+            files.push(mail_posix::memfd::sealed(&pem.certificate)?);
+            files.push(mail_posix::memfd::sealed(&pem.key)?);
+        }
+        let descriptors: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();
+        self.control.send(&Frame::new(running.generation, ToFront::Take), &descriptors)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read as _, Seek as _};
+
+    #[test]
+    fn a_channel_carries_frames_with_descriptors() {
+        let (mut near, far) = Channel::pair().expect("a pair");
+        let far = Channel::new(far).expect("a channel");
+        let secret = mail_posix::memfd::sealed(b"secret").expect("memory");
+        for number in 0..100 {
+            far.send(&Frame::new(number, "hello".to_owned()), &[secret.as_fd()]).expect("room");
+        }
+        drop(far);
+        let mut frames = Vec::new();
+        loop {
+            let taken = near.receive().expect("sound");
+            frames.extend(taken.frames);
+            if taken.closed {
+                break;
+            }
+        }
+        assert_eq!(frames.len(), 100);
+        let (raw, mut descriptors) = frames.pop().expect("the last");
+        assert_eq!(raw.read::<String>(&[]).expect("understood").id, 99);
+        let mut file = std::fs::File::from(descriptors.pop().expect("one"));
+        let mut text = String::new();
+        file.rewind().and_then(|()| file.read_to_string(&mut text)).expect("text");
+        assert_eq!(text, "secret");
+    }
+}

@@ -1,0 +1,295 @@
+//! From the command line to a serving daemon.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use mail_config::Config;
+use mail_ipc::hello::Role;
+use mail_ipc::sockets::{self, Socket};
+use mail_posix::become_user::{Confinement, Identity, become_user};
+use mail_posix::signals::{self, SignalFd};
+
+use crate::context::{Context, Ends, Keeper, Opened, Running, Setup};
+use crate::generation::{self, GenerationError};
+use crate::log::{Log, LogPlan};
+use crate::monitor::{Channel, Desk, Monitor, Service};
+use crate::options::Options;
+use crate::secrets::TlsFiles;
+use crate::state;
+
+/// How long `serve` may take to end after a stop.
+const GRACE: std::time::Duration = std::time::Duration::from_secs(25);
+
+/// What a daemon needs opened before it gives up its rights.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// TCP listeners.
+    pub tcp: Vec<SocketAddr>,
+    /// Unix sockets below the state directory.
+    pub unix: Vec<Socket>,
+}
+
+/// Who watches the process that serves.
+pub enum Supervision {
+    /// Nobody: it needs no rights once its sockets are open.
+    Alone,
+    /// A monitor that reads its TLS keys.
+    Monitor,
+    /// A monitor that also carries out a service.
+    Service(fn() -> Box<dyn Service>),
+}
+
+/// A daemon: the one line in `main.rs` passes it to [`run`].
+pub struct Daemon {
+    /// Its name: binary, unit, log, manual page.
+    pub name: &'static str,
+    /// What it is for its peers.
+    pub role: Role,
+    /// The user it serves as when it is started as root.
+    pub user: &'static str,
+    /// What to open.
+    pub plan: fn(&Config) -> Plan,
+    /// Certificates and keys it needs, in a fixed order; read again at reload.
+    pub tls: fn(&Config) -> Vec<TlsFiles>,
+    /// Who watches it.
+    pub supervision: Supervision,
+    /// Serves until [`crate::Stop`] and what was under way is finished.
+    pub serve: fn(Context) -> Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+/// Why a daemon does not start.
+enum StartError {
+    /// The files, options or users are wrong: exit code 78.
+    Configuration(String),
+    /// The system refuses: exit code 71.
+    System(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Configuration(text) => f.write_str(text),
+            Self::System(error) => error.fmt(f),
+        }
+    }
+}
+
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> Self {
+        Self::System(error)
+    }
+}
+
+impl From<GenerationError> for StartError {
+    fn from(error: GenerationError) -> Self {
+        match error {
+            GenerationError::Files(errors) => Self::Configuration(errors.to_string()),
+            GenerationError::System(error) => Self::System(error),
+        }
+    }
+}
+
+/// Starts a daemon and serves until it is stopped; the exit code of `main`.
+#[must_use]
+pub fn run(daemon: Daemon) -> ExitCode {
+    let name = daemon.name;
+    match start(daemon) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("{name}: {error}");
+            ExitCode::from(match error {
+                StartError::Configuration(_) => crate::EX_CONFIG,
+                StartError::System(_) => crate::EX_OSERR,
+            })
+        }
+    }
+}
+
+fn start(daemon: Daemon) -> Result<u8, StartError> {
+    signals::ignore_sigpipe();
+    let arguments = std::env::args_os().skip(1);
+    let options =
+        Options::parse(daemon.name, arguments, std::env::var_os("MAIL_CONFIG")).map_err(StartError::Configuration)?;
+    let state = published_state(&options)?;
+    let setup = Arc::new(Setup {
+        daemon: daemon.name,
+        role: daemon.role,
+        instance: options.instance.clone(),
+        state,
+        options,
+        tls_files: daemon.tls,
+    });
+    let running = setup.load()?;
+    let identity = identity(&daemon)?;
+    let opened = open(&(daemon.plan)(&running.config), &setup)?;
+    let log = log_plan(&setup, &running.config);
+    match daemon.supervision {
+        Supervision::Alone => {
+            give_up_rights(identity.as_ref())?;
+            Ok(serve(daemon.serve, setup, &log, opened, None, Some(running)))
+        }
+        Supervision::Monitor => watched(daemon.serve, None, setup, running, identity, log, opened),
+        Supervision::Service(make) => watched(daemon.serve, Some(make()), setup, running, identity, log, opened),
+    }
+}
+
+/// The state directory, with a published generation in it.
+fn published_state(options: &Options) -> Result<PathBuf, StartError> {
+    let found = quick_state(&options.directory);
+    if let Some(state) = found.filter(|state| matches!(generation::current(&state.join("generation")), Ok(Some(_)))) {
+        return Ok(state);
+    }
+    let published = generation::publish(&options.directory, options.dovecot.as_deref())?;
+    for report in published.reports.iter().filter(|report| report.level == mail_config::Level::Warning) {
+        eprintln!("{report}");
+    }
+    Ok(published.config.state_dir())
+}
+
+/// Where the state lies, read from main.cf alone, so that a daemon restarts on its generation while somebody edits the files.
+/// None where only the whole configuration can tell.
+fn quick_state(directory: &Path) -> Option<PathBuf> {
+    let text = std::fs::read_to_string(directory.join("main.cf")).unwrap_or_default();
+    let mut values = text.lines().filter_map(|line| {
+        let (name, value) = line.split_once('=')?;
+        (name.trim_end() == "queue_directory").then(|| value.trim())
+    });
+    match values.next_back() {
+        None | Some("/var/spool/postfix") => Some(PathBuf::from("/var/spool/postrider")),
+        Some(value) if value.starts_with('/') && !value.contains('$') => Some(Path::new(value).join("postrider")),
+        Some(_) => None,
+    }
+}
+
+/// Whom the serving process becomes; none without root.
+fn identity(daemon: &Daemon) -> Result<Option<Identity>, StartError> {
+    if !state::is_root() {
+        return Ok(None);
+    }
+    let missing = |error: io::Error| StartError::Configuration(error.to_string());
+    let user = state::role_user(daemon.user).map_err(missing)?;
+    let group = state::group(state::GROUP).map_err(missing)?;
+    Ok(Some(Identity::of(&user)?.with_group(group)))
+}
+
+fn open(plan: &Plan, setup: &Setup) -> io::Result<Opened> {
+    let tcp = plan.tcp.iter().map(|&address| mail_net::listen::tcp(address)).collect::<io::Result<_>>()?;
+    let unix = plan.unix.iter().map(|socket| bind(setup, socket)).collect::<io::Result<_>>()?;
+    let name = format!("{}.sock", setup.instance);
+    let daemon = mail_net::ipc::bind(&setup.state.join(sockets::DAEMONS), &name, 0o660)?;
+    share(&setup.state.join(sockets::DAEMONS).join(name))?;
+    Ok(Opened { tcp, unix, daemon })
+}
+
+fn bind(setup: &Setup, socket: &Socket) -> io::Result<std::os::unix::net::UnixListener> {
+    let directory = setup.state.join(socket.directory);
+    let listener = mail_net::ipc::bind(&directory, socket.name, socket.mode)?;
+    share(&directory.join(socket.name))?;
+    Ok(listener)
+}
+
+/// As root: gives a socket file to the group of its directory.
+fn share(path: &Path) -> io::Result<()> {
+    let directory = path.parent().unwrap_or(path);
+    if state::is_root() { std::os::unix::fs::chown(path, None, Some(directory.metadata()?.gid())) } else { Ok(()) }
+}
+
+fn log_plan(setup: &Setup, config: &Config) -> LogPlan {
+    let directory = setup.options.log_dir.clone().unwrap_or_else(|| setup.state.join("log"));
+    let maillog = config.main.maillog_file.value.clone();
+    // Only the system's own instance speaks to syslog; a trial by some user keeps to its directory.
+    let syslog = (maillog.is_none() && state::is_root()).then(|| PathBuf::from("/dev/log"));
+    let host = config.main.myhostname.split('.').next().unwrap_or_default().to_owned();
+    LogPlan { own: Some(directory.join(format!("{}.log", setup.instance))), maillog, syslog, host }
+}
+
+fn give_up_rights(identity: Option<&Identity>) -> Result<(), StartError> {
+    match identity {
+        None => Ok(()),
+        Some(identity) => become_user(identity, Confinement::FULL)
+            .map_err(|error| StartError::System(io::Error::other(error.to_string()))),
+    }
+}
+
+/// Forks the front and watches it.
+fn watched(
+    serve_with: fn(Context) -> Pin<Box<dyn Future<Output = ()> + Send>>,
+    service: Option<Box<dyn Service>>,
+    setup: Arc<Setup>,
+    running: Running,
+    identity: Option<Identity>,
+    log: LogPlan,
+    opened: Opened,
+) -> Result<u8, StartError> {
+    let signals = SignalFd::open()?;
+    let (control, control_end) = Channel::pair()?;
+    let (front, service_end) = Channel::pair()?;
+    let monitor = std::process::id();
+    let (child_setup, child_log) = (Arc::clone(&setup), log.clone());
+    let ends = Ends { control: control_end, service: service_end };
+    // What moves into the child is dropped, and so closed, on this side.
+    let child = mail_posix::fork::fork_child(move || {
+        let keep = opened.descriptors().chain([ends.control.as_fd(), ends.service.as_fd()]).collect::<Vec<_>>();
+        let ready = mail_posix::fork::close_all_but(&keep).and_then(|()| signals::unblock_all());
+        // Giving up rights resets the parent-death signal, so that comes after it.
+        let ready = ready.map_err(StartError::System).and_then(|()| give_up_rights(identity.as_ref()));
+        let ready = ready.and_then(|()| Ok(mail_posix::fork::die_with_parent(monitor)?));
+        match ready {
+            Ok(()) => serve(serve_with, child_setup, &child_log, opened, Some(ends), None),
+            Err(error) => {
+                eprintln!("{}: {error}", child_setup.instance);
+                crate::EX_OSERR
+            }
+        }
+    })?;
+    let desk = Desk { front, running: Arc::new(running.without_keys()), log, setup };
+    let monitor = Monitor { front: child, control, desk, service, signals };
+    monitor.pass(&running)?;
+    drop(running);
+    Ok(monitor.run())
+}
+
+/// Serves: the event loop, the context, the daemon.
+fn serve(
+    serve_with: fn(Context) -> Pin<Box<dyn Future<Output = ()> + Send>>,
+    setup: Arc<Setup>,
+    log: &LogPlan,
+    opened: Opened,
+    ends: Option<Ends>,
+    first: Option<Running>,
+) -> u8 {
+    let instance = setup.instance.clone();
+    let result = Log::start(log.clone()).and_then(|log| {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let outcome = runtime.block_on(async {
+            let context = Keeper::start(setup, log.clone(), opened, ends, first).await?;
+            let mut stop = context.stop.clone();
+            let late = async {
+                stop.requested().await;
+                tokio::time::sleep(GRACE).await;
+            };
+            tokio::select! {
+                () = serve_with(context) => {}
+                () = late => {}
+            }
+            io::Result::Ok(())
+        });
+        log.flush();
+        runtime.shutdown_background();
+        outcome
+    });
+    match result {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("{instance}: {error}");
+            crate::EX_OSERR
+        }
+    }
+}
