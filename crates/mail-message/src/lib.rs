@@ -1,3 +1,4 @@
 //! RFC 5322 and MIME structure, trace headers, texts of delivery status notifications.
 
 pub mod header;
+pub mod mime;

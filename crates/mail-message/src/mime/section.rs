@@ -1,0 +1,173 @@
+//! Sections of a message: what `BODY[1.2.HEADER]` means (RFC 3501 section 6.4.5).
+
+use std::ops::Range;
+
+use super::fields;
+use super::structure::{Body, Part};
+
+/// What of a part is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SectionPart<'a> {
+    /// The contents.
+    All,
+    /// The header of a message.
+    Header,
+    /// These fields of it, in the order in which they stand there, and a blank line.
+    Fields(&'a [String]),
+    /// All but these fields.
+    FieldsNot(&'a [String]),
+    /// The body of a message.
+    Text,
+    /// The MIME header of a part.
+    Mime,
+}
+
+/// Where a section is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Located {
+    /// Octets of the message.
+    At(Range<usize>),
+    /// Octets made from it.
+    Made(Vec<u8>),
+    /// There is no such section.
+    Nowhere,
+}
+
+/// A place in the tree: a message has a header of its own, a part has only its MIME header.
+#[derive(Clone, Copy)]
+enum Place<'p> {
+    Message(&'p Part),
+    Part(&'p Part),
+}
+
+impl Part {
+    /// Finds a section of a message whose structure this is. `path` are part numbers, empty for the message itself.
+    #[must_use]
+    pub fn locate(&self, message: &[u8], path: &[u32], wanted: SectionPart) -> Located {
+        let mut place = Place::Message(self);
+        for &number in path {
+            match step(place, number) {
+                Some(next) => place = next,
+                None => return Located::Nowhere,
+            }
+        }
+        match (place, wanted) {
+            (Place::Message(part), SectionPart::All) => Located::At(part.whole()),
+            (Place::Part(part), SectionPart::All) => Located::At(part.body.clone()),
+            (Place::Part(part) | Place::Message(part), SectionPart::Mime) => Located::At(part.header.clone()),
+            (place, wanted) => match message_at(place) {
+                Some(part) => of_message(message, part, wanted),
+                None => Located::Nowhere,
+            },
+        }
+    }
+}
+
+/// Part `number` of what is here. A message that is no multipart has one part, its body.
+fn step(place: Place<'_>, number: u32) -> Option<Place<'_>> {
+    let index = usize::try_from(number).ok()?.checked_sub(1)?;
+    match (place, kind_of(place)) {
+        (_, Body::Multipart(children)) if !children.is_empty() => children.get(index).map(Place::Part),
+        (Place::Message(part), _) => (index == 0).then_some(Place::Part(part)),
+        (Place::Part(_), Body::Message(inner)) => step(Place::Message(inner), number),
+        (Place::Part(_), _) => None,
+    }
+}
+
+fn kind_of<'p>(place: Place<'p>) -> &'p Body {
+    match place {
+        Place::Message(part) | Place::Part(part) => &part.kind,
+    }
+}
+
+/// The message whose header and text are asked for here.
+fn message_at(place: Place<'_>) -> Option<&Part> {
+    match place {
+        Place::Message(part) => Some(part),
+        Place::Part(Part { kind: Body::Message(inner), .. }) => Some(inner),
+        Place::Part(_) => None,
+    }
+}
+
+fn of_message(message: &[u8], part: &Part, wanted: SectionPart) -> Located {
+    let header = &message[part.header.clone()];
+    match wanted {
+        SectionPart::Header => Located::At(part.header.clone()),
+        SectionPart::Text => Located::At(part.body.clone()),
+        SectionPart::Fields(names) => Located::Made(selected(header, names, true)),
+        SectionPart::FieldsNot(names) => Located::Made(selected(header, names, false)),
+        SectionPart::All | SectionPart::Mime => Located::Nowhere,
+    }
+}
+
+/// The fields whose names are (or are not) among `names`, and the blank line that ends them (I13).
+fn selected(header: &[u8], names: &[String], among: bool) -> Vec<u8> {
+    let mut out = Vec::new();
+    for field in fields(header) {
+        if names.iter().any(|name| name.as_bytes().eq_ignore_ascii_case(field.name)) == among {
+            out.extend_from_slice(field.whole);
+            if !field.whole.ends_with(b"\n") {
+                out.extend_from_slice(b"\r\n");
+            }
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mime::with_crlf;
+
+    const NESTED: &str = "Subject: outer\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\none\n--b\nContent-Type: message/rfc822\n\n\
+                          Subject: inner\nTo: x\n y\nContent-Type: multipart/mixed; boundary=c\n\n--c\nContent-Type: text/html\n\ntwo.one\n--c--\n--b\n\
+                          Content-Type: message/rfc822\n\nSubject: plain\n\nthree\n--b--\n";
+
+    fn found(path: &[u32], wanted: SectionPart) -> Option<String> {
+        let message = with_crlf(NESTED.as_bytes());
+        let part = Part::parse(&message);
+        let octets = match part.locate(&message, path, wanted) {
+            Located::At(range) => message[range].to_vec(),
+            Located::Made(octets) => octets,
+            Located::Nowhere => return None,
+        };
+        Some(String::from_utf8(octets).expect("ASCII").replace("\r\n", "|"))
+    }
+
+    #[test]
+    fn parts_are_numbered_as_the_rfc_says() {
+        // I13
+        let names = ["TO".to_owned()];
+        let cases = [
+            (&[1][..], SectionPart::All, Some("one")),
+            (&[1], SectionPart::Mime, Some("|")),
+            (&[1], SectionPart::Header, None),
+            (&[1, 1], SectionPart::All, None),
+            (&[2], SectionPart::Mime, Some("Content-Type: message/rfc822||")),
+            (&[2, 1], SectionPart::All, Some("two.one")),
+            (&[2, 1], SectionPart::Mime, Some("Content-Type: text/html||")),
+            (&[2], SectionPart::Fields(&names), Some("To: x| y||")),
+            (&[2], SectionPart::FieldsNot(&names), Some("Subject: inner|Content-Type: multipart/mixed; boundary=c||")),
+            (&[3], SectionPart::Header, Some("Subject: plain||")),
+            (&[3], SectionPart::Text, Some("three")),
+            (&[3, 1], SectionPart::All, Some("three")),
+            (&[3, 2], SectionPart::All, None),
+            (&[4], SectionPart::All, None),
+            (&[], SectionPart::Fields(&names), Some("|")),
+        ];
+        for (path, wanted, expected) in cases {
+            assert_eq!(found(path, wanted).as_deref(), expected, "{path:?} {wanted:?}");
+        }
+    }
+
+    #[test]
+    fn a_message_that_is_no_multipart_has_one_part() {
+        // I13
+        let message = b"Subject: x\r\n\r\nbody";
+        let part = Part::parse(message);
+        assert_eq!(part.locate(message, &[1], SectionPart::All), Located::At(14..18));
+        assert_eq!(part.locate(message, &[2], SectionPart::All), Located::Nowhere);
+        assert_eq!(part.locate(message, &[], SectionPart::All), Located::At(0..18));
+    }
+}

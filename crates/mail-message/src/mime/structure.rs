@@ -1,0 +1,371 @@
+//! The tree of parts with their offsets.
+
+use std::ops::Range;
+
+use super::content::{ContentType, Disposition, languages, parse_content_type, parse_disposition, plain_value};
+use super::fields;
+
+/// How deep parts may nest; Dovecot's limit.
+pub const NESTING_LIMIT: usize = 100;
+/// How many parts a message may have; Dovecot's limit.
+pub const PARTS_LIMIT: usize = 10_000;
+/// The longest boundary that is looked for.
+const BOUNDARY_LIMIT: usize = 2048;
+/// How much of a part's header is read for its Content- fields.
+const HEADER_LIMIT: usize = 10 * 1024 * 1024;
+
+/// A part of a message, or the message itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// The header with its blank line.
+    pub header: Range<usize>,
+    /// Everything after it.
+    pub body: Range<usize>,
+    /// Line ends in the body.
+    pub lines: usize,
+    /// The Content- fields.
+    pub content: Content,
+    /// What the body is made of.
+    pub kind: Body,
+}
+
+/// The body of a part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body {
+    /// One thing.
+    Single,
+    /// Parts between boundaries; possibly none.
+    Multipart(Vec<Part>),
+    /// A message (message/rfc822).
+    Message(Box<Part>),
+}
+
+/// The Content- fields of a part.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Content {
+    /// Content-Type, if there is one.
+    pub kind: Option<ContentType>,
+    /// Content-Transfer-Encoding, without comments.
+    pub encoding: Option<Vec<u8>>,
+    /// Content-ID.
+    pub id: Option<Vec<u8>>,
+    /// Content-Description.
+    pub description: Option<Vec<u8>>,
+    /// Content-MD5.
+    pub md5: Option<Vec<u8>>,
+    /// Content-Disposition.
+    pub disposition: Option<Disposition>,
+    /// Content-Language.
+    pub languages: Vec<Vec<u8>>,
+    /// Content-Location.
+    pub location: Option<Vec<u8>>,
+    /// No Content-Type, and the part stands in a multipart/digest: it is a message.
+    pub digest_default: bool,
+}
+
+impl Content {
+    /// Whether the type is `name`/..., by default text.
+    #[must_use]
+    pub fn is(&self, name: &str) -> bool {
+        match &self.kind {
+            Some(kind) => kind.name.eq_ignore_ascii_case(name.as_bytes()),
+            None => name == if self.digest_default { "message" } else { "text" },
+        }
+    }
+
+    fn is_message(&self) -> bool {
+        match &self.kind {
+            Some(kind) => self.is("message") && kind.subtype.eq_ignore_ascii_case(b"rfc822"),
+            None => self.digest_default,
+        }
+    }
+
+    fn boundary(&self) -> Option<Vec<u8>> {
+        let kind = self.kind.as_ref().filter(|_| self.is("multipart"))?;
+        kind.parameter("boundary").filter(|b| b.len() <= BOUNDARY_LIMIT).map(<[u8]>::to_vec)
+    }
+
+    fn read(header: &[u8], digest_default: bool) -> Self {
+        let mut content = Self { digest_default, ..Self::default() };
+        for field in fields(&header[..header.len().min(HEADER_LIMIT)]) {
+            let Some(name) = field.name.get(8..).filter(|_| field.name[..8].eq_ignore_ascii_case(b"Content-")) else {
+                continue;
+            };
+            content.take(&name.to_ascii_lowercase(), field.value);
+        }
+        content
+    }
+
+    /// The first field of each name counts.
+    fn take(&mut self, name: &[u8], value: &[u8]) {
+        match name {
+            b"type" if self.kind.is_none() => self.kind = Some(parse_content_type(value)),
+            b"transfer-encoding" if self.encoding.is_none() => self.encoding = super::content::token(value),
+            b"id" if self.id.is_none() => self.id = Some(plain_value(value)),
+            b"description" if self.description.is_none() => self.description = Some(plain_value(value)),
+            b"md5" if self.md5.is_none() => self.md5 = Some(plain_value(value)),
+            b"disposition" if self.disposition.is_none() => self.disposition = Some(parse_disposition(value)),
+            b"language" if self.languages.is_empty() => self.languages = languages(value),
+            b"location" if self.location.is_none() => self.location = Some(plain_value(value)),
+            _ => {}
+        }
+    }
+}
+
+impl Part {
+    /// Reads the structure of a message with CRLF line ends.
+    #[must_use]
+    pub fn parse(message: &[u8]) -> Self {
+        let mut scanner = Scanner { message, at: 0, boundaries: Vec::new(), parts: 1 };
+        scanner.part(0, false).0
+    }
+
+    /// The part itself and everything in it, from its first octet to its last.
+    #[must_use]
+    pub fn whole(&self) -> Range<usize> {
+        self.header.start..self.body.end
+    }
+
+    /// The parts directly inside a multipart.
+    #[must_use]
+    pub fn children(&self) -> &[Self] {
+        match &self.kind {
+            Body::Multipart(children) => children,
+            _ => &[],
+        }
+    }
+}
+
+/// What ended a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The end of the message.
+    Message,
+    /// A delimiter of the multipart at this place of the stack; the position is after its line.
+    Boundary { level: usize, closing: bool },
+}
+
+struct Scanner<'a> {
+    message: &'a [u8],
+    at: usize,
+    boundaries: Vec<Vec<u8>>,
+    parts: usize,
+}
+
+impl<'a> Scanner<'a> {
+    /// A part from here to the next delimiter of a multipart around it.
+    fn part(&mut self, depth: usize, digest_default: bool) -> (Part, End) {
+        let start = self.at;
+        let (header_end, end) = self.header();
+        let content = Content::read(&self.message[start..header_end], digest_default);
+        let body_start = header_end;
+        if let Some(end) = end {
+            return (self.finished(start..header_end, header_end..header_end, content, Body::Single), end);
+        }
+        let (kind, body_end, end) = self.body(depth, &content);
+        (self.finished(start..header_end, body_start..body_end.max(body_start), content, kind), end)
+    }
+
+    fn finished(&self, header: Range<usize>, body: Range<usize>, content: Content, kind: Body) -> Part {
+        let lines = self.message[body.clone()].iter().filter(|&&b| b == b'\n').count();
+        Part { header, body, lines, content, kind }
+    }
+
+    /// Lines up to the blank one, which belongs to the header. A delimiter ends it as well.
+    fn header(&mut self) -> (usize, Option<End>) {
+        loop {
+            let line_start = self.at;
+            let Some(line) = self.line() else { return (self.at, Some(End::Message)) };
+            if line == b"\r\n" || line == b"\n" {
+                return (self.at, None);
+            }
+            if let Some(end) = self.delimiter(line) {
+                return (line_start, Some(end));
+            }
+        }
+    }
+
+    /// The body: its kind, where it ends, and what ended it.
+    fn body(&mut self, depth: usize, content: &Content) -> (Body, usize, End) {
+        let room = depth < NESTING_LIMIT && self.parts < PARTS_LIMIT;
+        if content.is("multipart") {
+            return match content.boundary().filter(|_| room) {
+                Some(boundary) => self.multipart(depth, boundary, content),
+                None => {
+                    let (at, end) = self.text();
+                    (Body::Multipart(Vec::new()), at, end)
+                }
+            };
+        }
+        if content.is_message() && room {
+            self.parts += 1;
+            let (inner, end) = self.part(depth + 1, false);
+            let at = inner.body.end;
+            return (Body::Message(Box::new(inner)), at, end);
+        }
+        let (at, end) = self.text();
+        (Body::Single, at, end)
+    }
+
+    fn multipart(&mut self, depth: usize, boundary: Vec<u8>, content: &Content) -> (Body, usize, End) {
+        let own = self.boundaries.len();
+        let digest = content.kind.as_ref().is_some_and(|kind| kind.subtype.eq_ignore_ascii_case(b"digest"));
+        self.boundaries.push(boundary);
+        let mut children = Vec::new();
+        let (mut at, mut end) = self.text();
+        while end == (End::Boundary { level: own, closing: false }) {
+            self.parts += 1;
+            let (child, child_end) = self.part(depth + 1, digest);
+            at = child.body.end;
+            children.push(child);
+            end = child_end;
+        }
+        self.boundaries.truncate(own);
+        if end == (End::Boundary { level: own, closing: true }) {
+            // The epilogue belongs to the multipart.
+            (at, end) = self.text();
+        }
+        (Body::Multipart(children), at, end)
+    }
+
+    /// Lines up to a delimiter; gives where the text ends, without the line end that belongs to the delimiter.
+    fn text(&mut self) -> (usize, End) {
+        let start = self.at;
+        loop {
+            let line_start = self.at;
+            let Some(line) = self.line() else { return (self.at, End::Message) };
+            if let Some(end) = self.delimiter(line) {
+                let text = &self.message[start..line_start];
+                let text = text.strip_suffix(b"\n").unwrap_or(text);
+                let text = text.strip_suffix(b"\r").unwrap_or(text);
+                return (start + text.len(), end);
+            }
+        }
+    }
+
+    fn line(&mut self) -> Option<&'a [u8]> {
+        let rest = &self.message[self.at..];
+        let length = rest.iter().position(|&b| b == b'\n').map_or(rest.len(), |at| at + 1);
+        self.at += length;
+        (length > 0).then(|| &rest[..length])
+    }
+
+    /// The delimiter that a line is: the longest open boundary that it begins with, the innermost of equal ones.
+    fn delimiter(&self, line: &[u8]) -> Option<End> {
+        let rest = line.strip_prefix(b"--")?;
+        if self.parts >= PARTS_LIMIT {
+            return None;
+        }
+        let fitting = self.boundaries.iter().enumerate().filter(|(_, boundary)| rest.starts_with(boundary));
+        let (level, boundary) = fitting.max_by_key(|(level, boundary)| (boundary.len(), *level))?;
+        Some(End::Boundary { level, closing: rest[boundary.len()..].starts_with(b"--") })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mime::with_crlf;
+
+    /// The tree in short: `type/subtype(size,lines)`.
+    fn shape(message: &str) -> String {
+        fn write(part: &Part, out: &mut String) {
+            let kind = part.content.kind.as_ref();
+            let kind = kind.map_or("-".into(), |k| {
+                String::from_utf8_lossy(&[&k.name[..], b"/", &k.subtype[..]].concat()).into_owned()
+            });
+            out.push_str(&format!("{kind}:{},{}", part.body.len(), part.lines));
+            match &part.kind {
+                Body::Single => {}
+                Body::Multipart(children) => {
+                    out.push('[');
+                    for child in children {
+                        write(child, out);
+                        out.push(' ');
+                    }
+                    out.push(']');
+                }
+                Body::Message(inner) => {
+                    out.push('{');
+                    write(inner, out);
+                    out.push('}');
+                }
+            }
+        }
+        let message = with_crlf(message.as_bytes());
+        let mut out = String::new();
+        write(&Part::parse(&message), &mut out);
+        out
+    }
+
+    const MIXED: &str = "Content-Type: multipart/mixed; boundary=";
+
+    #[test]
+    fn structure_and_sizes_are_those_of_dovecot() {
+        // I14
+        let cases = [
+            ("", "-:0,0"),
+            ("A: b\n", "-:0,0"),
+            ("\nbody\n", "-:6,1"),
+            (
+                &format!("{MIXED}q\n\npre\n--q\n\none\n--q\nContent-Type: text/html\n\ntwo\n--q--\nepi\n"),
+                "multipart/mixed:66,10[-:3,0 text/html:3,0 ]",
+            ),
+            (
+                &format!("{MIXED}q\n\n--q\n\nx\n--q\nContent-Type: text/html\n\nunterminated"),
+                "multipart/mixed:54,6[-:1,0 text/html:12,0 ]",
+            ),
+            (&format!("{MIXED}q\n\n--qq\n\nx\n--q\n\ny\n--q--\n"), "multipart/mixed:28,7[-:1,0 -:1,0 ]"),
+            (
+                &format!("{MIXED}a\n\n--a\n{MIXED}ab\n\n--ab\n\nx\n--a\n\ny\n--a--\n"),
+                "multipart/mixed:79,10[multipart/mixed:9,2[-:1,0 ] -:1,0 ]",
+            ),
+            (
+                &format!("{MIXED}a\n\n--a\n--a\n\n--a\nContent-Type: text/html\n--a--"),
+                "multipart/mixed:47,5[-:0,0 -:0,0 text/html:0,0 ]",
+            ),
+            ("Content-Type: message/rfc822\n\nA: b\n\nx\ny\n", "message/rfc822:14,4{-:6,2}"),
+            (
+                "Content-Type: multipart/digest; boundary=q\n\n--q\n\nA: b\n\nx\n--q--\n",
+                "multipart/digest:25,6[-:9,2{-:1,0} ]",
+            ),
+            ("Content-Type: multipart/mixed\n\nno boundary\n", "multipart/mixed:13,1[]"),
+        ];
+        for (message, expected) in cases {
+            assert_eq!(shape(message), expected, "{message}");
+        }
+    }
+
+    #[test]
+    fn nesting_and_parts_are_bounded_and_deep_messages_cost_linear_time() {
+        let deep: String = (0..5000).map(|i| format!("{MIXED}b{i}x\n\n--b{i}x\n")).collect();
+        let started = std::time::Instant::now();
+        assert!(shape(&deep).matches('[').count() <= NESTING_LIMIT + 1);
+        let flat = format!("{MIXED}q\n\n{}", "--q\n\nx\n".repeat(200_000));
+        assert!(shape(&flat).matches(' ').count() <= PARTS_LIMIT);
+        let dashes = format!("{MIXED}q\n\n{}", "--\n".repeat(1_000_000));
+        shape(&dashes);
+        assert!(started.elapsed().as_secs() < 30);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_part_lies_inside_its_message(lines in proptest::collection::vec(proptest::sample::select(vec![
+            "--a", "--a--", "--b", "--b--", "", "x", "Content-Type: multipart/mixed; boundary=a", "Content-Type: multipart/mixed; boundary=b",
+            "Content-Type: message/rfc822", "Content-Type: multipart/digest; boundary=\"a\"", " folded"]), 0..40)) {
+            fn inside(part: &Part, outer: std::ops::Range<usize>) -> bool {
+                let whole = part.whole();
+                let fits = outer.start <= whole.start && whole.end <= outer.end && part.header.end == part.body.start;
+                fits && match &part.kind {
+                    Body::Single => true,
+                    Body::Multipart(children) => children.iter().all(|c| inside(c, part.body.clone())),
+                    Body::Message(inner) => inside(inner, part.body.clone()),
+                }
+            }
+            let message = lines.join("\r\n");
+            let part = Part::parse(message.as_bytes());
+            proptest::prop_assert_eq!(part.whole(), 0..message.len());
+            proptest::prop_assert!(inside(&part, 0..message.len()));
+        }
+    }
+}
