@@ -37,8 +37,8 @@ impl Authority {
     }
 
     /// The socket, for poll.
-    pub(crate) fn descriptor(&self) -> Option<(BorrowedFd<'_>, bool)> {
-        self.link.as_ref().map(|link| (link.as_fd(), link.wants_to_write()))
+    pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.link.as_ref().map(AsFd::as_fd)
     }
 
     /// Asks who a token is. The answer comes through [`Authority::answers`] under the same number.
