@@ -21,5 +21,5 @@ pub mod wire;
 
 pub use daemon::daemon;
 pub use registry::SessionId;
-pub use service::{Connection, Facts, Home, LoginAnswer, LoginQuestion, Mechanism, Protocol, Resume, Sink};
+pub use service::{Connection, Facts, Home, LoginAnswer, LoginQuestion, Mechanism, Protocol, Resume};
 pub use wire::LineLevel;

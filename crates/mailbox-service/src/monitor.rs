@@ -18,7 +18,7 @@ use mail_ipc::frame::{Frame, Raw};
 use mail_posix::{Child, Ended};
 
 use crate::authority::{Authority, Redeemed};
-use crate::link::{Link, Received};
+use crate::link::Link;
 use crate::registry::{Place, ProcessId, Registry};
 use crate::service::Protocol;
 use crate::session;
@@ -135,7 +135,11 @@ impl<P: Protocol> Service for Monitor<P> {
 
     fn ready(&mut self, desk: &mut Desk, token: u64) {
         let mut work = Work { desk, monitor: self };
-        if token == AUTHORITY { work.hear_authority() } else { work.hear_process(ProcessId(token)) }
+        if token == AUTHORITY {
+            work.hear_authority()
+        } else {
+            work.hear_process(ProcessId(token))
+        }
         work.tidy();
     }
 
@@ -341,7 +345,7 @@ impl<P: Protocol> Work<'_, P> {
         let mut heard = Vec::new();
         let open = read_all(&mut entry.link, &mut heard);
         for received in heard {
-            if let Ok(frame) = received.raw.read::<SessionReport>(&[]) {
+            if let Ok(frame) = received.read::<SessionReport>(&[]) {
                 self.process_reports(process, frame.body);
             }
         }
@@ -411,7 +415,7 @@ impl<P: Protocol> Work<'_, P> {
 }
 
 /// Reads what has come; false at the end or after an error.
-fn read_all(link: &mut Link, heard: &mut Vec<Received>) -> bool {
+fn read_all(link: &mut Link, heard: &mut Vec<Raw>) -> bool {
     let open = link.flush().is_ok() && link.fill().unwrap_or(false);
     loop {
         match link.frame() {
