@@ -201,7 +201,7 @@ fn name_end(text: &str) -> usize {
 }
 
 /// The parameter names that a text mentions with `$`, without deciding any condition.
-pub(crate) fn mentioned(text: &str) -> Vec<String> {
+pub fn mentioned(text: &str) -> Vec<String> {
     let mut names = Vec::new();
     let mut rest = text;
     while let Some(at) = rest.find('$') {
