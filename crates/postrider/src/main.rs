@@ -1,3 +1,5 @@
 //! The commands: up, check, sendmail, mailq, postqueue and the rest.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    postrider::run(std::env::args_os())
+}

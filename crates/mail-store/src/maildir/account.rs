@@ -79,6 +79,7 @@ impl Shared {
         };
         let control = match &self.location.control {
             None => root.try_clone()?,
+            Some(control) if name.is_inbox() => Dir::create(control)?,
             Some(control) => Dir::create(control)?.make_subdirectory(&directory(name))?,
         };
         Ok((Maildir::in_root(root)?, control))

@@ -1,0 +1,145 @@
+//! `sendmail`, and its other names `mailq` and `newaliases`: hands in a message, or does what its options ask for instead.
+
+pub mod addresses;
+pub mod message;
+pub mod options;
+mod smtp;
+mod submit;
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use mail_types::Octets;
+
+use self::message::ReadError;
+use self::options::{Flush, Mode, Submission};
+use self::submit::Taken;
+use crate::exit::{CONFIGURATION, Failure, IO, Outcome, TEMPORARY, UNAVAILABLE};
+use crate::postqueue::{self, Form};
+use crate::system::{System, directory};
+use crate::terminal::complain;
+
+/// Runs the command under the name that was typed.
+///
+/// # Errors
+/// Exit codes of sysexits.h, as Postfix's sendmail has them.
+pub fn run(name: &str, arguments: &[OsString]) -> Outcome {
+    let options = options::parse(name, arguments)?;
+    for warning in &options.warnings {
+        complain(&format!("{name}: warning: {warning}"));
+    }
+    let configuration = options.configuration.as_deref();
+    match options.mode {
+        Mode::Nothing => return Ok(0),
+        Mode::Start => return crate::postfix::start(&directory(configuration)),
+        _ => {}
+    }
+    // A broken main.cf is for a person to mend: the message stays with the caller until then.
+    let system = System::load(configuration).map_err(|failure| match failure.code {
+        CONFIGURATION => Failure::new(TEMPORARY, failure.text),
+        _ => failure,
+    })?;
+    let state = system.config.state_dir();
+    match options.mode {
+        Mode::Submit(submission) => submit(&system, &directory(configuration), *submission),
+        Mode::Smtp => smtp::run(&system, &directory(configuration)),
+        Mode::List { json } => postqueue::list(&state, if json { Form::Json } else { Form::Text }),
+        Mode::Aliases(database) => crate::postmap::new_aliases(&system, database.as_deref()),
+        Mode::Flush(Flush::All) => postqueue::flush(&state),
+        Mode::Flush(Flush::Message(id)) => postqueue::flush_message(&state, id),
+        Mode::Flush(Flush::Site(site)) => postqueue::flush_site(&state, site.as_ref()),
+        Mode::Nothing | Mode::Start => Ok(0),
+    }
+}
+
+fn submit(system: &System, configuration: &Path, mut submission: Submission) -> Outcome {
+    let who = who();
+    let fatal = |code, text: &str| Failure::new(code, format!("{who}: {text}"));
+    if !submission.extract && submission.recipients.is_empty() {
+        return Err(fatal(TEMPORARY, "Recipient addresses must be specified on the command line or via the -t option"));
+    }
+    let limit = Some(*system.config.main.message_size_limit).filter(|limit| *limit > 0);
+    let content =
+        message::read(std::io::stdin().lock(), submission.ignore_dots, limit).map_err(|error| match error {
+            ReadError::TooBig => fatal(UNAVAILABLE, "message file too big"),
+            ReadError::Input(error) => fatal(IO, &format!("error reading input: {error}")),
+        })?;
+    let message = message::take_header(&content);
+    drop(content);
+    let mut recipients = std::mem::take(&mut submission.recipients);
+    if submission.extract {
+        recipients.extend(message.header_recipients);
+        if recipients.is_empty() {
+            return Err(fatal(TEMPORARY, "No recipient addresses found in message header"));
+        }
+    }
+    submission.full_name = submission.full_name.take().or_else(own_full_name);
+    hand_in(system, configuration, &submission, &recipients, &message.content)?;
+    Ok(0)
+}
+
+/// To smtpd, else to postdrop.
+fn hand_in(
+    system: &System,
+    configuration: &Path,
+    submission: &Submission,
+    recipients: &[String],
+    content: &[u8],
+) -> Result<(), Failure> {
+    match submit::to_smtpd(&system.config.state_dir(), submission, recipients, content) {
+        Taken::Queued(_) => Ok(()),
+        Taken::Refused(reply) => Err(Failure::new(UNAVAILABLE, format!("{}: {}", who(), reply))),
+        Taken::NotNow(why) => drop_off(system, configuration, submission, recipients, content)
+            .map_err(|failure| Failure::new(failure.code, format!("{}: {} (and {why})", who(), failure.text))),
+    }
+}
+
+/// To postdrop, for smtpd to pick up later.
+fn drop_off(
+    system: &System,
+    configuration: &Path,
+    submission: &Submission,
+    recipients: &[String],
+    content: &[u8],
+) -> Result<(), Failure> {
+    let commands = system.config.main.expanded("command_directory").unwrap_or_default();
+    submit::to_postdrop(Path::new(&commands), configuration, submission, recipients, content)
+}
+
+/// `login(uid)`, as Postfix names the caller in its messages.
+fn who() -> String {
+    let uid = rustix::process::getuid().as_raw();
+    let user = mail_posix::users::by_uid(uid).ok().flatten();
+    format!("{}({uid})", user.map_or_else(|| "unknown".to_owned(), |user| user.name))
+}
+
+/// The caller's full name: `NAME` of the environment, else the comment field of the passwd entry up to its first comma, with the login
+/// name for `&`.
+fn own_full_name() -> Option<Octets> {
+    let named = std::env::var("NAME").ok().filter(|name| !name.is_empty());
+    let name = named.or_else(|| {
+        let user = mail_posix::users::by_uid(rustix::process::getuid().as_raw()).ok().flatten()?;
+        Some(from_gecos(&user.gecos, &user.name))
+    })?;
+    let name: String = name.chars().filter(|c| !c.is_control()).collect();
+    (!name.is_empty()).then(|| Octets::from(name.as_str()))
+}
+
+fn from_gecos(gecos: &str, login: &str) -> String {
+    let mut letters = login.chars();
+    let capitalised: String =
+        letters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(letters).collect();
+    gecos.split(',').next().unwrap_or_default().replace('&', &capitalised)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_full_name_is_the_first_part_of_the_comment() {
+        assert_eq!(from_gecos("John Smith,Room 7,,", "john"), "John Smith");
+        assert_eq!(from_gecos("& Smith", "john"), "John Smith");
+        assert_eq!(from_gecos("", "john"), "");
+    }
+}

@@ -1,0 +1,69 @@
+//! Where the system is: the configuration directory, and from it the state directory with the sockets.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use mail_config::Config;
+
+use crate::exit::{CONFIGURATION, Failure};
+
+/// The configuration directory where nothing else is said.
+pub const DEFAULT_DIRECTORY: &str = "/etc/postrider";
+
+/// Postfix's own, where there is none of ours; the daemons look in the same order.
+const FALLBACK_DIRECTORY: &str = "/etc/postfix";
+
+/// The configuration directory: the option, else `MAIL_CONFIG`, else /etc/postrider or /etc/postfix. A path to main.cf names its directory.
+#[must_use]
+pub fn directory(option: Option<&OsStr>) -> PathBuf {
+    let named = option.map(PathBuf::from).or_else(|| std::env::var_os("MAIL_CONFIG").map(PathBuf::from));
+    match named.filter(|path| !path.as_os_str().is_empty()) {
+        Some(path) if path.file_name() == Some(OsStr::new("main.cf")) => {
+            path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
+        }
+        Some(path) => path,
+        None if Path::new(DEFAULT_DIRECTORY).is_dir() => PathBuf::from(DEFAULT_DIRECTORY),
+        None => PathBuf::from(FALLBACK_DIRECTORY),
+    }
+}
+
+/// The system that a configuration directory describes, as far as any user may read it.
+#[derive(Debug)]
+pub struct System {
+    /// main.cf and master.cf.
+    pub config: Config,
+}
+
+impl System {
+    /// Reads main.cf and master.cf. dovecot.conf is left out: it may hold secrets that the caller must not read, and says nothing that a
+    /// command needs.
+    ///
+    /// # Errors
+    /// Exit code 78 with every mistake in the files.
+    pub fn load(option: Option<&OsStr>) -> Result<Self, Failure> {
+        let loaded = Config::load(&directory(option), Some(Path::new("/dev/null")));
+        loaded
+            .map(|loaded| Self { config: loaded.config })
+            .map_err(|errors| Failure::new(CONFIGURATION, errors.to_string()))
+    }
+
+    /// The state directory of the configuration directory that the option names.
+    ///
+    /// # Errors
+    /// As [`System::load`].
+    pub fn state(option: Option<&OsStr>) -> Result<PathBuf, Failure> {
+        Ok(Self::load(option)?.config.state_dir())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_option_names_a_directory_or_its_main_cf() {
+        assert_eq!(directory(Some(OsStr::new("/etc/postfix"))), Path::new("/etc/postfix"));
+        assert_eq!(directory(Some(OsStr::new("/etc/postfix/main.cf"))), Path::new("/etc/postfix"));
+        assert_eq!(directory(Some(OsStr::new("main.cf"))), Path::new("."));
+    }
+}
