@@ -1,1 +1,14 @@
-//! Whole systems in a temporary directory, fake remote servers, small clients; for tests and the demo.
+//! Whole systems in a temporary directory, small clients, and the harness of the system tests. For tests and the demo; never part of a daemon.
+//!
+//! [`System`] starts the real binaries with `postrider up` on free loopback ports, as an unprivileged user where the caller is root.
+//! [`clients`] speak SMTP, IMAP and POP3 just well enough to send a message and read it back; what a story is about is tested with real clients.
+//! [`harness`] runs tests that may be skipped, visibly and counted.
+
+pub mod binaries;
+pub mod clients;
+pub mod harness;
+pub mod system;
+mod wait;
+
+pub use system::{Builder, System};
+pub use wait::{Patience, wait_for};

@@ -1,0 +1,93 @@
+//! The binaries of the workspace, built once in the profile of the running test.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use serde::Deserialize;
+
+/// The programs a system consists of.
+pub const PROGRAMS: &[&str] = &[
+    "authd",
+    "imapd",
+    "local-delivery",
+    "pop3d",
+    "postdrop",
+    "postrider",
+    "queue-manager",
+    "remote-delivery",
+    "smtpd",
+];
+
+static BUILT: OnceLock<Result<BTreeMap<String, PathBuf>, String>> = OnceLock::new();
+
+#[derive(Deserialize)]
+struct Artifact {
+    reason: String,
+    #[serde(default)]
+    executable: Option<PathBuf>,
+}
+
+/// Where each program lies; builds them first.
+///
+/// # Errors
+/// The build failed; the text is cargo's.
+pub fn paths() -> Result<&'static BTreeMap<String, PathBuf>, String> {
+    BUILT.get_or_init(|| build(&profile())).as_ref().map_err(Clone::clone)
+}
+
+/// The profile that this very program was built in.
+fn profile() -> String {
+    let release = env::current_exe().is_ok_and(|path| path.components().any(|part| part.as_os_str() == "release"));
+    if release { "release" } else { "dev" }.to_owned()
+}
+
+/// The root of the workspace.
+#[must_use]
+pub fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).map_or_else(|| PathBuf::from("."), Path::to_owned)
+}
+
+/// Builds the programs in a profile (`dev` or `release`) and tells where they are.
+///
+/// # Errors
+/// The build failed.
+pub fn build(profile: &str) -> Result<BTreeMap<String, PathBuf>, String> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["build", "--workspace", "--bins", "--message-format=json-render-diagnostics", "--profile", profile])
+        .current_dir(workspace())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| format!("cargo cannot be started: {error}"))?;
+    if !output.status.success() {
+        return Err("cargo build failed".to_owned());
+    }
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let artifacts = messages.lines().filter_map(|line| serde_json::from_str::<Artifact>(line).ok());
+    let executables = artifacts.filter(|artifact| artifact.reason == "compiler-artifact").filter_map(|a| a.executable);
+    Ok(executables.filter_map(|path| Some((path.file_name()?.to_str()?.to_owned(), path))).collect())
+}
+
+/// Puts the programs into one directory, as an installation has them: where any user can run them, also when the workspace lies in a
+/// directory that only its owner may enter.
+///
+/// # Errors
+/// A program is missing or cannot be copied.
+pub fn install(programs: &BTreeMap<String, PathBuf>, directory: &Path) -> io::Result<()> {
+    fs::create_dir_all(directory)?;
+    for name in PROGRAMS {
+        let built = programs
+            .get(*name)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{name} was not built")))?;
+        let place = directory.join(name);
+        if fs::hard_link(built, &place).is_err() {
+            fs::copy(built, &place)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,150 @@
+//! Lines over TCP or TLS.
+
+use std::io::{self, BufRead as _, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::ring;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
+
+/// How a connection begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Security {
+    /// In clear.
+    Clear,
+    /// With TLS from the first byte; the certificate is not checked.
+    Tls,
+}
+
+trait Both: Read + Write + Send {}
+impl<T: Read + Write + Send> Both for T {}
+
+/// A connection that speaks in lines.
+pub struct Lines {
+    stream: BufReader<Box<dyn Both>>,
+    plain: TcpStream,
+}
+
+impl Lines {
+    /// Connects.
+    ///
+    /// # Errors
+    /// Nobody listens, or the handshake fails.
+    pub fn connect(address: SocketAddr, security: Security) -> io::Result<Self> {
+        let plain = TcpStream::connect_timeout(&address, Duration::from_secs(10))?;
+        plain.set_read_timeout(Some(Duration::from_secs(60)))?;
+        plain.set_nodelay(true)?;
+        let stream: Box<dyn Both> = match security {
+            Security::Clear => Box::new(plain.try_clone()?),
+            Security::Tls => secure(plain.try_clone()?)?,
+        };
+        Ok(Self { stream: BufReader::new(stream), plain })
+    }
+
+    /// Goes over to TLS on the same connection.
+    ///
+    /// # Errors
+    /// The handshake fails.
+    pub fn start_tls(&mut self) -> io::Result<()> {
+        self.stream = BufReader::new(secure(self.plain.try_clone()?)?);
+        Ok(())
+    }
+
+    /// Sends octets as they are.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn send(&mut self, octets: &[u8]) -> io::Result<()> {
+        let stream = self.stream.get_mut();
+        stream.write_all(octets)?;
+        stream.flush()
+    }
+
+    /// Sends a line.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn say(&mut self, line: &str) -> io::Result<()> {
+        self.send(format!("{line}\r\n").as_bytes())
+    }
+
+    /// The next line without its end.
+    ///
+    /// # Errors
+    /// The connection broke or ended.
+    pub fn hear(&mut self) -> io::Result<String> {
+        let mut line = Vec::new();
+        if self.stream.read_until(b'\n', &mut line)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        while matches!(line.last(), Some(b'\r' | b'\n')) {
+            line.pop();
+        }
+        Ok(String::from_utf8_lossy(&line).into_owned())
+    }
+
+    /// So many octets.
+    ///
+    /// # Errors
+    /// The connection broke or ended.
+    pub fn take(&mut self, count: usize) -> io::Result<Vec<u8>> {
+        let mut octets = vec![0; count];
+        self.stream.read_exact(&mut octets)?;
+        Ok(octets)
+    }
+}
+
+fn secure(plain: TcpStream) -> io::Result<Box<dyn Both>> {
+    let provider = Arc::new(ring::default_provider());
+    let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Unchecked(provider)))
+        .with_no_client_auth();
+    let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
+    let client = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
+    Ok(Box::new(StreamOwned::new(client, plain)))
+}
+
+/// The systems of tests sign their own certificates.
+#[derive(Debug)]
+struct Unchecked(Arc<rustls::crypto::CryptoProvider>);
+
+impl ServerCertVerifier for Unchecked {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
