@@ -1,0 +1,35 @@
+//! `cargo xtask ci`: everything that must be green.
+
+use std::time::Instant;
+
+use crate::process;
+
+/// Runs all checks; stops at the first that fails.
+pub fn run_step(name: &str, step: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+    println!("== {name}");
+    let began = Instant::now();
+    step()?;
+    println!("== {name}: {} s", began.elapsed().as_secs());
+    Ok(())
+}
+
+/// Formatting, lints, documentation, dependency directions, licences, units, tests, the demo.
+pub fn run() -> Result<(), String> {
+    let began = Instant::now();
+    run_step("format", || process::run("cargo", &["fmt", "--all", "--check"], &[]))?;
+    run_step("dependency directions", crate::dependencies::check)?;
+    run_step("licences", crate::licences::check)?;
+    run_step("lints", || {
+        process::run("cargo", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], &[])
+    })?;
+    run_step("documentation", || {
+        process::run("cargo", &["doc", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "-D warnings")])
+    })?;
+    run_step("build", || process::run("cargo", &["test", "--workspace", "--no-run"], &[]))?;
+    run_step("generated pages", || crate::docs::run(&["--check".to_owned()]))?;
+    run_step("units", crate::install::verify_units)?;
+    run_step("tests", || process::run("cargo", &["test", "--workspace"], &[]))?;
+    run_step("demo", || crate::demo::run(&["--once".to_owned(), "--profile".to_owned(), "dev".to_owned()]))?;
+    println!("== all green after {} s", began.elapsed().as_secs());
+    Ok(())
+}
