@@ -124,6 +124,7 @@ pub struct LoginMachine {
     next_id: u64,
     bad_commands: u32,
     failures: u32,
+    tried_cleartext: bool,
     input_ended: bool,
     heard: bool,
     /// On the driver's clock, which ends with its process.
@@ -145,6 +146,7 @@ impl LoginMachine {
             next_id: 0,
             bad_commands: 0,
             failures: 0,
+            tried_cleartext: false,
             input_ended: false,
             heard: true,
             last_heard: None,
@@ -157,10 +159,10 @@ impl LoginMachine {
         self.input.unread()
     }
 
-    /// The name that USER gave last, for the log.
+    /// Whether a password was offered where it may not be sent, for the log.
     #[must_use]
-    pub fn user(&self) -> Option<&str> {
-        self.user.as_deref()
+    pub fn tried_cleartext(&self) -> bool {
+        self.tried_cleartext
     }
 
     /// Whether the password may be sent on this connection in clear.
@@ -246,6 +248,7 @@ impl LoginMachine {
     }
 
     fn refuse_cleartext(&mut self) {
+        self.tried_cleartext = true;
         let text = "Plaintext authentication disallowed on non-secure (SSL/TLS) connections.";
         self.send(reply::err_code(Code::Auth, text));
     }
@@ -287,6 +290,7 @@ impl LoginMachine {
             return self.send(reply::err_code(Code::Auth, "Unsupported authentication mechanism."));
         };
         if !self.may_use(mechanism.plaintext) {
+            self.tried_cleartext = true;
             return self.send(reply::err_code(Code::Auth, "Plaintext authentication disabled."));
         }
         let initial = match argument {

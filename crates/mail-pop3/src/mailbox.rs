@@ -83,6 +83,8 @@ pub struct Statistics {
     pub retr_bytes: u64,
     /// Messages deleted (`%d`).
     pub deleted: u64,
+    /// Their octets (`%{deleted_bytes}`).
+    pub deleted_bytes: u64,
     /// Messages at the beginning (`%m`).
     pub messages: u64,
     /// Their octets (`%s`).
@@ -341,7 +343,9 @@ impl MailboxMachine {
 
     fn updated(&mut self, good: bool) {
         if good {
-            self.statistics.deleted = self.deleted.iter().filter(|deleted| **deleted).count() as u64;
+            let (left, size) = self.left();
+            self.statistics.deleted = self.statistics.messages - left as u64;
+            self.statistics.deleted_bytes = self.statistics.size - size;
             self.send(reply::ok("Logging out, messages deleted."));
         } else {
             self.send(reply::err_code(Code::SysTemp, "Some messages could not be deleted."));

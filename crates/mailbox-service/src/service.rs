@@ -8,7 +8,7 @@ use mail_net::Stream;
 use mail_store::Account;
 use serde::{Deserialize, Serialize};
 use session::Machine;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{Mutex, broadcast, mpsc, watch};
 
 use crate::wire::{HandOver, LineLevel, Owner, Refusal, SessionLine};
 
@@ -125,6 +125,8 @@ pub struct Home {
     pub owner: Owner,
     /// The mailboxes. Its calls block: run them with [`tokio::task::spawn_blocking`], which is a small pool here.
     pub account: Arc<dyn Account>,
+    /// Held by a session that must be the owner's only one, where a protocol can be told so.
+    pub exclusive: Arc<Mutex<()>>,
     /// The names of mailboxes to which mail was delivered, as local-delivery announces them.
     pub announcements: broadcast::Sender<String>,
     /// Where the lines of the sessions go.

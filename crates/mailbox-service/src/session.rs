@@ -112,7 +112,7 @@ fn home(owner: Owner, location: Location, log: Lines) -> Home {
     let notices = log.clone();
     let notice = Arc::new(move |text: &str| notices.write("", LineLevel::Warning, text.to_owned()));
     let account = Arc::new(MaildirAccount::new(location, notice));
-    Home { owner, account, announcements: broadcast::channel(64).0, log }
+    Home { owner, account, exclusive: Arc::default(), announcements: broadcast::channel(64).0, log }
 }
 
 /// What reaches the process's loop.

@@ -1,3 +1,5 @@
 //! POP3 service.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    mail_daemon::run(pop3d::daemon())
+}

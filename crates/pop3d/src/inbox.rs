@@ -1,0 +1,194 @@
+//! The inbox as a POP3 session sees it. Everything here blocks and runs on the pool of mailbox jobs.
+
+use std::fs::File;
+use std::io::Read as _;
+
+use mail_pop3::content::Top;
+use mail_pop3::mailbox::Message;
+use mail_store::{Access, Account, CrlfReader, FlagChange, FlagMode, Flags, Mailbox, MailboxName, StoreError};
+
+use crate::settings::Settings;
+use crate::uidl;
+
+/// A piece of content on its way to the client.
+const CHUNK: usize = 32 * 1024;
+/// Pieces that one job reads: a short message in one, a long one without holding a thread while a slow client takes it.
+const BATCH: usize = 8;
+
+/// Why a session cannot begin.
+#[derive(Debug)]
+pub(crate) enum OpenError {
+    /// It may work later.
+    Temporary(String),
+    /// A person must change something.
+    Permanent(String),
+}
+
+impl From<StoreError> for OpenError {
+    fn from(error: StoreError) -> Self {
+        if error.is_temporary() { Self::Temporary(error.to_string()) } else { Self::Permanent(error.to_string()) }
+    }
+}
+
+/// The open inbox, with the UIDs behind the message numbers of the session (P02c).
+pub(crate) struct Inbox {
+    mailbox: Box<dyn Mailbox>,
+    uids: Vec<u32>,
+    /// Messages that were retrieved whole and had not been seen.
+    seen: Vec<u32>,
+}
+
+impl Inbox {
+    /// Opens the inbox and lists it.
+    pub(crate) fn open(account: &dyn Account, settings: &Settings) -> Result<(Self, Vec<Message>), OpenError> {
+        let format = settings.uidl.as_ref().map_err(|text| OpenError::Permanent(text.clone()))?;
+        let mut mailbox = account.open(&MailboxName::inbox(), Access::ReadWrite)?;
+        mailbox.sync()?;
+        let hidden = settings.deleted_flag.as_ref().map(|(name, _)| Hidden::of(name, mailbox.keywords()));
+        let (mut uids, mut messages) = (Vec::new(), Vec::new());
+        for message in mailbox.messages() {
+            if hidden.as_ref().is_some_and(|hidden| hidden.matches(message)) {
+                continue;
+            }
+            match list(&*mailbox, message.uid, format) {
+                Ok(listed) => {
+                    uids.push(message.uid);
+                    messages.push(listed);
+                }
+                // Somebody else removed it while we looked.
+                Err(StoreError::Expunged) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if settings.rename_duplicates {
+            uidl::rename_duplicates(&mut messages);
+        }
+        Ok((Self { mailbox, uids, seen: Vec::new() }, messages))
+    }
+
+    /// Opens a message for RETR, or for TOP with so many lines.
+    pub(crate) fn content(&self, index: usize, lines: Option<u32>) -> Result<Content, StoreError> {
+        let uid = self.uids[index];
+        let file = self.mailbox.open_message(uid)?;
+        let reader = file.into_reader().map_err(|error| StoreError::Io(format!("message {uid}"), error))?;
+        Ok(Content { uid, reader, top: lines.map(Top::new) })
+    }
+
+    /// A message was retrieved whole.
+    pub(crate) fn retrieved(&mut self, index: usize) {
+        self.note_seen(self.uids[index]);
+    }
+
+    fn note_seen(&mut self, uid: u32) {
+        let at = self.mailbox.position(uid);
+        if at.is_some_and(|at| !self.mailbox.messages()[at].flags.contains(Flags::SEEN)) && !self.seen.contains(&uid) {
+            self.seen.push(uid);
+        }
+    }
+
+    /// QUIT: removes messages durably, or hides them where the configuration says so.
+    pub(crate) fn update(&mut self, deleted: &[usize], settings: &Settings) -> Result<(), StoreError> {
+        let uids: Vec<u32> = deleted.iter().map(|index| self.uids[*index]).collect();
+        match &settings.deleted_flag {
+            Some((name, true)) => self.mailbox.store(&uids, &Hidden::change(name)).map(drop)?,
+            _ => self.mailbox.expunge(&uids).map(drop)?,
+        }
+        self.seen.retain(|uid| !uids.contains(uid));
+        Ok(())
+    }
+
+    /// The end of a session, however it came: what was retrieved has been seen.
+    pub(crate) fn close(&mut self, settings: &Settings) -> Result<(), StoreError> {
+        if self.seen.is_empty() || settings.no_flag_updates {
+            return Ok(());
+        }
+        let change = FlagChange { mode: FlagMode::Add, flags: Flags::SEEN, keywords: Vec::new() };
+        self.mailbox.store(&self.seen, &change).map(drop)
+    }
+}
+
+/// A message on its way to the client.
+pub(crate) struct Content {
+    uid: u32,
+    reader: CrlfReader<File>,
+    top: Option<Top>,
+}
+
+/// What one job read.
+pub(crate) struct Batch {
+    /// Pieces in their order.
+    pub(crate) chunks: Vec<Vec<u8>>,
+    /// Nothing follows.
+    pub(crate) last: bool,
+}
+
+impl Content {
+    /// Reads some pieces.
+    pub(crate) fn read(&mut self) -> Result<Batch, StoreError> {
+        let mut chunks = Vec::new();
+        while chunks.len() < BATCH {
+            let mut chunk = vec![0; CHUNK];
+            let read = self.reader.read(&mut chunk);
+            let count = read.map_err(|error| StoreError::Io(format!("message {}", self.uid), error))?;
+            chunk.truncate(count);
+            if let Some(top) = &mut self.top {
+                chunk.truncate(top.take(&chunk));
+            }
+            if !chunk.is_empty() {
+                chunk.shrink_to_fit();
+                chunks.push(chunk);
+            }
+            if count == 0 || self.top.as_ref().is_some_and(Top::is_done) {
+                return Ok(Batch { chunks, last: true });
+            }
+        }
+        Ok(Batch { chunks, last: false })
+    }
+}
+
+fn list(mailbox: &dyn Mailbox, uid: u32, format: &uidl::Format) -> Result<Message, StoreError> {
+    let size = mailbox.facts(uid)?.size;
+    if let Some(uidl) = mailbox.own_uidl(uid)? {
+        return Ok(Message { size, uidl });
+    }
+    let file_name = mailbox.file_name(uid)?;
+    let facts = uidl::Facts { uid, uid_validity: mailbox.uid_validity(), file_name: &file_name };
+    Ok(Message { size, uidl: format.write(facts) })
+}
+
+/// The flag of `pop3_deleted_flag`.
+enum Hidden {
+    System(Flags),
+    Keyword(Option<usize>),
+}
+
+impl Hidden {
+    fn system(name: &str) -> Option<Flags> {
+        Some(match name.to_ascii_lowercase().as_str() {
+            "\\deleted" => Flags::DELETED,
+            "\\flagged" => Flags::FLAGGED,
+            "\\answered" => Flags::ANSWERED,
+            "\\draft" => Flags::DRAFT,
+            "\\seen" => Flags::SEEN,
+            _ => return None,
+        })
+    }
+
+    fn of(name: &str, keywords: &[String]) -> Self {
+        let keyword = || keywords.iter().position(|keyword| keyword.eq_ignore_ascii_case(name));
+        Self::system(name).map_or_else(|| Self::Keyword(keyword()), Self::System)
+    }
+
+    fn matches(&self, message: &mail_store::Message) -> bool {
+        match self {
+            Self::System(flags) => message.flags.contains(*flags),
+            Self::Keyword(at) => at.is_some_and(|at| message.keywords >> at & 1 == 1),
+        }
+    }
+
+    fn change(name: &str) -> FlagChange {
+        let flags = Self::system(name);
+        let keywords = if flags.is_none() { vec![name.to_owned()] } else { Vec::new() };
+        FlagChange { mode: FlagMode::Add, flags: flags.unwrap_or(Flags::NONE), keywords }
+    }
+}

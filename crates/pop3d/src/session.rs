@@ -1,0 +1,202 @@
+//! A session on the inbox, from the reply to the login to the log line.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use mail_net::{Answers, Driver, Handler, Stream};
+use mail_pop3::mailbox::{Answer, Event, MailboxMachine, Message, Options, Question, Statistics};
+use mail_pop3::reply::{self, Code};
+use mail_store::StoreError;
+use mailbox_service::{Connection, Home, LineLevel};
+use session::{AskId, Close};
+use tokio::io::AsyncWriteExt as _;
+use tokio::sync::{mpsc, watch};
+use tokio::task::spawn_blocking;
+
+use crate::inbox::{Inbox, OpenError};
+use crate::settings::{Settings, logout_text};
+
+/// Serves a session; gives what the log says of its end after `Disconnected: `.
+pub async fn serve(settings: Arc<Settings>, home: Arc<Home>, connection: Connection) -> String {
+    let Connection { hand_over, stream, mut shutdown } = connection;
+    // P02c
+    let lock = settings.lock.then(|| Arc::clone(&home.exclusive).try_lock_owned());
+    if let Some(Err(_)) = lock {
+        let text = reply::err_code(Code::InUse, "Mailbox is locked by another POP3 session.");
+        return refuse(stream, &text, "Mailbox is locked", &settings).await;
+    }
+    let (inbox, messages) = match open(&settings, &home).await {
+        Ok(opened) => opened,
+        Err(error) => {
+            let (code, text) = match error {
+                OpenError::Temporary(text) => (Code::SysTemp, text),
+                OpenError::Permanent(text) => (Code::SysPerm, text),
+            };
+            home.line(&hand_over.session, LineLevel::Error, format!("Couldn't open INBOX: {text}"));
+            let reply = reply::err_code(code, "Mailbox cannot be opened. Refer to server log.");
+            return refuse(stream, &reply, "Couldn't open INBOX", &settings).await;
+        }
+    };
+    let inbox = Arc::new(Mutex::new(inbox));
+    let machine = MailboxMachine::new(messages, Options { last: settings.last });
+    let mut jobs = Jobs {
+        inbox: Arc::clone(&inbox),
+        settings: Arc::clone(&settings),
+        home: Arc::clone(&home),
+        session: hand_over.session.clone(),
+    };
+    let (events, mut heard) = mpsc::channel(1);
+    let driver = Driver::new(machine, stream, hand_over.unread.as_bytes().to_vec());
+    let ended = {
+        let run = driver.run(&mut jobs, None, &mut heard);
+        tokio::pin!(run);
+        tokio::select! {
+            ended = &mut run => ended,
+            () = asked_to_end(&mut shutdown) => {
+                let _ = events.try_send(Event::Shutdown);
+                run.await
+            }
+        }
+    };
+    drop(jobs);
+    close(inbox, &settings, &home, &hand_over.session).await;
+    let text = logout_text(
+        &settings.logout_format,
+        &ended.machine.statistics(),
+        ended.octets_in + hand_over.unread.as_bytes().len() as u64,
+        ended.octets_out,
+    );
+    format!("{} {text}", why(&ended.reason))
+}
+
+/// Waits until the service ends.
+async fn asked_to_end(shutdown: &mut watch::Receiver<bool>) {
+    let _ = shutdown.wait_for(|end| *end).await;
+}
+
+async fn open(settings: &Arc<Settings>, home: &Arc<Home>) -> Result<(Inbox, Vec<Message>), OpenError> {
+    let (account, settings) = (Arc::clone(&home.account), Arc::clone(settings));
+    let opened = spawn_blocking(move || Inbox::open(&*account, &settings)).await;
+    opened.unwrap_or_else(|_| Err(OpenError::Temporary("internal error".to_owned())))
+}
+
+/// Closes the inbox.
+async fn close(inbox: Arc<Mutex<Inbox>>, settings: &Arc<Settings>, home: &Home, session: &str) {
+    let settings = Arc::clone(settings);
+    if let Err(error) = job(move || lock(&inbox).close(&settings)).await {
+        home.line(session, LineLevel::Error, format!("Couldn't set flags: {error}"));
+    }
+}
+
+/// Tells a client that there is no session, and closes.
+async fn refuse(mut stream: Stream, reply: &[u8], why: &str, settings: &Settings) -> String {
+    let _ = stream.write_all(reply).await;
+    let _ = stream.shutdown().await;
+    format!("{why} {}", logout_text(&settings.logout_format, &Statistics::default(), 0, reply.len() as u64))
+}
+
+/// Dovecot's words for the end of a session.
+fn why(reason: &Close) -> &'static str {
+    match reason {
+        Close::Quit | Close::HandOver => "Logged out",
+        Close::Timeout => "Disconnected for inactivity",
+        Close::Lost => "Connection closed",
+        Close::Hangup(text) => text,
+    }
+}
+
+fn lock(inbox: &Mutex<Inbox>) -> std::sync::MutexGuard<'_, Inbox> {
+    inbox.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Carries the machine's questions out on the pool of mailbox jobs.
+struct Jobs {
+    inbox: Arc<Mutex<Inbox>>,
+    settings: Arc<Settings>,
+    home: Arc<Home>,
+    session: String,
+}
+
+impl Handler<MailboxMachine> for Jobs {
+    async fn ask(&mut self, id: AskId, question: Question, answers: &Answers<MailboxMachine>) -> Option<Answer> {
+        let (inbox, answers) = (Arc::clone(&self.inbox), answers.clone());
+        let (home, session) = (Arc::clone(&self.home), self.session.clone());
+        match question {
+            Question::Content { index, lines } => {
+                tokio::spawn(async move {
+                    let sent = send(inbox, index, lines, id, &answers).await;
+                    let last = match sent {
+                        Ok(()) => Answer::End,
+                        Err(StoreError::Expunged) => Answer::Expunged,
+                        Err(error) => {
+                            home.line(&session, LineLevel::Error, format!("Couldn't read a message: {error}"));
+                            Answer::Unreadable
+                        }
+                    };
+                    let _ = answers.send((id, last)).await;
+                });
+            }
+            Question::Update { deleted } => {
+                let settings = Arc::clone(&self.settings);
+                spawn_blocking(move || {
+                    let answer = match lock(&inbox).update(&deleted, &settings) {
+                        Ok(()) => Answer::Updated,
+                        Err(error) => {
+                            home.line(&session, LineLevel::Error, format!("Couldn't delete messages: {error}"));
+                            Answer::NotUpdated
+                        }
+                    };
+                    let _ = answers.blocking_send((id, answer));
+                });
+            }
+        }
+        None
+    }
+
+    async fn give(&mut self, _chunk: Vec<u8>) {}
+
+    fn tls_started(&mut self, _stream: &Stream) {}
+}
+
+/// Reads a message on the pool and sends it as fast as the client takes it. Ends early, and well, when nobody takes it any more.
+async fn send(
+    inbox: Arc<Mutex<Inbox>>,
+    index: usize,
+    lines: Option<u32>,
+    id: AskId,
+    answers: &Answers<MailboxMachine>,
+) -> Result<(), StoreError> {
+    let opening = Arc::clone(&inbox);
+    let (mut content, mut batch) = job(move || {
+        let mut content = lock(&opening).content(index, lines)?;
+        let batch = content.read()?;
+        Ok((content, batch))
+    })
+    .await?;
+    loop {
+        for chunk in batch.chunks {
+            if answers.send((id, Answer::Chunk(chunk))).await.is_err() {
+                return Ok(());
+            }
+        }
+        if batch.last {
+            break;
+        }
+        (content, batch) = job(move || {
+            let batch = content.read()?;
+            Ok((content, batch))
+        })
+        .await?;
+    }
+    if lines.is_none() {
+        lock(&inbox).retrieved(index);
+    }
+    Ok(())
+}
+
+/// Runs a job on the pool.
+async fn job<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let failed = |_| StoreError::Io("internal error".to_owned(), std::io::ErrorKind::Other.into());
+    spawn_blocking(work).await.map_err(failed)?
+}
