@@ -146,6 +146,19 @@ pub trait Mailbox: Send + Sync {
     /// As [`Mailbox::open_message`].
     fn facts(&self, uid: u32) -> Result<Facts>;
 
+    /// The UIDL that the uidlist's record keeps for a message (its `P` field; an empty one stands for the file's name, as in Dovecot);
+    /// none where the record has none or one that POP3 does not allow.
+    ///
+    /// # Errors
+    /// [`crate::StoreError::Expunged`] for a UID that is not in the snapshot.
+    fn own_uidl(&self, uid: u32) -> Result<Option<String>>;
+
+    /// The name of a message's file without flags: what `%f` of `pop3_uidl_format` stands for.
+    ///
+    /// # Errors
+    /// [`crate::StoreError::Expunged`] for a UID that is not in the snapshot.
+    fn file_name(&self, uid: u32) -> Result<String>;
+
     /// The POP3 unique id (RFC 1939 section 7): the uidlist record's own, else UID and UIDVALIDITY as Dovecot's default
     /// `pop3_uidl_format` `%08Xu%08Xv` puts them.
     ///

@@ -37,8 +37,8 @@ impl Authority {
     }
 
     /// The socket, for poll.
-    pub(crate) fn descriptor(&self) -> Option<(BorrowedFd<'_>, bool)> {
-        self.link.as_ref().map(|link| (link.as_fd(), link.wants_to_write()))
+    pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.link.as_ref().map(AsFd::as_fd)
     }
 
     /// Asks who a token is. The answer comes through [`Authority::answers`] under the same number.
@@ -88,14 +88,14 @@ impl Authority {
         let open = link.fill()?;
         while let Some(received) = link.frame()? {
             if !self.greeted {
-                let hello = received.raw.read::<Hello>(&[]).map_err(io::Error::other)?.body;
+                let hello = received.read::<Hello>(&[]).map_err(io::Error::other)?.body;
                 if Versions::OURS.common(hello.versions).is_none() {
                     return Err(io::ErrorKind::Unsupported.into());
                 }
                 self.greeted = true;
                 continue;
             }
-            let frame = received.raw.read::<Response>(&[]).map_err(io::Error::other)?;
+            let frame = received.read::<Response>(&[]).map_err(io::Error::other)?;
             let redeemed = match frame.body {
                 Response::Login { login } => Redeemed::Login(Box::new(login)),
                 Response::Unknown => Redeemed::Unknown,

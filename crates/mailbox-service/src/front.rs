@@ -7,64 +7,32 @@ mod login;
 mod monitor_line;
 mod relay;
 
-use std::io;
-use std::net::{IpAddr, TcpListener as StdTcpListener};
-use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
-use std::path::PathBuf;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use decision::{Event, Ident, Level, Record, Stage};
+use mail_config::Config;
+use mail_daemon::{Context, Log, Pem, Running, Stop};
 use mail_ipc::auth::{Request, Response};
 use mail_ipc::hello::Hello;
 use mail_ipc::sockets::AUTH;
 use mail_net::ipc::Caller;
 use mail_net::tls::ServerTls;
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, watch};
 
 use crate::front::monitor_line::MonitorLine;
-use crate::service::{Mechanism, Protocol, Sink};
+use crate::service::{Mechanism, Protocol};
 use crate::wire::{FrontReply, FrontRequest, LineLevel, SessionLine};
 
 /// After an error of accept, such as too many open files, this long passes before the next.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// A listener that the monitor opened.
-#[derive(Debug)]
-pub struct Listener {
-    /// The socket.
-    pub socket: StdTcpListener,
-    /// TLS from the first octet (port 995, 993).
-    pub implicit_tls: bool,
-}
-
-/// What the front starts with.
-#[derive(Debug)]
-pub struct Start<P> {
-    /// The protocol.
-    pub protocol: P,
-    /// Its listeners.
-    pub listeners: Vec<Listener>,
-    /// Certificate and key; none where TLS is off.
-    pub tls: Option<ServerTls>,
-    /// Mechanisms to offer until authd has said which it has.
-    pub mechanisms: Vec<Mechanism>,
-    /// Networks whose clients count as local (`login_trusted_networks`).
-    pub trusted: Vec<Network>,
-    /// The state directory.
-    pub state: PathBuf,
-    /// The instance's name.
-    pub instance: String,
-    /// The most connections at one time.
-    pub connections: usize,
-    /// The conversation with the monitor.
-    pub monitor: StdUnixStream,
-    /// `mailbox.sock`, where local-delivery announces mail; none where the protocol has no use for it.
-    pub announcements: Option<StdUnixListener>,
-}
+/// The most connections at one time, relays to session processes included.
+const CONNECTIONS: usize = 10_000;
 
 /// A network of addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +44,16 @@ pub struct Network {
 }
 
 impl Network {
+    /// Reads `192.0.2.0/24`, or a single address.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
+        let address: IpAddr = address.parse().ok()?;
+        let width = if address.is_ipv4() { 32 } else { 128 };
+        let bits = bits.map_or(Some(width), |bits| bits.parse().ok().filter(|bits| *bits <= width))?;
+        Some(Self { address, bits })
+    }
+
     /// Whether an address is in the network.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
@@ -93,67 +71,112 @@ impl Network {
 
 /// What all connections of a front share.
 struct Shared<P> {
-    protocol: P,
+    /// What the configuration in force says.
+    current: RwLock<Arc<Current<P>>>,
+    /// Certificate and key; none where TLS is off.
     tls: Option<ServerTls>,
-    trusted: Vec<Network>,
     mechanisms: RwLock<Arc<[Mechanism]>>,
     authority: Arc<Caller<Request, Response>>,
     monitor: MonitorLine,
-    log: Sink,
-    shutdown: watch::Receiver<bool>,
+    log: Log,
+    stop: Stop,
+}
+
+/// What changes at reload.
+struct Current<P> {
+    protocol: P,
+    trusted: Vec<Network>,
+}
+
+impl<P: Protocol> Current<P> {
+    fn of(config: &Config) -> Self {
+        let trusted = &config.dovecot.protocol(P::SERVED).login_trusted_networks;
+        let trusted = trusted.iter().filter_map(|text| Network::parse(text)).collect();
+        Self { protocol: P::new(config), trusted }
+    }
 }
 
 impl<P> Shared<P> {
     fn mechanisms(&self) -> Arc<[Mechanism]> {
         Arc::clone(&self.mechanisms.read().unwrap_or_else(PoisonError::into_inner))
     }
+
+    fn current(&self) -> Arc<Current<P>> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
-/// Serves until `shutdown` becomes true and all connections are over, or the monitor is gone.
-///
-/// # Errors
-/// A socket cannot be used.
-pub async fn run<P: Protocol>(start: Start<P>, log: Sink, shutdown: watch::Receiver<bool>) -> io::Result<()> {
-    start.monitor.set_nonblocking(true)?;
-    let (monitor, reader) = MonitorLine::new(UnixStream::from_std(start.monitor)?);
-    let hello = Hello::new(P::FRONT, start.instance);
-    let shared = Arc::new(Shared {
-        protocol: start.protocol,
-        tls: start.tls,
-        trusted: start.trusted,
-        mechanisms: RwLock::new(start.mechanisms.into()),
-        authority: Arc::new(Caller::new(start.state, AUTH, hello.clone())),
-        monitor,
-        log,
-        shutdown: shutdown.clone(),
+/// Serves until the daemon stops and all connections are over, or the monitor is gone.
+pub(crate) async fn serve<P: Protocol>(mut context: Context) {
+    let Some((reader, writer)) = context.monitor.take() else { return };
+    let running = context.now();
+    let tls = running.tls.first().and_then(|pem| tls_of::<P>(pem, &context.log));
+    let shared = Arc::new(Shared::<P> {
+        current: RwLock::new(Arc::new(Current::of(&running.config))),
+        tls,
+        mechanisms: RwLock::new(configured_mechanisms::<P>(&running.config)),
+        authority: Arc::new(Caller::new(context.state().to_owned(), AUTH, context.hello())),
+        monitor: MonitorLine::new(writer),
+        log: context.log.clone(),
+        stop: context.stop.clone(),
     });
-    let room = Arc::new(Semaphore::new(start.connections));
-    for listener in start.listeners {
-        listener.socket.set_nonblocking(true)?;
-        let socket = TcpListener::from_std(listener.socket)?;
-        tokio::spawn(accept(Arc::clone(&shared), socket, listener.implicit_tls, Arc::clone(&room)));
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    for (socket, implicit_tls) in context.tcp.drain(..).zip(crate::daemon::implicit_tls::<P>(&running.config)) {
+        tokio::spawn(accept(Arc::clone(&shared), socket, implicit_tls, Arc::clone(&room)));
     }
-    if let Some(socket) = start.announcements {
-        socket.set_nonblocking(true)?;
-        tokio::spawn(announcements(Arc::clone(&shared), UnixListener::from_std(socket)?, hello));
+    let hello = context.hello();
+    for socket in context.unix.drain(..) {
+        tokio::spawn(announcements(Arc::clone(&shared), socket, hello.clone()));
     }
     tokio::spawn(learn_mechanisms(Arc::clone(&shared)));
+    tokio::spawn(follow(Arc::clone(&shared), context.running.clone()));
+    context.ready();
     let listening = Arc::clone(&shared);
-    let mut shutdown = shutdown;
+    let all_over = async {
+        context.stop.requested().await;
+        // Every connection holds a place; when all are free, all are over.
+        let _ = room.acquire_many(u32::try_from(CONNECTIONS).unwrap_or(u32::MAX)).await;
+    };
     tokio::select! {
         // Without a monitor no login leads anywhere.
-        () = listening.monitor.listen(reader, |line| log_line::<P>(&listening.log, line)) => Err(io::Error::new(io::ErrorKind::BrokenPipe, "the monitor is gone")),
-        () = over(&mut shutdown) => {
-            // Every connection holds a place; when all are free, all are over.
-            let all = u32::try_from(start.connections).unwrap_or(u32::MAX);
-            let _ = room.acquire_many(all).await;
-            Ok(())
+        () = listening.monitor.listen(reader, |line| log_line::<P>(&listening.log, line)) => {}
+        () = all_over => {}
+    }
+}
+
+fn tls_of<P: Protocol>(pem: &Pem, log: &Log) -> Option<ServerTls> {
+    let made = ServerTls::from_pem(&pem.certificate, &pem.key);
+    // The configuration's check has read the same files: this is a certificate that does not fit its key.
+    made.inspect_err(|error| log.warning(&Ident::dovecot(), &format!("{}-login: TLS is off: {error}", P::NAME))).ok()
+}
+
+/// What `auth_mechanisms` says, until authd has said what it has.
+fn configured_mechanisms<P: Protocol>(config: &Config) -> Arc<[Mechanism]> {
+    let names = config.dovecot.protocol(P::SERVED).auth_mechanisms.iter().map(|name| name.to_ascii_uppercase());
+    let plaintext = |name: String| {
+        let built = matches!(name.as_str(), "PLAIN" | "LOGIN");
+        built.then_some(Mechanism { name, plaintext: true })
+    };
+    names.filter_map(plaintext).collect()
+}
+
+/// Takes over each new configuration.
+async fn follow<P: Protocol>(shared: Arc<Shared<P>>, mut running: watch::Receiver<Arc<Running>>) {
+    while running.changed().await.is_ok() {
+        let now = Arc::clone(&running.borrow_and_update());
+        let current = Arc::new(Current::of(&now.config));
+        *shared.current.write().unwrap_or_else(PoisonError::into_inner) = current;
+        if let (Some(tls), Some(pem)) = (&shared.tls, now.tls.first())
+            && let Err(error) = tls.replace(&pem.certificate, &pem.key)
+        {
+            let text = format!("{}-login: the old certificate stays: {error}", P::NAME);
+            shared.log.warning(&Ident::dovecot(), &text);
         }
     }
 }
 
 /// Writes down what the monitor passes on.
-fn log_line<P: Protocol>(log: &Sink, reply: FrontReply) {
+fn log_line<P: Protocol>(log: &Log, reply: FrontReply) {
     let ident = Ident::dovecot();
     match reply {
         FrontReply::Line { user, pid, line } => {
@@ -166,29 +189,22 @@ fn log_line<P: Protocol>(log: &Sink, reply: FrontReply) {
                 LineLevel::Error => Level::Error,
             };
             record.session = Some(&session);
-            log(&record);
+            log.record(&record);
         }
-        FrontReply::Warning { text } => log(&Record::new(&ident, Stage::Daemon, Event::Warning(&text))),
+        FrontReply::Warning { text } => log.warning(&ident, &text),
         FrontReply::Started { .. } | FrontReply::Refused { .. } => {}
     }
 }
 
-/// Waits until the service ends. If nobody can say so any more, it never does.
-async fn over(shutdown: &mut watch::Receiver<bool>) {
-    if shutdown.wait_for(|over| *over).await.is_err() {
-        std::future::pending().await
-    }
-}
-
 async fn accept<P: Protocol>(shared: Arc<Shared<P>>, socket: TcpListener, implicit_tls: bool, room: Arc<Semaphore>) {
-    let mut shutdown = shared.shutdown.clone();
+    let mut stop = shared.stop.clone();
     loop {
         let accepted = tokio::select! {
             accepted = async {
                 let place = Arc::clone(&room).acquire_owned().await;
                 (place, socket.accept().await)
             } => accepted,
-            () = over(&mut shutdown) => return,
+            () = stop.requested() => return,
         };
         match accepted {
             (Ok(place), Ok((stream, _))) => {
@@ -257,13 +273,14 @@ mod tests {
 
     #[test]
     fn a_network_holds_its_addresses() {
-        let network = |text: &str, bits| Network { address: text.parse().expect("an address"), bits };
+        let network = |text: &str, bits: u8| Network::parse(&format!("{text}/{bits}")).expect("a network");
         let holds = |network: Network, text: &str| network.contains(text.parse().expect("an address"));
         assert!(holds(network("10.1.0.0", 16), "10.1.255.3"));
         assert!(!holds(network("10.1.0.0", 16), "10.2.0.1"));
         assert!(holds(network("10.1.0.0", 16), "::ffff:10.1.2.3"));
         assert!(holds(network("2001:db8::", 32), "2001:db8::1") && !holds(network("2001:db8::", 32), "2001:db9::1"));
         assert!(holds(network("0.0.0.0", 0), "192.0.2.1") && !holds(network("0.0.0.0", 0), "::1"));
+        assert!(Network::parse("10.0.0.0/33").is_none() && Network::parse("10.0.0.1").expect("one").bits == 32);
         assert!(holds(network("::1", 128), "::1") && !holds(network("::1", 128), "::2"));
     }
 

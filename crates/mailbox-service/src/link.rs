@@ -1,4 +1,4 @@
-//! The monitor's end of a socket pair: frames and descriptors without an event loop.
+//! The monitor's end of a conversation that it has no event loop for: frames both ways, descriptors only out of the monitor.
 
 use std::collections::VecDeque;
 use std::io;
@@ -25,17 +25,7 @@ struct Waiting {
 pub struct Link {
     socket: UnixStream,
     decoder: FrameDecoder,
-    descriptors: VecDeque<OwnedFd>,
     waiting: VecDeque<Waiting>,
-}
-
-/// A frame with its descriptors.
-#[derive(Debug)]
-pub struct Received {
-    /// The frame.
-    pub raw: Raw,
-    /// Its descriptors.
-    pub descriptors: Vec<OwnedFd>,
 }
 
 fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
@@ -49,7 +39,7 @@ impl Link {
     /// The system refuses.
     pub fn new(socket: UnixStream) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
-        Ok(Self { socket, decoder: FrameDecoder::default(), descriptors: VecDeque::new(), waiting: VecDeque::new() })
+        Ok(Self { socket, decoder: FrameDecoder::default(), waiting: VecDeque::new() })
     }
 
     /// Sends a message, or keeps it until the socket takes it.
@@ -109,10 +99,9 @@ impl Link {
     /// A broken connection.
     pub fn fill(&mut self) -> io::Result<bool> {
         let mut buffer = [0; 16 * 1024];
-        match fdpass::receive(&self.socket, &mut buffer, frame::DESCRIPTORS_MAX) {
+        match fdpass::receive(&self.socket, &mut buffer, 0) {
             Ok(received) => {
                 self.decoder.push(&buffer[..received.bytes]);
-                self.descriptors.extend(received.descriptors);
                 Ok(received.bytes > 0)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
@@ -123,14 +112,12 @@ impl Link {
     /// The next whole frame among what was read.
     ///
     /// # Errors
-    /// A frame beyond the limits, or without its descriptors.
-    pub fn frame(&mut self) -> io::Result<Option<Received>> {
-        let Some(raw) = self.decoder.frame().map_err(invalid)? else { return Ok(None) };
-        if self.descriptors.len() < raw.descriptors {
-            return Err(invalid("a frame came without its descriptors"));
+    /// A frame beyond the limits, or one that claims to pass descriptors.
+    pub fn frame(&mut self) -> io::Result<Option<Raw>> {
+        match self.decoder.frame().map_err(invalid)? {
+            Some(raw) if raw.descriptors > 0 => Err(invalid("descriptors are not taken here")),
+            frame => Ok(frame),
         }
-        let descriptors = self.descriptors.drain(..raw.descriptors).collect();
-        Ok(Some(Received { raw, descriptors }))
     }
 }
 
@@ -151,22 +138,40 @@ mod tests {
 
     #[test]
     fn messages_and_descriptors_keep_together() {
-        let (mut near, mut far) = pair();
+        let (near, far) = UnixStream::pair().expect("a pair");
+        let mut near = Link::new(near).expect("a link");
         let (stream, _other) = UnixStream::pair().expect("a pair");
         near.send(&"plain", Vec::new()).expect("sent");
         near.send(&"with", vec![stream.into()]).expect("sent");
-        near.send(&"plain again", Vec::new()).expect("sent");
-        let mut heard = Vec::new();
-        while heard.len() < 3 {
-            assert!(far.fill().expect("open"));
-            while let Some(received) = far.frame().expect("sound") {
-                let text = received.raw.read::<String>(&[]).expect("a text").body;
-                heard.push((text, received.descriptors.len()));
+        let mut decoder = FrameDecoder::default();
+        let (mut texts, mut descriptors) = (Vec::new(), 0);
+        while texts.len() < 2 {
+            let mut buffer = [0; 64];
+            let received = fdpass::receive(&far, &mut buffer, 4).expect("sound");
+            decoder.push(&buffer[..received.bytes]);
+            descriptors += received.descriptors.len();
+            while let Some(raw) = decoder.frame().expect("sound") {
+                texts.push((raw.read::<String>(&[]).expect("a text").body, raw.descriptors));
             }
         }
-        let expected = [("plain", 0), ("with", 1), ("plain again", 0)];
-        assert_eq!(heard, expected.map(|(text, count)| (text.to_owned(), count)));
+        assert_eq!((texts, descriptors), (vec![("plain".to_owned(), 0), ("with".to_owned(), 1)], 1));
+    }
+
+    #[test]
+    fn descriptors_of_the_other_side_are_not_taken() {
+        let (near, far) = UnixStream::pair().expect("a pair");
+        let mut near = Link::new(near).expect("a link");
+        fdpass::send(&far, b"x", &[far.as_fd()]).expect("sent");
+        near.fill().expect_err("refused");
+    }
+
+    #[test]
+    fn the_end_of_the_other_side_is_seen() {
+        let (mut near, mut far) = pair();
+        near.send(&"last words", Vec::new()).expect("sent");
         drop(near);
+        assert!(far.fill().expect("open"));
+        assert!(far.frame().expect("sound").is_some());
         assert!(!far.fill().expect("an end"));
     }
 

@@ -4,20 +4,21 @@
 //! a client's control and a session process under its owner's: of either only the few fields of [`crate::wire`] are believed, and neither can
 //! name a user.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mail_config::dovecot::Settings;
+use mail_daemon::monitor::{Desk, Service};
 use mail_ipc::auth::Login;
-use mail_posix::Child;
-use rustix::event::{PollFd, PollFlags};
-use serde::{Deserialize, Serialize};
+use mail_ipc::frame::{Frame, Raw};
+use mail_posix::{Child, Ended};
 
 use crate::authority::{Authority, Redeemed};
-use crate::link::{Link, Received};
+use crate::link::Link;
 use crate::registry::{Place, ProcessId, Registry};
 use crate::service::Protocol;
 use crate::session;
@@ -27,28 +28,42 @@ use crate::wire::{FrontReply, FrontRequest, HandOver, Owner, Refusal, SessionOrd
 const AUTHORITY_PATIENCE: Duration = Duration::from_secs(30);
 /// Connections that wait for authd at one time.
 const PENDING_MAX: usize = 1024;
-/// Lines that wait for a front.
-const LINES_MAX: usize = 1024;
-/// How long a process may live on after its conversation.
-const LEAVING_PATIENCE: Duration = Duration::from_secs(3);
+const KILL: i32 = 9;
 
 /// What the configuration says to the monitor.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rules {
-    /// The state directory, where authd's socket is.
-    pub state: PathBuf,
-    /// The instance's name.
-    pub instance: String,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Rules {
     /// The most sessions of a user from one address (`mail_max_userip_connections`; 0 is no limit).
-    pub sessions_per_user_and_address: u32,
-    /// The lowest uid that mail is read as (`first_valid_uid`).
-    pub first_uid: u32,
-    /// The highest (`last_valid_uid`; 0 is no limit).
-    pub last_uid: u32,
-    /// The lowest gid (`first_valid_gid`).
-    pub first_gid: u32,
-    /// The highest (`last_valid_gid`; 0 is no limit).
-    pub last_gid: u32,
+    sessions_per_user_and_address: u32,
+    /// The lowest and highest uid that mail is read as (`first_valid_uid`, `last_valid_uid`; a highest of 0 is no limit).
+    uids: (u32, u32),
+    /// The same of gids.
+    gids: (u32, u32),
+}
+
+impl Rules {
+    fn of(settings: &Settings) -> Self {
+        let number = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
+        Self {
+            sessions_per_user_and_address: number(*settings.mail_max_userip_connections),
+            uids: (number(*settings.first_valid_uid), number(*settings.last_valid_uid)),
+            gids: (number(*settings.first_valid_gid), number(*settings.last_valid_gid)),
+        }
+    }
+
+    fn valid_uid(self, user: &str, uid: u32) -> Result<u32, String> {
+        let (first_uid, last_uid) = self.uids;
+        let valid = uid != 0 && uid >= first_uid && (last_uid == 0 || uid <= last_uid);
+        let text = || format!("Mail access for users with UID {uid} not permitted (see first_valid_uid; user {user})");
+        if valid { Ok(uid) } else { Err(text()) }
+    }
+
+    fn valid_gid(self, user: &str, gid: u32) -> Result<u32, String> {
+        let (first_gid, last_gid) = self.gids;
+        let valid = gid >= first_gid && (last_gid == 0 || gid <= last_gid);
+        let text = || format!("Mail access for users with GID {gid} not permitted (see first_valid_gid; user {user})");
+        if valid { Ok(gid) } else { Err(text()) }
+    }
 }
 
 /// A connection that waits for authd.
@@ -65,27 +80,35 @@ struct Process {
     link: Link,
 }
 
-/// A session process that has ended its conversation.
-struct Leaving {
-    child: Child,
-    sessions: usize,
-    killed_at: Instant,
-}
+/// The watched descriptor of authd; session processes have their numbers, which begin at 1.
+const AUTHORITY: u64 = 0;
 
 /// The monitor's part of the service.
 pub struct Monitor<P> {
-    protocol: P,
-    rules: Rules,
+    protocol: Option<P>,
     registry: Registry,
-    front: Option<Link>,
     processes: HashMap<ProcessId, Process>,
-    leaving: Vec<Leaving>,
-    authority: Authority,
+    /// Processes whose conversation has ended and that have not been reaped, with the sessions they left.
+    leaving: HashMap<u32, usize>,
+    authority: Option<Authority>,
     pending: BTreeMap<u64, Pending>,
     next_number: u64,
-    /// Lines for the log that wait for a front.
-    lines: VecDeque<FrontReply>,
     draining: bool,
+}
+
+impl<P> Default for Monitor<P> {
+    fn default() -> Self {
+        Self {
+            protocol: None,
+            registry: Registry::default(),
+            processes: HashMap::new(),
+            leaving: HashMap::new(),
+            authority: None,
+            pending: BTreeMap::new(),
+            next_number: 0,
+            draining: false,
+        }
+    }
 }
 
 impl<P> std::fmt::Debug for Monitor<P> {
@@ -94,138 +117,74 @@ impl<P> std::fmt::Debug for Monitor<P> {
     }
 }
 
-impl<P: Protocol> Monitor<P> {
-    /// A monitor without a front.
-    #[must_use]
-    pub fn new(protocol: P, rules: Rules) -> Self {
-        let authority = Authority::new(rules.state.clone(), rules.instance.clone());
-        Self {
-            protocol,
-            rules,
-            registry: Registry::default(),
-            front: None,
-            processes: HashMap::new(),
-            leaving: Vec::new(),
-            authority,
-            pending: BTreeMap::new(),
-            next_number: 0,
-            lines: VecDeque::new(),
-            draining: false,
+impl<P: Protocol> Service for Monitor<P> {
+    fn frame(&mut self, desk: &mut Desk, raw: Raw, descriptors: Vec<OwnedFd>) {
+        let mut desk = Work { desk, monitor: self };
+        match raw.read::<FrontRequest>(&[]) {
+            Ok(frame) => desk.front_asks(frame.body, descriptors),
+            Err(error) => desk.warn(&format!("the front is not understood: {error}")),
+        }
+        desk.tidy();
+    }
+
+    fn watched(&self) -> Vec<(u64, BorrowedFd<'_>)> {
+        let authority = self.authority.as_ref().and_then(Authority::descriptor).map(|fd| (AUTHORITY, fd));
+        let processes = self.processes.iter().map(|(id, process)| (id.0, process.link.as_fd()));
+        authority.into_iter().chain(processes).collect()
+    }
+
+    fn ready(&mut self, desk: &mut Desk, token: u64) {
+        let mut work = Work { desk, monitor: self };
+        if token == AUTHORITY {
+            work.hear_authority()
+        } else {
+            work.hear_process(ProcessId(token))
+        }
+        work.tidy();
+    }
+
+    fn child_ended(&mut self, desk: &mut Desk, pid: u32, ended: Ended) {
+        let mut work = Work { desk, monitor: self };
+        let known = work.monitor.processes.iter().find(|(_, process)| process.child.pid() == pid).map(|(id, _)| *id);
+        if let Some(process) = known {
+            // Its last words come before its end.
+            work.hear_process(process);
+            work.end(process);
+        }
+        let sessions = work.monitor.leaving.remove(&pid).unwrap_or(0);
+        if sessions > 0 {
+            work.warn(&format!("session process {pid} ended with {sessions} sessions: {ended}"));
         }
     }
 
-    /// Who is logged in.
-    #[must_use]
-    pub fn registry(&self) -> &Registry {
-        &self.registry
+    fn reloaded(&mut self, _desk: &mut Desk) {
+        // The next session process is made of the new configuration.
+        self.protocol = None;
     }
 
-    /// A front was started; an earlier one is gone, and with it the connections that it relayed.
-    ///
-    /// # Errors
-    /// The socket cannot be used.
-    pub fn front_started(&mut self, socket: UnixStream) -> io::Result<()> {
-        self.front = Some(Link::new(socket)?);
-        self.pending.clear();
-        Ok(())
-    }
-
-    /// The configuration was read again: it holds for what comes.
-    pub fn reconfigure(&mut self, protocol: P, rules: Rules) {
-        self.protocol = protocol;
-        self.rules = rules;
-    }
-
-    /// The service ends: sessions say goodbye, no new ones begin.
-    pub fn drain(&mut self) {
+    fn stop(&mut self, desk: &mut Desk) {
         self.draining = true;
-        let processes: Vec<ProcessId> = self.processes.keys().copied().collect();
+        let mut work = Work { desk, monitor: self };
+        let processes: Vec<ProcessId> = work.monitor.processes.keys().copied().collect();
         for process in processes {
-            self.order(process, &SessionOrder::Shutdown, Vec::new());
+            work.order(process, &SessionOrder::Shutdown, Vec::new());
         }
     }
 
-    /// Whether no session process is left.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.processes.is_empty() && self.leaving.is_empty()
+    fn busy(&self) -> bool {
+        !self.processes.is_empty() || !self.leaving.is_empty()
     }
+}
 
-    /// Waits at most so long for something to do, and does it. `wake` are further descriptors that end the wait when readable.
-    ///
-    /// # Errors
-    /// The system cannot poll.
-    pub fn turn(&mut self, wake: &[BorrowedFd<'_>], timeout: Duration) -> io::Result<()> {
-        let ready = self.wait(wake, timeout)?;
-        if ready.front {
-            self.hear_front();
-        }
-        if ready.authority {
-            self.hear_authority();
-        }
-        for process in ready.processes {
-            self.hear_process(process);
-        }
-        self.give_up_waiting();
-        self.reap();
-        Ok(())
-    }
+/// The monitor at work: its memory, and the desk that it works at.
+struct Work<'a, P> {
+    desk: &'a mut Desk,
+    monitor: &'a mut Monitor<P>,
+}
 
-    fn wait(&self, wake: &[BorrowedFd<'_>], timeout: Duration) -> io::Result<Ready> {
-        let watching = !self.pending.is_empty() || !self.leaving.is_empty();
-        let timeout = if watching { timeout.min(Duration::from_secs(1)) } else { timeout };
-        let timeout = rustix::event::Timespec::try_from(timeout).map_err(io::Error::other)?;
-        let mut who = Vec::new();
-        let mut poll: Vec<PollFd<'_>> = wake.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
-        let mut add = |source, fd, write| {
-            let write = if write { PollFlags::OUT } else { PollFlags::empty() };
-            poll.push(PollFd::from_borrowed_fd(fd, PollFlags::IN | write));
-            who.push(source);
-        };
-        if let Some(front) = &self.front {
-            add(Source::Front, front.as_fd(), front.wants_to_write());
-        }
-        if let Some((fd, write)) = self.authority.descriptor() {
-            add(Source::Authority, fd, write);
-        }
-        for (id, process) in &self.processes {
-            add(Source::Process(*id), process.link.as_fd(), process.link.wants_to_write());
-        }
-        for leaving in &self.leaving {
-            add(Source::Leaving, leaving.child.as_fd(), false);
-        }
-        match rustix::event::poll(&mut poll, Some(&timeout)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let mut ready = Ready::default();
-        for (fd, source) in poll[wake.len()..].iter().zip(who) {
-            if fd.revents().is_empty() {
-                continue;
-            }
-            match source {
-                Source::Front => ready.front = true,
-                Source::Authority => ready.authority = true,
-                Source::Process(id) => ready.processes.push(id),
-                Source::Leaving => {}
-            }
-        }
-        Ok(ready)
-    }
-
-    fn hear_front(&mut self) {
-        let Some(front) = self.front.as_mut() else { return };
-        let mut heard = Vec::new();
-        let open = read_all(front, &mut heard);
-        for received in heard {
-            match received.raw.read::<FrontRequest>(&[]) {
-                Ok(frame) => self.front_asks(frame.body, received.descriptors),
-                Err(error) => self.warn(&format!("the front is not understood: {error}")),
-            }
-        }
-        if !open {
-            self.front = None;
-        }
+impl<P: Protocol> Work<'_, P> {
+    fn settings(&self) -> &Settings {
+        self.desk.running.config.dovecot.protocol(P::SERVED)
     }
 
     fn front_asks(&mut self, asked: FrontRequest, descriptors: Vec<OwnedFd>) {
@@ -234,13 +193,13 @@ impl<P: Protocol> Monitor<P> {
                 let Some(stream) = descriptors.into_iter().next() else {
                     return self.refuse(request, Refusal::Temporary);
                 };
-                if self.draining {
+                if self.monitor.draining {
                     return self.refuse(request, Refusal::ShuttingDown);
                 }
                 self.redeem(token, Pending { request, connection, stream, since: Instant::now() });
             }
             FrontRequest::Announce { user, mailbox } => {
-                if let Some(process) = self.registry.process_of(&user) {
+                if let Some(process) = self.monitor.registry.process_of(&user) {
                     self.order(process, &SessionOrder::Announce { mailbox }, Vec::new());
                 }
             }
@@ -248,13 +207,17 @@ impl<P: Protocol> Monitor<P> {
     }
 
     fn redeem(&mut self, token: String, pending: Pending) {
-        self.next_number += 1;
-        if self.pending.len() >= PENDING_MAX {
+        if self.monitor.pending.len() >= PENDING_MAX {
             return self.refuse(pending.request, Refusal::Temporary);
         }
-        match self.authority.redeem(self.next_number, token) {
+        self.monitor.next_number += 1;
+        let number = self.monitor.next_number;
+        let setup = &self.desk.setup;
+        let authority =
+            self.monitor.authority.get_or_insert_with(|| Authority::new(setup.state.clone(), setup.instance.clone()));
+        match authority.redeem(number, token) {
             Ok(()) => {
-                self.pending.insert(self.next_number, pending);
+                self.monitor.pending.insert(number, pending);
             }
             Err(error) => {
                 self.refuse(pending.request, Refusal::Temporary);
@@ -264,10 +227,11 @@ impl<P: Protocol> Monitor<P> {
     }
 
     fn hear_authority(&mut self) {
-        match self.authority.answers() {
+        let Some(authority) = self.monitor.authority.as_mut() else { return };
+        match authority.answers() {
             Ok(answers) => {
                 for (number, redeemed) in answers {
-                    if let Some(pending) = self.pending.remove(&number) {
+                    if let Some(pending) = self.monitor.pending.remove(&number) {
                         self.redeemed(pending, redeemed);
                     }
                 }
@@ -278,19 +242,11 @@ impl<P: Protocol> Monitor<P> {
 
     /// authd is gone: what it was asked is lost.
     fn lost_authority(&mut self, error: &io::Error) {
-        if !self.pending.is_empty() {
+        if !self.monitor.pending.is_empty() {
             self.warn(&format!("authd does not answer: {error}"));
         }
-        for pending in std::mem::take(&mut self.pending).into_values() {
+        for pending in std::mem::take(&mut self.monitor.pending).into_values() {
             self.refuse(pending.request, Refusal::Temporary);
-        }
-    }
-
-    fn give_up_waiting(&mut self) {
-        let oldest = self.pending.values().next().map(|pending| pending.since);
-        if oldest.is_some_and(|since| since.elapsed() >= AUTHORITY_PATIENCE) {
-            self.authority.close();
-            self.lost_authority(&io::ErrorKind::TimedOut.into());
         }
     }
 
@@ -318,8 +274,9 @@ impl<P: Protocol> Monitor<P> {
             return Err(format!("the login of {user} is for {service}"));
         }
         let mail = mail.ok_or_else(|| format!("{user} has no mail location"))?;
-        let uid = uid.map(|uid| self.valid_uid(&user, uid)).transpose()?;
-        let gid = gid.map(|gid| self.valid_gid(&user, gid)).transpose()?;
+        let rules = Rules::of(self.settings());
+        let uid = uid.map(|uid| rules.valid_uid(&user, uid)).transpose()?;
+        let gid = gid.map(|gid| rules.valid_gid(&user, gid)).transpose()?;
         // Without root everything runs as the caller (DESIGN: one user per role).
         let root = mail_posix::Identity::current().uid == 0;
         if root && uid.is_none() {
@@ -328,42 +285,28 @@ impl<P: Protocol> Monitor<P> {
         Ok(Owner { user, uid: uid.filter(|_| root), gid: gid.filter(|_| root), home, mail })
     }
 
-    fn valid_uid(&self, user: &str, uid: u32) -> Result<u32, String> {
-        let Rules { first_uid, last_uid, .. } = self.rules;
-        let valid = uid != 0 && uid >= first_uid && (last_uid == 0 || uid <= last_uid);
-        let text = || format!("Mail access for users with UID {uid} not permitted (see first_valid_uid; user {user})");
-        if valid { Ok(uid) } else { Err(text()) }
-    }
-
-    fn valid_gid(&self, user: &str, gid: u32) -> Result<u32, String> {
-        let Rules { first_gid, last_gid, .. } = self.rules;
-        let valid = gid >= first_gid && (last_gid == 0 || gid <= last_gid);
-        let text = || format!("Mail access for users with GID {gid} not permitted (see first_valid_gid; user {user})");
-        if valid { Ok(gid) } else { Err(text()) }
-    }
-
     /// Passes a connection to its owner's process.
     fn start(&mut self, owner: &Owner, pending: Pending) {
         let Pending { request, connection, stream, .. } = pending;
-        let limit = self.rules.sessions_per_user_and_address;
-        if !self.registry.may_enter(&owner.user, connection.peer, limit) {
+        let limit = Rules::of(self.settings()).sessions_per_user_and_address;
+        if !self.monitor.registry.may_enter(&owner.user, connection.peer, limit) {
             return self.refuse(request, Refusal::TooMany { limit });
         }
-        let process = match self.registry.place(&owner.user) {
+        let process = match self.monitor.registry.place(&owner.user) {
             Place::Running(process) => process,
             Place::New(process) => match self.fork(process, owner) {
                 Ok(()) => process,
                 Err(error) => {
-                    self.registry.end(process);
+                    self.monitor.registry.end(process);
                     self.warn(&format!("cannot make a session process: {error}"));
                     return self.refuse(request, Refusal::Temporary);
                 }
             },
         };
-        let Some(session) = self.registry.pass(process, connection.peer) else {
+        let Some(session) = self.monitor.registry.pass(process, connection.peer) else {
             return self.refuse(request, Refusal::Temporary);
         };
-        let pid = self.processes.get(&process).map_or(0, |process| process.child.pid());
+        let pid = self.monitor.processes.get(&process).map_or(0, |process| process.child.pid());
         if self.order(process, &SessionOrder::Serve { session, connection }, vec![stream]) {
             self.tell_front(&FrontReply::Started { request, pid });
         } else {
@@ -374,25 +317,20 @@ impl<P: Protocol> Monitor<P> {
     fn fork(&mut self, process: ProcessId, owner: &Owner) -> io::Result<()> {
         let (ours, theirs) = UnixStream::pair()?;
         let link = Link::new(ours)?;
-        let parent = std::process::id();
-        let (protocol, owner) = (self.protocol.clone(), owner.clone());
-        let child = mail_posix::fork_child(move || {
-            // No other owner's conversation, no listener and no key goes along.
-            let prepared = mail_posix::fork::close_all_but(&[theirs.as_fd()])
-                .and_then(|()| mail_posix::signals::unblock_all())
-                .and_then(|()| mail_posix::fork::die_with_parent(parent));
-            if prepared.is_err() {
-                return mail_posix::fork::PANICKED;
-            }
-            session::run(session::Start { protocol, owner, control: theirs })
+        let config = Arc::clone(&self.desk.running.config);
+        let protocol = self.monitor.protocol.get_or_insert_with(|| P::new(&config)).clone();
+        // No other owner's conversation, no listener and no key goes along.
+        let child = self.desk.fork(&[theirs.as_fd()], || match theirs.try_clone() {
+            Ok(control) => session::run(session::Start { protocol, owner: owner.clone(), control }),
+            Err(_) => mail_posix::fork::PANICKED,
         })?;
-        self.processes.insert(process, Process { child, link });
+        self.monitor.processes.insert(process, Process { child, link });
         Ok(())
     }
 
     /// Sends an order; a process that does not take it is ended. Whether it was sent.
     fn order(&mut self, process: ProcessId, order: &SessionOrder, descriptors: Vec<OwnedFd>) -> bool {
-        let Some(entry) = self.processes.get_mut(&process) else { return false };
+        let Some(entry) = self.monitor.processes.get_mut(&process) else { return false };
         match entry.link.send(order, descriptors) {
             Ok(()) => true,
             Err(_) => {
@@ -403,11 +341,11 @@ impl<P: Protocol> Monitor<P> {
     }
 
     fn hear_process(&mut self, process: ProcessId) {
-        let Some(entry) = self.processes.get_mut(&process) else { return };
+        let Some(entry) = self.monitor.processes.get_mut(&process) else { return };
         let mut heard = Vec::new();
         let open = read_all(&mut entry.link, &mut heard);
         for received in heard {
-            if let Ok(frame) = received.raw.read::<SessionReport>(&[]) {
+            if let Ok(frame) = received.read::<SessionReport>(&[]) {
                 self.process_reports(process, frame.body);
             }
         }
@@ -420,62 +358,51 @@ impl<P: Protocol> Monitor<P> {
         match report {
             SessionReport::Closed { session } => {
                 // A process speaks for its own sessions only.
-                if self.registry.session(session).is_some_and(|entry| entry.process == process) {
-                    self.registry.close(session);
+                if self.monitor.registry.session(session).is_some_and(|entry| entry.process == process) {
+                    self.monitor.registry.close(session);
                 }
             }
             SessionReport::Line { line } => {
-                let user = self.registry.user_of(process).map(str::to_owned);
-                let pid = self.processes.get(&process).map(|process| process.child.pid());
+                let user = self.monitor.registry.user_of(process).map(str::to_owned);
+                let pid = self.monitor.processes.get(&process).map(|process| process.child.pid());
                 if let (Some(user), Some(pid)) = (user, pid) {
-                    self.log(FrontReply::Line { user, pid, line });
+                    self.tell_front(&FrontReply::Line { user, pid, line });
                 }
             }
             SessionReport::Idle { served } => {
-                if self.registry.may_exit(process, served) {
+                if self.monitor.registry.may_exit(process, served) {
                     self.order(process, &SessionOrder::Exit, Vec::new());
                 }
             }
         }
     }
 
-    /// A process is gone, or must go.
+    /// A process has ended its conversation, or must go: it has nothing more to do, and may not stay.
     fn end(&mut self, process: ProcessId) {
-        let Some(Process { child, .. }) = self.processes.remove(&process) else { return };
-        let sessions = self.registry.end(process).len();
-        self.leaving.push(Leaving { child, sessions, killed_at: Instant::now() + LEAVING_PATIENCE });
+        let Some(Process { child, .. }) = self.monitor.processes.remove(&process) else { return };
+        let sessions = self.monitor.registry.end(process).len();
+        let _ = child.signal(KILL);
+        self.monitor.leaving.insert(child.pid(), sessions);
     }
 
-    /// Reaps processes whose conversation has ended. One that stays is killed.
-    fn reap(&mut self) {
-        let mut reports = Vec::new();
-        self.leaving.retain_mut(|leaving| {
-            let Leaving { child, sessions, killed_at } = leaving;
-            let ended = match child.try_wait() {
-                Ok(None) => {
-                    if Instant::now() >= *killed_at {
-                        let _ = child.signal(9);
-                    }
-                    return true;
-                }
-                Ok(Some(ended)) if ended.success() => return false,
-                Ok(Some(ended)) => ended.to_string(),
-                Err(error) => error.to_string(),
-            };
-            reports.push(format!("session process {} ended with {sessions} sessions: {ended}", child.pid()));
-            false
-        });
-        for report in reports {
-            self.warn(&report);
+    /// What is due after every piece of work.
+    fn tidy(&mut self) {
+        for process in self.monitor.processes.values_mut() {
+            if process.link.wants_to_write() {
+                // Its end is noticed when it is read from.
+                let _ = process.link.flush();
+            }
+        }
+        let oldest = self.monitor.pending.values().next().map(|pending| pending.since);
+        if oldest.is_some_and(|since| since.elapsed() >= AUTHORITY_PATIENCE) {
+            self.monitor.authority = None;
+            self.lost_authority(&io::ErrorKind::TimedOut.into());
         }
     }
 
     fn tell_front(&mut self, reply: &FrontReply) {
-        if let Some(front) = self.front.as_mut()
-            && front.send(reply, Vec::new()).is_err()
-        {
-            self.front = None;
-        }
+        // If the front is gone, the daemon ends.
+        let _ = self.desk.front.send(&Frame::new(0, reply), &[]);
     }
 
     fn refuse(&mut self, request: u64, refusal: Refusal) {
@@ -483,42 +410,12 @@ impl<P: Protocol> Monitor<P> {
     }
 
     fn warn(&mut self, text: &str) {
-        self.log(FrontReply::Warning { text: format!("{}: {text}", P::NAME) });
+        self.tell_front(&FrontReply::Warning { text: format!("{}: {text}", P::NAME) });
     }
-
-    /// Gives a line to the front, which keeps the log; while there is none, lines wait.
-    fn log(&mut self, line: FrontReply) {
-        if self.lines.len() >= LINES_MAX {
-            self.lines.pop_front();
-        }
-        self.lines.push_back(line);
-        while let (Some(line), Some(front)) = (self.lines.front(), self.front.as_mut()) {
-            match front.send(line, Vec::new()) {
-                Ok(()) => drop(self.lines.pop_front()),
-                Err(_) => self.front = None,
-            }
-        }
-    }
-}
-
-/// Who became ready.
-#[derive(Debug, Default)]
-struct Ready {
-    front: bool,
-    authority: bool,
-    processes: Vec<ProcessId>,
-}
-
-/// Whose descriptor a poll entry is.
-enum Source {
-    Front,
-    Authority,
-    Process(ProcessId),
-    Leaving,
 }
 
 /// Reads what has come; false at the end or after an error.
-fn read_all(link: &mut Link, heard: &mut Vec<Received>) -> bool {
+fn read_all(link: &mut Link, heard: &mut Vec<Raw>) -> bool {
     let open = link.flush().is_ok() && link.fill().unwrap_or(false);
     loop {
         match link.frame() {

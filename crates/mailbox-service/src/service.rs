@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use mail_config::Config;
 use mail_ipc::auth::Failure;
 use mail_net::Stream;
 use mail_store::Account;
@@ -85,9 +86,15 @@ pub trait Protocol: Clone + Send + Sync + 'static {
     const NAME: &'static str;
     /// The role of the front when it greets authd.
     const FRONT: mail_ipc::hello::Role;
+    /// The protocol in dovecot.conf: its settings and listeners.
+    const SERVED: mail_config::dovecot::Protocol;
+    /// Whether local-delivery's announcements are of use: then the front listens on `mailbox.sock`.
+    const ANNOUNCEMENTS: bool;
     /// The machine before the login.
     type Login: Machine<Question: Send, Answer: Send, Event: Send> + Send + 'static;
 
+    /// The protocol as a configuration has it.
+    fn new(config: &Config) -> Self;
     /// A machine for a connection; it greets.
     fn login(&self, facts: &Facts) -> Self::Login;
     /// Reads the machine's question.
@@ -132,9 +139,6 @@ pub struct Home {
     /// Where the lines of the sessions go.
     pub(crate) log: Lines,
 }
-
-/// Where decision records go; never blocks.
-pub type Sink = Arc<dyn Fn(&decision::Record<'_>) + Send + Sync>;
 
 impl Home {
     /// Writes a line about a session to the log, in Dovecot's form: `pop3(user)<pid><session>: TEXT`. Never waits.

@@ -55,14 +55,22 @@ impl Mailbox for Open {
         self.facts_of(uid)
     }
 
-    fn uidl(&self, uid: u32) -> Result<String> {
+    fn own_uidl(&self, uid: u32) -> Result<Option<String>> {
         let entry = &self.entries[self.find(uid)?];
         let own = entry.fields.split(|&byte| byte == b' ').find_map(|field| field.strip_prefix(b"P"));
+        let own = own.map(|own| if own.is_empty() { file_name::base(&entry.name) } else { own });
         let usable = own.filter(|uidl| (1..=70).contains(&uidl.len()) && uidl.iter().all(u8::is_ascii_graphic));
-        Ok(match usable {
-            Some(uidl) => String::from_utf8_lossy(uidl).into_owned(),
-            None => format!("{uid:08x}{:08x}", self.uid_validity()),
-        })
+        Ok(usable.map(|uidl| String::from_utf8_lossy(uidl).into_owned()))
+    }
+
+    fn file_name(&self, uid: u32) -> Result<String> {
+        let entry = &self.entries[self.find(uid)?];
+        Ok(String::from_utf8_lossy(file_name::base(&entry.name)).into_owned())
+    }
+
+    fn uidl(&self, uid: u32) -> Result<String> {
+        let own = self.own_uidl(uid)?;
+        Ok(own.unwrap_or_else(|| format!("{uid:08x}{:08x}", self.uid_validity())))
     }
 
     fn store(&mut self, uids: &[u32], change: &FlagChange) -> Result<Vec<u32>> {

@@ -16,7 +16,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
 
 use super::relay::relay;
-use super::{Shared, over, session_name};
+use super::{Current, Shared, session_name};
 use crate::login_log::{self, Attempts};
 use crate::service::{Facts, LoginAnswer, LoginQuestion, Protocol, Resume};
 use crate::wire::{FrontReply, HandOver, Refusal};
@@ -31,6 +31,8 @@ const GOODBYE: Duration = Duration::from_secs(5);
 /// What is known of a connection, for authd, the log and the hand-over.
 struct Client<P> {
     shared: Arc<Shared<P>>,
+    /// The configuration as it was when the connection came.
+    current: Arc<Current<P>>,
     session: String,
     peer: IpAddr,
     local: IpAddr,
@@ -74,8 +76,9 @@ impl<P: Protocol> Client<P> {
         let session = session_name(peer.port());
         let (peer, local) = (peer.ip().to_canonical(), local.ip().to_canonical());
         // Dovecot's rule: who has our own address is on this machine.
-        let local_peer = peer == local || shared.trusted.iter().any(|network| network.contains(peer));
-        Self { shared, session, peer, local, local_peer, began: Instant::now() }
+        let current = shared.current();
+        let local_peer = peer == local || current.trusted.iter().any(|network| network.contains(peer));
+        Self { shared, current, session, peer, local, local_peer, began: Instant::now() }
     }
 
     async fn login(self: Arc<Self>, stream: Stream) {
@@ -87,19 +90,19 @@ impl<P: Protocol> Client<P> {
             local_peer: self.local_peer,
             mechanisms: self.shared.mechanisms(),
         };
-        let machine = self.shared.protocol.login(&facts);
+        let machine = self.current.protocol.login(&facts);
         let progress = Arc::new(Mutex::new(Progress::default()));
         let mut asking =
             Asking { client: Arc::clone(&self), progress: Arc::clone(&progress), tls: facts.tls, exchange: 0 };
         let (events, mut heard) = mpsc::channel(1);
         let driver = Driver::new(machine, stream, Vec::new());
-        let mut shutdown = self.shared.shutdown.clone();
+        let mut stop = self.shared.stop.clone();
         let ended = {
             let run = driver.run(&mut asking, self.shared.tls.as_ref(), &mut heard);
             tokio::pin!(run);
             tokio::select! {
                 ended = &mut run => ended,
-                () = over(&mut shutdown) => {
+                () = stop.requested() => {
                     let _ = events.try_send(P::shutdown());
                     run.await
                 }
@@ -147,7 +150,7 @@ impl<P: Protocol> Client<P> {
         if let Some(refusal) = self.started(reply, attempts, false)
             && let Ok(mut stream) = TcpStream::from_std(stream)
         {
-            let text = self.shared.protocol.refusal(&refusal, resume);
+            let text = self.current.protocol.refusal(&refusal, resume);
             let _ = tokio::time::timeout(GOODBYE, stream.write_all(&text)).await;
         }
     }
@@ -166,7 +169,7 @@ impl<P: Protocol> Client<P> {
         let reply = self.shared.monitor.start(token, to.clone(), theirs.as_fd()).await;
         drop(theirs);
         if let Some(refusal) = self.started(reply, attempts, to.tls) {
-            let text = self.shared.protocol.refusal(&refusal, resume);
+            let text = self.current.protocol.refusal(&refusal, resume);
             let goodbye = async {
                 let _ = client.write_all(&text).await;
                 let _ = client.shutdown().await;
@@ -234,7 +237,7 @@ impl<P: Protocol> Client<P> {
         let ident = Ident::dovecot();
         let mut record = Record::new(&ident, Stage::Login, Event::Login(event));
         record.session = Some(&self.session);
-        (self.shared.log)(&record);
+        self.shared.log.record(&record);
     }
 }
 

@@ -8,7 +8,6 @@ use std::sync::{Mutex as StdMutex, PoisonError};
 
 use mail_ipc::frame::Frame;
 use mail_net::ipc::{Reader, Writer};
-use tokio::net::UnixStream;
 use tokio::sync::{Mutex, oneshot};
 
 use crate::wire::{FrontReply, FrontRequest, HandOver};
@@ -21,11 +20,9 @@ pub(super) struct MonitorLine {
 }
 
 impl MonitorLine {
-    /// A line, and the reader that [`MonitorLine::listen`] needs.
-    pub(super) fn new(stream: UnixStream) -> (Self, Reader) {
-        let (reader, writer) = mail_net::ipc::split(stream);
-        let line = Self { writer: Mutex::new(writer), next: AtomicU64::new(0), waiting: StdMutex::default() };
-        (line, reader)
+    /// A line on the sending half of the conversation.
+    pub(super) fn new(writer: Writer) -> Self {
+        Self { writer: Mutex::new(writer), next: AtomicU64::new(0), waiting: StdMutex::default() }
     }
 
     /// Hands replies out, and lines to `log`, until the monitor is gone.
