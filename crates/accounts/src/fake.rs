@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use mail_types::SourceLine;
+use mail_types::{Octets, SourceLine};
 
 use crate::passwd_file::PasswdFile;
 use crate::plan::{
@@ -36,8 +36,12 @@ impl Sources for Fake {
         }
     }
 
-    fn shadow(&self, name: &str) -> Result<Option<String>, String> {
-        Ok((name == "shade").then(|| "$1$saltsalt$7L0mbXeUlt85sQTf62.Xq1".into()))
+    fn shadow(&self, name: &str, password: &Octets) -> PamAnswer {
+        match (name, password.as_str()) {
+            ("shade", Some("dark")) => PamAnswer::Granted("shade".into()),
+            ("shade", _) => PamAnswer::Denied("Password mismatch".into()),
+            _ => PamAnswer::Unknown("unknown user".into()),
+        }
     }
 
     fn system_user(&self, name: &str) -> Result<Option<SystemUser>, String> {

@@ -111,7 +111,7 @@ pub(crate) fn exists(plan: &Plan, sources: &dyn Sources, user: &str) -> std::res
         let values = Values { user, ..Values::default() };
         let known = match &passdb.driver {
             PassDriver::PasswdFile(arguments) => find(arguments, sources, &values)?.1.is_some(),
-            PassDriver::Shadow => sources.shadow(user)?.is_some(),
+            PassDriver::Shadow => sources.system_user(user)?.is_some(),
             PassDriver::Static(_) => true,
             PassDriver::Unusable(text) => return Err(text.clone()),
             PassDriver::Pam(_) => {
@@ -217,7 +217,10 @@ impl Judge<'_> {
         let (result, fields) = match &passdb.driver {
             PassDriver::PasswdFile(arguments) => self.ask_file(passdb, arguments, &values),
             PassDriver::Pam(service) => (self.ask_pam(passdb, service, &values), Vec::new()),
-            PassDriver::Shadow => (self.ask_shadow(passdb, &user), Vec::new()),
+            PassDriver::Shadow => {
+                let answer = self.sources.shadow(&user, &self.attempt.password);
+                (self.take_answer(passdb, answer), Vec::new())
+            }
             PassDriver::Static(fields) => self.ask_static(passdb, fields, &values),
             PassDriver::Unusable(text) => {
                 self.say(passdb, true, text);
@@ -294,20 +297,6 @@ impl Judge<'_> {
         (self.compare(passdb, &stored.clone(), "PLAIN"), fields)
     }
 
-    fn ask_shadow(&mut self, passdb: &Passdb, user: &str) -> Result {
-        match self.sources.shadow(user) {
-            Ok(Some(stored)) => self.compare(passdb, &stored, "CRYPT"),
-            Ok(None) => {
-                self.say(passdb, false, "unknown user");
-                Result::Unknown
-            }
-            Err(text) => {
-                self.say(passdb, true, text);
-                Result::Internal
-            }
-        }
-    }
-
     fn ask_pam(&mut self, passdb: &Passdb, service: &crate::variables::Template, values: &Values<'_>) -> Result {
         let Some(password) = self.attempt.password.as_str() else {
             self.say(passdb, false, "password is not UTF-8");
@@ -321,7 +310,13 @@ impl Judge<'_> {
             }
         };
         let remote = self.attempt.peer.to_string();
-        match self.sources.pam(PamQuestion { service: &service, user: values.user, password, remote: &remote }) {
+        let question = PamQuestion { service: &service, user: values.user, password, remote: &remote };
+        let answer = self.sources.pam(question);
+        self.take_answer(passdb, answer)
+    }
+
+    fn take_answer(&mut self, passdb: &Passdb, answer: PamAnswer) -> Result {
+        match answer {
             PamAnswer::Granted(user) => {
                 self.granted.user = user;
                 Result::Ok
@@ -557,6 +552,12 @@ mod tests {
         assert!(granted("pamela", vec![passdb_file("/p"), pam()], "system"));
         assert!(granted("alice", vec![pam(), passdb_file("/p")], "wonder"));
         assert_eq!(judge(vec![passdb_file("/p"), pam()], "pamela", "wrong").0, Verdict::Denied);
+    }
+
+    #[test]
+    fn shadow_decides_like_any_other() {
+        assert!(granted("shade", vec![passdb(PassDriver::Shadow)], "dark"));
+        assert_eq!(judge(vec![passdb(PassDriver::Shadow)], "shade", "light").0, Verdict::Denied);
     }
 
     #[test]

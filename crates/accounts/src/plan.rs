@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use mail_types::SourceLine;
+use mail_types::{Octets, SourceLine};
 
 use crate::names::NameRules;
 use crate::passwd_file::PasswdFile;
@@ -237,7 +237,7 @@ pub struct PamQuestion<'a> {
     pub remote: &'a str,
 }
 
-/// What PAM says; the texts are for the log.
+/// What PAM (or shadow) says; the texts are for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PamAnswer {
     /// Password right, account valid; the name after the modules.
@@ -268,11 +268,8 @@ pub trait Sources {
     /// PAM's opinion.
     fn pam(&self, question: PamQuestion<'_>) -> PamAnswer;
 
-    /// The stored password of a system user, if there is such a user and its account has not expired.
-    ///
-    /// # Errors
-    /// The shadow database cannot be read.
-    fn shadow(&self, name: &str) -> Result<Option<String>, String>;
+    /// What the shadow database says to a name and a password. The stored password stays with who may read it.
+    fn shadow(&self, name: &str, password: &Octets) -> PamAnswer;
 
     /// A user of the machine.
     ///

@@ -65,6 +65,7 @@ pub fn available() -> Result<(), String> {
 
 const SUCCESS: c_int = 0;
 const USER_UNKNOWN: c_int = 10;
+const AUTHENTICATION_ERROR: c_int = 7;
 const CONVERSATION_ERROR: c_int = 19;
 const BUFFER_ERROR: c_int = 5;
 const ITEM_USER: c_int = 2;
@@ -171,7 +172,7 @@ impl Pam {
         let conversation = Conversation { converse, data: (&raw const secrets).cast_mut().cast() };
         let handle = self.begin(question, &secrets, &conversation)?;
         let answer = self.ask(handle, question);
-        let code = if matches!(answer, Ok(Answer::Granted { .. })) { SUCCESS } else { 7 };
+        let code = if matches!(answer, Ok(Answer::Granted { .. })) { SUCCESS } else { AUTHENTICATION_ERROR };
         // SAFETY: a live handle, ended once.
         unsafe { (self.end)(handle, code) };
         answer
@@ -240,7 +241,9 @@ impl Pam {
             let text = (self.explain)(handle, code);
             if text.is_null() { String::new() } else { CStr::from_ptr(text).to_string_lossy().into_owned() }
         };
-        classify(code, format!("{call} failed: {text}"))
+        // Dovecot's words, which log readers look for.
+        let hint = if code == AUTHENTICATION_ERROR { " (Password mismatch?)" } else { "" };
+        classify(code, format!("{call} failed: {text}{hint}"))
     }
 }
 
@@ -249,7 +252,7 @@ fn classify(code: c_int, text: String) -> Answer {
     match code {
         USER_UNKNOWN => Answer::UnknownUser(text),
         // PERM_DENIED, AUTH_ERR, CRED_INSUFFICIENT, MAXTRIES
-        6 | 7 | 8 | 11 => Answer::Denied(text),
+        6 | AUTHENTICATION_ERROR | 8 | 11 => Answer::Denied(text),
         // NEW_AUTHTOK_REQD, ACCT_EXPIRED, CRED_EXPIRED, AUTHTOK_EXPIRED
         12 | 13 | 16 | 27 => Answer::Expired(text),
         _ => Answer::Unavailable(text),

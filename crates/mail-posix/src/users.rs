@@ -80,6 +80,33 @@ pub fn group_by_gid(gid: u32) -> io::Result<Option<Group>> {
     })
 }
 
+/// What the shadow database says about a user's password. `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Shadow {
+    /// The stored password, in the form of crypt(3).
+    pub password: String,
+    /// The day (counted from 1970) from which on the account is closed; none for never.
+    pub expires: Option<u64>,
+}
+
+impl std::fmt::Debug for Shadow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shadow").field("expires", &self.expires).finish_non_exhaustive()
+    }
+}
+
+/// The shadow entry of a user; needs root or the group `shadow`.
+///
+/// # Errors
+/// The database cannot be read (`PermissionDenied` without the rights).
+pub fn shadow_by_name(name: &str) -> io::Result<Option<Shadow>> {
+    let Ok(name) = CString::new(name) else { return Ok(None) };
+    lookup(|entry: *mut libc::spwd, buffer, length, found| {
+        // SAFETY: as in `by_name`.
+        unsafe { libc::getspnam_r(name.as_ptr(), entry, buffer, length, found) }
+    })
+}
+
 /// All groups of a user: `gid` and every group that lists the name.
 ///
 /// # Errors
@@ -123,6 +150,14 @@ impl Entry for libc::passwd {
                 shell: path(self.pw_shell),
             }
         }
+    }
+}
+
+impl Entry for libc::spwd {
+    type Owned = Shadow;
+    unsafe fn copy(&self) -> Shadow {
+        // SAFETY: the caller's promise.
+        unsafe { Shadow { password: text(self.sp_pwdp), expires: u64::try_from(self.sp_expire).ok() } }
     }
 }
 
@@ -200,6 +235,16 @@ mod tests {
         assert_eq!(by_name("no-such-user-anywhere").unwrap(), None);
         assert_eq!(by_name("nul\0byte").unwrap(), None);
         assert_eq!(by_uid(0xFFFF_FF00).unwrap(), None);
+    }
+
+    #[test]
+    fn an_absent_user_has_no_shadow_and_root_s_needs_rights() {
+        match shadow_by_name("root") {
+            Ok(Some(shadow)) => assert!(!format!("{shadow:?}").contains(&format!("{:?}", shadow.password))),
+            Ok(None) => {}
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::PermissionDenied),
+        }
+        assert!(!matches!(shadow_by_name("no-such-user-anywhere"), Ok(Some(_))));
     }
 
     #[test]
