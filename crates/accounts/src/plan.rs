@@ -22,6 +22,43 @@ pub struct Plan {
     pub mail: MailDefaults,
 }
 
+impl Plan {
+    /// Whether some database is the passwd-file at this path: what a process with rights opens for one without.
+    #[must_use]
+    pub fn names_file(&self, path: &str) -> bool {
+        let passwords = self.passdbs.iter().filter_map(|passdb| match &passdb.driver {
+            PassDriver::PasswdFile(arguments) => Some(arguments),
+            _ => None,
+        });
+        let users = self.userdbs.iter().filter_map(|userdb| match &userdb.driver {
+            UserDriver::PasswdFile(arguments) => Some(arguments),
+            _ => None,
+        });
+        passwords.chain(users).any(|arguments| arguments.path.could_be(path))
+    }
+
+    /// Whether some passdb asks this PAM service.
+    #[must_use]
+    pub fn names_pam_service(&self, service: &str) -> bool {
+        self.passdbs.iter().any(|passdb| match &passdb.driver {
+            PassDriver::Pam(name) => name.could_be(service),
+            _ => false,
+        })
+    }
+
+    /// Whether some passdb is the shadow database.
+    #[must_use]
+    pub fn uses_shadow(&self) -> bool {
+        self.passdbs.iter().any(|passdb| matches!(passdb.driver, PassDriver::Shadow))
+    }
+
+    /// Whether some passdb is PAM.
+    #[must_use]
+    pub fn uses_pam(&self) -> bool {
+        self.passdbs.iter().any(|passdb| matches!(passdb.driver, PassDriver::Pam(_)))
+    }
+}
+
 /// A field that a database adds: its name, and its value with variables.
 pub type Field = (String, Template);
 

@@ -146,10 +146,22 @@ impl Template {
         Ok(text)
     }
 
-    /// Whether the text asks for the home directory.
+    /// Whether some values make this text of the template, each variable standing for something without `/` that is not `.` or `..`.
     #[must_use]
-    pub fn needs_home(&self) -> bool {
-        self.parts.iter().any(|part| matches!(part, Part::Variable { name: Name::Home, .. }))
+    pub fn could_be(&self, text: &str) -> bool {
+        fits(&self.parts, text) && !text.split('/').any(|name| name == "." || name == "..")
+    }
+}
+
+fn fits(parts: &[Part], text: &str) -> bool {
+    match parts.split_first() {
+        None => text.is_empty(),
+        Some((Part::Text(fixed), rest)) => text.strip_prefix(fixed.as_str()).is_some_and(|text| fits(rest, text)),
+        Some((Part::Refused(_), _)) => false,
+        Some((Part::Variable { .. }, rest)) => {
+            let end = text.find('/').unwrap_or(text.len());
+            text.char_indices().map(|(at, _)| at).chain([text.len()]).filter(|at| *at <= end).any(|at| fits(rest, &text[at..]))
+        }
     }
 }
 
@@ -361,8 +373,17 @@ mod tests {
     #[test]
     fn no_home_is_no_empty_place_in_a_path() {
         let template = Template::parse("mbox:%h/mail").unwrap();
-        assert!(template.needs_home());
         assert_eq!(template.expand(&Values::default()), Err(VariableError::NoValue("home directory")));
+    }
+
+    #[test]
+    fn a_template_knows_what_it_could_become() {
+        let template = Template::parse("/etc/mail/%d/passwd").unwrap();
+        assert!(template.could_be("/etc/mail/info.net/passwd"));
+        for path in ["/etc/mail/../passwd", "/etc/mail/a/b/passwd", "/etc/mail/info.net/passwd2", "/etc/shadow", ""] {
+            assert!(!template.could_be(path), "{path}");
+        }
+        assert!(Template::parse("/etc/users").unwrap().could_be("/etc/users"));
     }
 
     // CVE-2017-2669: what a variable's value holds is not expanded again.

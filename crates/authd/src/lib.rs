@@ -1,1 +1,41 @@
-//! Logins and user lookups.
+//! authd: who may log in, and where a user's mail lies.
+//!
+//! One front without rights serves `auth.sock` (SASL for smtpd, pop3d and imapd; login tokens for their monitors) and `lookup.sock` (users of
+//! the machine and of Dovecot's userdb, for smtpd and local-delivery). What the plan of dovecot.conf means is in the crate `accounts`; here are
+//! the facts it asks for ([`sources`]), the brake on guessing ([`throttle`]), the tokens ([`tokens`]) and the conversations.
+//!
+//! What needs rights is done by the monitor's helpers ([`helpers`]): PAM and shadow in a process per question, and opening passwd-files that
+//! only root may read. The front may be restarted at any moment: it keeps nothing that matters, and its clients connect again.
+//!
+//! Deliberately not here: SQL, LDAP, OAuth2, master users; any mailbox, any network port.
+
+mod cache;
+mod conversation;
+mod files;
+mod front;
+mod helper;
+mod helpers;
+mod login;
+mod lookup;
+mod questions;
+mod sources;
+mod throttle;
+mod tokens;
+
+use mail_daemon::{Daemon, Plan, Supervision};
+use mail_ipc::hello::Role;
+use mail_ipc::sockets;
+
+/// The daemon, for `main`.
+#[must_use]
+pub fn daemon() -> Daemon {
+    Daemon {
+        name: "authd",
+        role: Role::Authd,
+        user: "postrider-auth",
+        plan: |_| Plan { tcp: Vec::new(), unix: vec![sockets::AUTH, sockets::LOOKUP] },
+        tls: |_| Vec::new(),
+        supervision: Supervision::Service(|| Box::new(helpers::Helpers::default())),
+        serve: |context| Box::pin(front::serve(context)),
+    }
+}

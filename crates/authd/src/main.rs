@@ -1,3 +1,7 @@
 //! Logins and user lookups.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mail_daemon::run(authd::daemon())
+}

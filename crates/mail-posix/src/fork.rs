@@ -107,6 +107,12 @@ fn close_range(first: u32, last: u32) -> io::Result<()> {
     }
 }
 
+/// Ends this process with SIGALRM after so many seconds, whatever it is waiting for: for a child that runs foreign code. 0 takes it back.
+pub fn end_after(seconds: u32) {
+    // SAFETY: no pointers.
+    unsafe { libc::alarm(seconds) };
+}
+
 /// Asks the kernel to end this process with SIGKILL when its parent (thread) ends. `parent` is the process id that the caller knows as
 /// its parent: if it is already gone, the process ends now.
 ///
