@@ -160,7 +160,11 @@ fn fits(parts: &[Part], text: &str) -> bool {
         Some((Part::Refused(_), _)) => false,
         Some((Part::Variable { .. }, rest)) => {
             let end = text.find('/').unwrap_or(text.len());
-            text.char_indices().map(|(at, _)| at).chain([text.len()]).filter(|at| *at <= end).any(|at| fits(rest, &text[at..]))
+            text.char_indices()
+                .map(|(at, _)| at)
+                .chain([text.len()])
+                .filter(|at| *at <= end)
+                .any(|at| fits(rest, &text[at..]))
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mail_ipc::Frame;
@@ -14,7 +14,11 @@ use crate::questions::{Answer, Question};
 /// The monitor ends a helper after 60 seconds, so an answer comes before this.
 const PATIENCE: Duration = Duration::from_secs(70);
 
-type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<(Answer, Vec<OwnedFd>)>>>>;
+/// An answer with the descriptors that came with it.
+type Answered = (Answer, Vec<OwnedFd>);
+/// Who waits for which answer.
+type Waiters = HashMap<u64, oneshot::Sender<Answered>>;
+type Waiting = Arc<Mutex<Waiters>>;
 
 /// The conversation with the monitor.
 #[derive(Clone)]
@@ -32,7 +36,7 @@ impl Helper {
     }
 
     /// Asks, and waits for the answer.
-    pub(crate) async fn ask(&self, question: Question) -> Result<(Answer, Vec<OwnedFd>), String> {
+    pub(crate) async fn ask(&self, question: Question) -> Result<Answered, String> {
         let (sender, receiver) = oneshot::channel();
         let id = {
             let mut writer = self.writer.lock().await;
@@ -55,7 +59,7 @@ impl Helper {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, oneshot::Sender<(Answer, Vec<OwnedFd>)>>> {
+    fn lock(&self) -> MutexGuard<'_, Waiters> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -169,13 +169,7 @@ fn work(mut to: &UnixStream, question: Question) -> u8 {
     u8::from(!sent)
 }
 
-fn ask_pam(
-    service: &str,
-    user: &str,
-    password: &Octets,
-    remote: &str,
-    directory: Option<&std::path::Path>,
-) -> Opinion {
+fn ask_pam(service: &str, user: &str, password: &Octets, remote: &str, directory: Option<&std::path::Path>) -> Opinion {
     let Some(password) = password.as_str() else {
         return Opinion::Denied { text: "password is not UTF-8".into() };
     };
@@ -219,8 +213,8 @@ mod tests {
 
     #[test]
     fn shadow_judges_password_and_expiry() {
-        // The hash is of "dark", made with libxcrypt.
-        let shadow = |expires| users::Shadow { password: "$1$saltsalt$3gPkWBjR8YSzXgTtlTFtg1".into(), expires };
+        // The hash is of "dark", made with openssl passwd.
+        let shadow = |expires| users::Shadow { password: "$1$saltsalt$j3QuLdnY6Uh3.x2GXW4fj1".into(), expires };
         let judged = |password: &str, expires| judge_shadow("shade", &shadow(expires), &password.into(), 20_000);
         assert_eq!(judged("dark", None), Opinion::Granted { user: "shade".into() });
         assert_eq!(judged("dark", Some(20_001)), Opinion::Granted { user: "shade".into() });
@@ -233,7 +227,8 @@ mod tests {
     #[test]
     fn a_helper_answers_with_one_frame() {
         let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("mail"), "auth required pam_deny.so\naccount required pam_deny.so\n").unwrap();
+        std::fs::write(directory.path().join("mail"), "auth required pam_deny.so\naccount required pam_deny.so\n")
+            .unwrap();
         let opinion = ask_pam("mail", "john", &"x".into(), "192.0.2.1", Some(directory.path()));
         // Without libpam on the machine the answer is Unavailable; it is never a grant.
         assert!(matches!(opinion, Opinion::Denied { .. } | Opinion::Unavailable { .. }), "{opinion:?}");

@@ -1,0 +1,187 @@
+//! The front: configuration in force, listeners, stop.
+
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use accounts::plan::{Note, Plan};
+use decision::{Event, Ident, Level, Record, Stage};
+use mail_config::Config;
+use mail_daemon::{Context, Log};
+use mail_ipc::hello::Hello;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+
+use crate::conversation::Guests;
+use crate::helper::Helper;
+use crate::questions::{Answer, Question};
+use crate::sources::FrontSources;
+use crate::throttle::Throttle;
+use crate::tokens::Tokens;
+use crate::{login, lookup};
+
+/// Logins and lookups evaluated at once; each holds a thread while it waits for PAM or a processor.
+const EVALUATIONS: usize = 64;
+/// Logins under way in all, those included that wait out a delay. Beyond it the answer is "not now".
+pub(crate) const LOGINS_MOST: usize = 8192;
+/// How long logins under way may take after a stop.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// What the configuration in force means for logins.
+pub(crate) struct Rules {
+    pub(crate) plan: Plan,
+    /// Offered mechanisms, all of which are built.
+    pub(crate) mechanisms: Vec<String>,
+    /// Whether refusals are logged with their reason.
+    pub(crate) verbose: bool,
+    /// How long the answer to a failed login takes.
+    pub(crate) failure_delay: Duration,
+    /// Whether passwords in clear are refused on connections that others could read (imap and pop3; smtpd has its own setting).
+    pub(crate) needs_security: bool,
+}
+
+/// Everything that conversations share.
+pub(crate) struct Front {
+    pub(crate) hello: Hello,
+    pub(crate) log: Log,
+    pub(crate) ident: Ident,
+    pub(crate) sources: FrontSources,
+    rules: RwLock<Arc<Rules>>,
+    pub(crate) throttle: Mutex<Throttle>,
+    pub(crate) tokens: Mutex<Tokens>,
+    pub(crate) evaluations: Arc<Semaphore>,
+    pub(crate) logins: Arc<Semaphore>,
+    /// Whether the monitor is root, so that sessions run as their users.
+    pub(crate) privileged: bool,
+}
+
+impl Front {
+    /// The rules in force.
+    pub(crate) fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Writes a line in Dovecot's form.
+    pub(crate) fn say(&self, stage: Stage, session: Option<&str>, text: &str) {
+        let event = Event::Text(text);
+        self.log.record(&Record { level: Level::Info, session, ..Record::new(&self.ident, stage, event) });
+    }
+
+    /// Writes what an evaluation noted: errors always, refusals with `auth_verbose`.
+    pub(crate) fn note(&self, notes: &[Note], verbose: bool, session: Option<&str>) {
+        for note in notes.iter().filter(|note| note.error || verbose) {
+            let word = if note.error { "Error: " } else { "" };
+            self.say(Stage::Login, session, &format!("auth: {word}{}", note.text));
+        }
+    }
+}
+
+/// Serves until the daemon stops.
+pub(crate) async fn serve(mut context: Context) {
+    let helper = context.monitor.take().map(Helper::start);
+    let privileged = match &helper {
+        Some(helper) => matches!(helper.ask(Question::Rights).await, Ok((Answer::Rights { root: true }, _))),
+        None => false,
+    };
+    let (log, ident) = (context.log.clone(), Ident::dovecot());
+    let tell = Box::new(move |text: &str| log.text(&Ident::dovecot(), &format!("auth: Error: {text}")));
+    let front = Arc::new(Front {
+        hello: context.hello(),
+        log: context.log.clone(),
+        ident,
+        sources: FrontSources::new(helper, tell),
+        rules: RwLock::new(Arc::new(rules(&context.now().config, &context.log, privileged))),
+        throttle: Mutex::default(),
+        tokens: Mutex::default(),
+        evaluations: Arc::new(Semaphore::new(EVALUATIONS)),
+        logins: Arc::new(Semaphore::new(LOGINS_MOST)),
+        privileged,
+    });
+    let mut listeners = std::mem::take(&mut context.unix).into_iter();
+    let (Some(auth), Some(lookups)) = (listeners.next(), listeners.next()) else { return };
+    let auth_guests = Arc::new(Guests::of(&["postrider-smtpd", "postrider-login"], privileged));
+    let lookup_guests = Arc::new(Guests::of(&["postrider-smtpd", "postrider-local"], privileged));
+    context.ready();
+    tokio::select! {
+        () = context.stop.requested() => {}
+        () = follow(&front, context.running.clone()) => {}
+        () = accept(&auth, |stream| tokio::spawn(login::serve(Arc::clone(&front), Arc::clone(&auth_guests), stream))) => {}
+        () = accept(&lookups, |stream| tokio::spawn(lookup::serve(Arc::clone(&front), Arc::clone(&lookup_guests), stream))) => {}
+    }
+    drop((auth, lookups));
+    // Logins under way get their answers; a client that waits out a delay asks the next authd.
+    let all = u32::try_from(LOGINS_MOST).expect("8192 fits");
+    let _ = tokio::time::timeout(DRAIN, front.logins.acquire_many(all)).await;
+}
+
+async fn accept(listener: &UnixListener, mut start: impl FnMut(UnixStream) -> tokio::task::JoinHandle<()>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => drop(start(stream)),
+            // No descriptor left: clients wait until others end.
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+/// Takes over each new configuration.
+async fn follow(front: &Front, mut running: tokio::sync::watch::Receiver<Arc<mail_daemon::Running>>) {
+    while running.changed().await.is_ok() {
+        let config = Arc::clone(&running.borrow_and_update().config);
+        let rules = Arc::new(rules(&config, &front.log, front.privileged));
+        *front.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
+    }
+    std::future::pending().await
+}
+
+/// What the configuration means; what of it cannot be carried out goes to the log.
+fn rules(config: &Config, log: &Log, privileged: bool) -> Rules {
+    let dovecot = &config.dovecot;
+    let settings = &dovecot.settings;
+    let (plan, problems) = accounts::dovecot::plan(dovecot);
+    let warn = |text: &str| log.warning(&Ident::dovecot(), &format!("auth: {text}"));
+    for problem in problems {
+        warn(&format!("{}: {}", problem.source, problem.text));
+    }
+    if !privileged && (plan.uses_pam() || plan.uses_shadow()) {
+        warn("passdb pam and shadow need root: logins of system users fail with a temporary error");
+    }
+    let mut mechanisms = Vec::new();
+    for name in settings.auth_mechanisms.iter().map(|name| name.to_ascii_uppercase()) {
+        if accounts::sasl::MECHANISMS.contains(&name.as_str()) {
+            mechanisms.push(name);
+        } else {
+            warn(&format!("auth_mechanisms: {name} is not built and is not offered"));
+        }
+    }
+    Rules {
+        plan,
+        mechanisms,
+        verbose: *settings.auth_verbose,
+        failure_delay: *settings.auth_failure_delay,
+        needs_security: *settings.disable_plaintext_auth,
+    }
+}
+
+/// A front for tests: rules and sources without a daemon around them.
+#[cfg(test)]
+pub(crate) fn for_tests(text: &str) -> (tempfile::TempDir, Arc<Front>) {
+    use mail_ipc::hello::Role;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("dovecot.conf");
+    std::fs::write(&file, text.replace("DIR", &directory.path().display().to_string())).unwrap();
+    let config = Config::load(directory.path(), Some(&file)).unwrap().config;
+    let log = Log::nowhere();
+    let front = Front {
+        hello: Hello::new(Role::Authd, "authd"),
+        rules: RwLock::new(Arc::new(rules(&config, &log, false))),
+        log,
+        ident: Ident::dovecot(),
+        sources: FrontSources::new(None, Box::new(|_| {})),
+        throttle: Mutex::default(),
+        tokens: Mutex::default(),
+        evaluations: Arc::new(Semaphore::new(EVALUATIONS)),
+        logins: Arc::new(Semaphore::new(LOGINS_MOST)),
+        privileged: false,
+    };
+    (directory, Arc::new(front))
+}

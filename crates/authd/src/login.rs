@@ -1,0 +1,400 @@
+//! `auth.sock`: SASL exchanges, and the tokens of their outcomes.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use accounts::login::{Attempt, Granted, Verdict};
+use accounts::lookup::{Found, after_login};
+use accounts::plan::Note;
+use accounts::sasl::{Credentials, Exchange, Progress};
+use accounts::variables::Values;
+use decision::Stage;
+use mail_ipc::auth::{Failure, Login, Request, Response};
+use mail_net::ipc;
+use mail_types::Octets;
+use tokio::net::UnixStream;
+
+use crate::conversation::{Guests, Replies, describe};
+use crate::front::{Front, Rules};
+use crate::lookup::owned;
+
+/// Exchanges that one front may have open; each waits for a client's next line.
+const EXCHANGES_MOST: usize = 16_384;
+
+/// Who is logging in, from `Begin`.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    service: String,
+    mechanism: String,
+    peer: IpAddr,
+    local: IpAddr,
+    session: String,
+}
+
+/// Serves one front or monitor until it goes.
+pub(crate) async fn serve(front: Arc<Front>, guests: Arc<Guests>, stream: UnixStream) {
+    let Ok(mut conversation) = ipc::accept(stream, &front.hello).await else { return };
+    if !guests.admits(&conversation) {
+        front.say(Stage::Daemon, None, &format!("auth: auth.sock: {} is refused", describe(&conversation)));
+        return;
+    }
+    let monitor = guests.is_monitor(&conversation);
+    let mut desk = Desk { front, replies: Replies::start(conversation.writer.clone()), open: HashMap::new(), monitor };
+    while let Ok(Some(received)) = conversation.reader.frame().await {
+        let id = received.raw.id();
+        match received.read::<Request>() {
+            Ok(frame) => desk.request(id, frame.body).await,
+            Err(_) => desk.replies.send(id, Response::NotUnderstood).await,
+        }
+    }
+}
+
+/// One connection: its open exchanges.
+struct Desk {
+    front: Arc<Front>,
+    replies: Replies<Response>,
+    open: HashMap<u64, (Client, Exchange)>,
+    monitor: bool,
+}
+
+impl Desk {
+    async fn request(&mut self, id: u64, request: Request) {
+        match request {
+            Request::Mechanisms => {
+                let names = self.front.rules().mechanisms.clone();
+                // Both mechanisms that are built send the password in clear.
+                self.replies.send(id, Response::Mechanisms { plaintext: names.clone(), names }).await;
+            }
+            Request::Begin { service, mechanism, initial, peer, local, secured, tls: _, session } => {
+                let client = Client { service, mechanism, peer, local, session };
+                let initial = initial.as_ref().map(Octets::as_bytes);
+                match self.begin(&client, secured) {
+                    Ok(mut exchange) => {
+                        let progress = exchange.begin(initial);
+                        self.progress(id, client, exchange, progress).await;
+                    }
+                    Err(failure) => self.replies.send(id, Response::Failed { failure, user: None }).await,
+                }
+            }
+            Request::Continue { response } => match self.open.remove(&id) {
+                Some((client, mut exchange)) => {
+                    let progress = exchange.respond(response.as_bytes());
+                    self.progress(id, client, exchange, progress).await;
+                }
+                None => self.replies.send(id, Response::Failed { failure: Failure::Protocol, user: None }).await,
+            },
+            Request::Cancel => drop(self.open.remove(&id)),
+            Request::Redeem { token } => {
+                let login = if self.monitor { self.redeem(&token) } else { None };
+                let response = login.map_or(Response::Unknown, |login| Response::Login { login });
+                self.replies.send(id, response).await;
+            }
+        }
+    }
+
+    fn begin(&self, client: &Client, secured: bool) -> Result<Exchange, Failure> {
+        let rules = self.front.rules();
+        if !rules.mechanisms.contains(&client.mechanism) {
+            return Err(Failure::Mechanism);
+        }
+        // The front refuses this by itself; here it is refused even if the front is wrong.
+        if client.service != "smtp" && rules.needs_security && !secured {
+            return Err(Failure::Mechanism);
+        }
+        if self.open.len() >= EXCHANGES_MOST {
+            return Err(Failure::Temporary);
+        }
+        Exchange::new(&client.mechanism).ok_or(Failure::Mechanism)
+    }
+
+    async fn progress(&mut self, id: u64, client: Client, exchange: Exchange, progress: Progress) {
+        match progress {
+            Progress::Challenge(challenge) => {
+                self.open.insert(id, (client, exchange));
+                self.replies.send(id, Response::Challenge { challenge: Octets::new(challenge) }).await;
+            }
+            Progress::Invalid(text) => {
+                let note =
+                    format!("{}(?,{},<{}>): {text}", client.mechanism.to_lowercase(), client.peer, client.session);
+                let verbose = self.front.rules().verbose;
+                self.front.note(&[Note { error: false, text: note }], verbose, Some(&client.session));
+                self.replies.send(id, Response::Failed { failure: Failure::Protocol, user: None }).await;
+            }
+            Progress::Credentials(credentials) => {
+                let Ok(permit) = Arc::clone(&self.front.logins).try_acquire_owned() else {
+                    self.replies.send(id, Response::Failed { failure: Failure::Temporary, user: None }).await;
+                    return;
+                };
+                let (front, replies) = (Arc::clone(&self.front), self.replies.clone());
+                tokio::spawn(async move {
+                    let response = login(&front, client, credentials).await;
+                    replies.send(id, response).await;
+                    drop(permit);
+                });
+            }
+        }
+    }
+
+    fn redeem(&self, token: &str) -> Option<Login> {
+        self.front.tokens.lock().unwrap_or_else(PoisonError::into_inner).redeem(token, Instant::now())
+    }
+}
+
+/// One attempt from the first wait to the answer.
+pub(crate) async fn login(front: &Arc<Front>, client: Client, credentials: Credentials) -> Response {
+    let peer = client.peer;
+    let wait = front.throttle.lock().unwrap_or_else(PoisonError::into_inner).wait(peer, Instant::now());
+    tokio::time::sleep(wait).await;
+    let rules = front.rules();
+    let outcome = evaluate(front, &rules, &client, &credentials).await;
+    front.note(&outcome.notes, rules.verbose, Some(&client.session));
+    let throttle = || front.throttle.lock().unwrap_or_else(PoisonError::into_inner);
+    match outcome.result {
+        Ok(login) => {
+            throttle().succeeded(peer);
+            answer(front, login)
+        }
+        Err(Failure::Credentials) => {
+            let tried = (credentials.user.as_str(), credentials.password.as_bytes());
+            throttle().failed(peer, tried, Instant::now());
+            // The same for an unknown user and a wrong password, and never shorter for either.
+            tokio::time::sleep(rules.failure_delay.min(Duration::from_secs(60))).await;
+            Response::Failed { failure: Failure::Credentials, user: Some(outcome.user) }
+        }
+        Err(failure) => Response::Failed { failure, user: Some(outcome.user) },
+    }
+}
+
+struct Outcome {
+    user: String,
+    notes: Vec<Note>,
+    result: Result<Login, Failure>,
+}
+
+async fn evaluate(front: &Arc<Front>, rules: &Arc<Rules>, client: &Client, credentials: &Credentials) -> Outcome {
+    let attempt = Attempt {
+        service: client.service.clone(),
+        mechanism: client.mechanism.clone(),
+        user: credentials.user.clone(),
+        password: credentials.password.clone(),
+        peer: client.peer,
+        local: client.local,
+        session: client.session.clone(),
+    };
+    let failed = Outcome { user: credentials.user.clone(), notes: Vec::new(), result: Err(Failure::Temporary) };
+    let Ok(_permit) = front.evaluations.acquire().await else { return failed };
+    let (front, rules) = (Arc::clone(front), Arc::clone(rules));
+    // Hashes and PAM block: on a thread of their own. A panic there costs this login only.
+    tokio::task::spawn_blocking(move || judge(&front, &rules, &attempt)).await.unwrap_or(failed)
+}
+
+fn judge(front: &Front, rules: &Rules, attempt: &Attempt) -> Outcome {
+    let judged = accounts::login::login(&rules.plan, &front.sources, attempt);
+    let mut notes = judged.notes;
+    let result = match judged.verdict {
+        Verdict::Denied => Err(Failure::Credentials),
+        Verdict::Unavailable => Err(Failure::Temporary),
+        Verdict::Granted(granted) => mailbox(front, rules, attempt, granted, &mut notes),
+    };
+    Outcome { user: judged.user, notes, result }
+}
+
+/// Where the user's mail lies, for the services that read it. SMTP needs the name only.
+fn mailbox(
+    front: &Front,
+    rules: &Rules,
+    attempt: &Attempt,
+    granted: Granted,
+    notes: &mut Vec<Note>,
+) -> Result<Login, Failure> {
+    let mut login = Login {
+        user: granted.user.clone(),
+        service: attempt.service.clone(),
+        uid: None,
+        gid: None,
+        home: None,
+        mail: None,
+    };
+    if attempt.service == "smtp" {
+        return Ok(login);
+    }
+    let context = Values {
+        user: &granted.user,
+        service: &attempt.service,
+        home: None,
+        local: Some(attempt.local),
+        remote: Some(attempt.peer),
+        session: &attempt.session,
+        mechanism: &attempt.mechanism,
+    };
+    let who = format!("userdb({},{},<{}>)", granted.user, attempt.peer, attempt.session);
+    match owned(front, after_login(&rules.plan, &front.sources, &granted, &context, notes)) {
+        Found::User(user) => {
+            login.user = user.user;
+            (login.uid, login.gid, login.mail) = (user.uid, user.gid, user.mail);
+            login.home = user.home.map(|home| home.as_str().into());
+            Ok(login)
+        }
+        Found::Unknown => {
+            notes.push(Note { error: true, text: format!("{who}: user not found from any userdbs") });
+            Err(Failure::Temporary)
+        }
+        Found::Unavailable(text) => {
+            notes.push(Note { error: true, text: format!("{who}: {text}") });
+            Err(Failure::Temporary)
+        }
+    }
+}
+
+/// The answer to a right login: for services with sessions, a token that only a monitor can redeem.
+fn answer(front: &Front, login: Login) -> Response {
+    let user = login.user.clone();
+    if login.service == "smtp" {
+        return Response::Authenticated { user, token: None };
+    }
+    match front.tokens.lock().unwrap_or_else(PoisonError::into_inner).issue(login, Instant::now()) {
+        Ok(token) => Response::Authenticated { user, token: Some(token) },
+        Err(error) => {
+            front.say(Stage::Login, None, &format!("auth: Error: {error}"));
+            Response::Failed { failure: Failure::Temporary, user: Some(user) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mail_ipc::Frame;
+    use mail_ipc::hello::{Hello, Role};
+    use mail_net::ipc::Conversation;
+
+    use super::*;
+    use crate::front::for_tests;
+
+    const CONF: &str = "auth_failure_delay = 0\nauth_mechanisms = plain login cram-md5\nmail_location = maildir:~/Maildir\n\
+        passdb {\n  driver = passwd-file\n  args = DIR/users\n}\nuserdb {\n  driver = passwd-file\n  args = DIR/users\n}\n";
+    const USERS: &str = "john:{PLAIN}secret:5000:5001::/srv/john::\nroot:{PLAIN}secret:0:0::/root::\n";
+
+    /// A conversation with a front that serves it.
+    async fn connect(role: Role) -> (tempfile::TempDir, Conversation) {
+        let (directory, front) = for_tests(CONF);
+        std::fs::write(directory.path().join("users"), USERS).unwrap();
+        let (near, far) = UnixStream::pair().unwrap();
+        tokio::spawn(serve(front, Arc::new(Guests::of(&[], false)), far));
+        (directory, ipc::accept(near, &Hello::new(role, "test")).await.unwrap())
+    }
+
+    async fn ask(conversation: &mut Conversation, id: u64, request: Request) -> Response {
+        conversation.writer.send(&Frame::new(id, request), &[], &[]).await.unwrap();
+        let frame = conversation.reader.frame().await.unwrap().unwrap().read::<Response>().unwrap();
+        assert_eq!(frame.id, id);
+        frame.body
+    }
+
+    fn begin(service: &str, mechanism: &str, initial: Option<&str>, secured: bool) -> Request {
+        Request::Begin {
+            service: service.into(),
+            mechanism: mechanism.into(),
+            initial: initial.map(Octets::from),
+            peer: "192.0.2.5".parse().unwrap(),
+            local: "192.0.2.1".parse().unwrap(),
+            secured,
+            tls: secured,
+            session: "SESS".into(),
+        }
+    }
+
+    fn failed(response: &Response) -> Option<Failure> {
+        match response {
+            Response::Failed { failure, .. } => Some(*failure),
+            _ => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_login_gives_a_token_that_a_monitor_redeems_once() {
+        let (_directory, mut talk) = connect(Role::Monitor).await;
+        let response = ask(&mut talk, 1, begin("imap", "PLAIN", Some("\0John\0secret"), true)).await;
+        let Response::Authenticated { user, token: Some(token) } = response else { panic!("{response:?}") };
+        assert_eq!(user, "john");
+        let Response::Login { login } = ask(&mut talk, 2, Request::Redeem { token: token.clone() }).await else {
+            panic!("the token is good")
+        };
+        assert_eq!((login.uid, login.mail.as_deref()), (Some(5000), Some("maildir:/srv/john/Maildir")));
+        assert_eq!(ask(&mut talk, 3, Request::Redeem { token }).await, Response::Unknown);
+    }
+
+    #[tokio::test]
+    async fn a_front_cannot_redeem() {
+        let (_directory, mut talk) = connect(Role::ImapFront).await;
+        let response = ask(&mut talk, 1, begin("imap", "PLAIN", Some("\0john\0secret"), true)).await;
+        let Response::Authenticated { token: Some(token), .. } = response else { panic!("{response:?}") };
+        assert_eq!(ask(&mut talk, 2, Request::Redeem { token }).await, Response::Unknown);
+    }
+
+    #[tokio::test]
+    async fn smtp_needs_no_token_and_no_mailbox() {
+        let (_directory, mut talk) = connect(Role::Smtpd).await;
+        let response = ask(&mut talk, 1, begin("smtp", "PLAIN", Some("\0root\0secret"), false)).await;
+        assert_eq!(response, Response::Authenticated { user: "root".into(), token: None });
+        // The same user may not read mail: uid 0 is below first_valid_uid.
+        let response = ask(&mut talk, 2, begin("imap", "PLAIN", Some("\0root\0secret"), true)).await;
+        assert_eq!(failed(&response), Some(Failure::Temporary));
+    }
+
+    #[tokio::test]
+    async fn login_takes_its_two_steps() {
+        let (_directory, mut talk) = connect(Role::Smtpd).await;
+        let first = ask(&mut talk, 7, begin("smtp", "LOGIN", None, true)).await;
+        assert_eq!(first, Response::Challenge { challenge: "Username:".into() });
+        let second = ask(&mut talk, 7, Request::Continue { response: "john".into() }).await;
+        assert_eq!(second, Response::Challenge { challenge: "Password:".into() });
+        let third = ask(&mut talk, 7, Request::Continue { response: "secret".into() }).await;
+        assert_eq!(third, Response::Authenticated { user: "john".into(), token: None });
+        let late = ask(&mut talk, 7, Request::Continue { response: "secret".into() }).await;
+        assert_eq!(failed(&late), Some(Failure::Protocol));
+    }
+
+    #[tokio::test]
+    async fn wrong_password_and_unknown_user_fail_alike() {
+        let (_directory, mut talk) = connect(Role::Smtpd).await;
+        for (id, message) in [(1, "\0john\0wrong"), (2, "\0nobody\0wrong")] {
+            let response = ask(&mut talk, id, begin("smtp", "PLAIN", Some(message), true)).await;
+            assert_eq!(failed(&response), Some(Failure::Credentials));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_offered_is_refused() {
+        let (_directory, mut talk) = connect(Role::ImapFront).await;
+        let Response::Mechanisms { names, plaintext } = ask(&mut talk, 1, Request::Mechanisms).await else { panic!() };
+        assert_eq!((names.as_slice(), plaintext.len()), (["PLAIN".to_owned(), "LOGIN".to_owned()].as_slice(), 2));
+        let response = ask(&mut talk, 2, begin("imap", "CRAM-MD5", None, true)).await;
+        assert_eq!(failed(&response), Some(Failure::Mechanism));
+        let response = ask(&mut talk, 3, begin("imap", "PLAIN", Some("\0john\0secret"), false)).await;
+        assert_eq!(failed(&response), Some(Failure::Mechanism));
+        let response = ask(&mut talk, 4, begin("imap", "PLAIN", Some("garbage"), true)).await;
+        assert_eq!(failed(&response), Some(Failure::Protocol));
+    }
+
+    #[tokio::test]
+    async fn a_given_up_exchange_is_forgotten() {
+        let (_directory, mut talk) = connect(Role::Smtpd).await;
+        ask(&mut talk, 1, begin("smtp", "LOGIN", None, true)).await;
+        talk.writer.send(&Frame::new(1, Request::Cancel), &[], &[]).await.unwrap();
+        let response = ask(&mut talk, 1, Request::Continue { response: "john".into() }).await;
+        assert_eq!(failed(&response), Some(Failure::Protocol));
+    }
+
+    #[tokio::test]
+    async fn a_stranger_is_not_served() {
+        let (_directory, front) = for_tests(CONF);
+        let (near, far) = UnixStream::pair().unwrap();
+        let guests = Guests::nobody();
+        let served = tokio::spawn(serve(front, Arc::new(guests), far));
+        let mut talk = ipc::accept(near, &Hello::new(Role::Monitor, "test")).await.unwrap();
+        served.await.unwrap();
+        assert!(!matches!(talk.reader.frame().await, Ok(Some(_))));
+    }
+}

@@ -1,0 +1,206 @@
+//! The facts that a plan asks for, as the front gets them: its own eyes first, the monitor's rights where those are needed.
+
+use std::fs::File;
+use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use accounts::passwd_file::PasswdFile;
+use accounts::plan::{PamAnswer, PamQuestion, Sources, SystemUser};
+use mail_posix::users::{self, User};
+use mail_types::Octets;
+use tokio::runtime::Handle;
+
+use crate::cache::Cache;
+use crate::files::Files;
+use crate::helper::Helper;
+use crate::questions::{Answer, Question};
+
+/// How long a system user is remembered; that there is none, never.
+const USER_LIFE: Duration = Duration::from_secs(10);
+const USERS_MOST: usize = 4096;
+
+/// The front's sources. Asked from threads that may block, never from the event loop.
+pub(crate) struct FrontSources {
+    files: Files,
+    users: Mutex<Cache<User>>,
+    helper: Option<Helper>,
+    runtime: Handle,
+    /// As many hashes at once as there are processors.
+    hashing: Slots,
+    /// Where the problems of a file that was read are told.
+    tell: Box<dyn Fn(&str) + Send + Sync>,
+}
+
+impl FrontSources {
+    pub(crate) fn new(helper: Option<Helper>, tell: Box<dyn Fn(&str) + Send + Sync>) -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            files: Files::default(),
+            users: Mutex::new(Cache::new(USERS_MOST, USER_LIFE)),
+            helper,
+            runtime: Handle::current(),
+            hashing: Slots::new(processors),
+            tell,
+        }
+    }
+
+    /// A user of the machine, through the cache.
+    pub(crate) fn passwd(&self, name: &str) -> Result<Option<User>, String> {
+        let now = Instant::now();
+        let cache = || self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(user) = cache().get(name, now) {
+            return Ok(Some(user));
+        }
+        let found = users::by_name(name).map_err(|error| format!("getpwnam({name}) failed: {error}"))?;
+        if let Some(user) = &found {
+            cache().put(name, user.clone(), now);
+        }
+        Ok(found)
+    }
+
+    fn ask(&self, question: Question) -> Result<(Answer, Vec<OwnedFd>), String> {
+        let helper = self.helper.as_ref().ok_or("authd runs without a monitor")?;
+        self.runtime.block_on(helper.ask(question))
+    }
+
+    fn opinion(&self, question: Question) -> PamAnswer {
+        match self.ask(question) {
+            Ok((Answer::Opinion { opinion }, _)) => opinion.into(),
+            Ok((Answer::Refused { text }, _)) | Err(text) => PamAnswer::Unavailable(text),
+            Ok(_) => PamAnswer::Unavailable("the monitor gave another answer".into()),
+        }
+    }
+
+    /// Opens a file, by the monitor where we may not.
+    fn open(&self, path: &str) -> Result<File, String> {
+        match File::open(path) {
+            Ok(file) => Ok(file),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                match self.ask(Question::File { path: path.to_owned() }) {
+                    Ok((Answer::File, descriptors)) => {
+                        descriptors.into_iter().next().map(File::from).ok_or_else(|| "no descriptor came".to_owned())
+                    }
+                    Ok((Answer::Refused { text }, _)) | Err(text) => Err(text),
+                    Ok(_) => Err("the monitor gave another answer".to_owned()),
+                }
+            }
+            Err(error) => Err(format!("open({path}) failed: {error}")),
+        }
+    }
+}
+
+impl Sources for FrontSources {
+    fn hashing(&self, check: &mut dyn FnMut()) {
+        let _slot = self.hashing.take();
+        check();
+    }
+
+    fn passwd_file(&self, path: &str) -> Result<Arc<PasswdFile>, String> {
+        let opened = self.open(path)?;
+        let users = self.files.users(path, &opened, SystemTime::now())?;
+        if users.fresh {
+            for (line, problem) in &users.file.problems {
+                (self.tell)(&format!("passwd-file {path}: line {line}: {problem}"));
+            }
+        }
+        Ok(users.file)
+    }
+
+    fn pam(&self, question: PamQuestion<'_>) -> PamAnswer {
+        self.opinion(Question::Pam {
+            service: question.service.to_owned(),
+            user: question.user.to_owned(),
+            password: question.password.into(),
+            remote: question.remote.to_owned(),
+        })
+    }
+
+    fn shadow(&self, name: &str, password: &Octets) -> PamAnswer {
+        self.opinion(Question::Shadow { user: name.to_owned(), password: password.clone() })
+    }
+
+    fn system_user(&self, name: &str) -> Result<Option<SystemUser>, String> {
+        let user = self.passwd(name)?;
+        Ok(user.map(|user| SystemUser {
+            name: user.name,
+            uid: user.uid,
+            gid: user.gid,
+            home: user.home.to_string_lossy().into_owned(),
+        }))
+    }
+
+    fn group(&self, name: &str) -> Result<Option<u32>, String> {
+        let group = users::group_by_name(name).map_err(|error| format!("getgrnam({name}) failed: {error}"))?;
+        Ok(group.map(|group| group.gid))
+    }
+}
+
+/// So many at once; the others wait their turn.
+struct Slots {
+    free: Mutex<usize>,
+    freed: Condvar,
+}
+
+struct Slot<'a>(&'a Slots);
+
+impl Slots {
+    fn new(count: usize) -> Self {
+        Self { free: Mutex::new(count), freed: Condvar::new() }
+    }
+
+    fn take(&self) -> Slot<'_> {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = self.freed.wait_while(free, |free| *free == 0).unwrap_or_else(PoisonError::into_inner);
+        *free -= 1;
+        Slot(self)
+    }
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.0.freed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn only_so_many_hashes_run_at_once() {
+        let (slots, running, most) = (Slots::new(2), AtomicUsize::new(0), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let _slot = slots.take();
+                    most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    std::thread::yield_now();
+                    running.fetch_sub(1, Ordering::SeqCst);
+                });
+            }
+        });
+        assert!((1..=2).contains(&most.load(Ordering::SeqCst)));
+        assert_eq!(*slots.free.lock().unwrap(), 2);
+    }
+
+    #[tokio::test]
+    async fn without_a_monitor_system_passwords_are_unknown_not_wrong() {
+        let sources = FrontSources::new(None, Box::new(|_| {}));
+        let question = PamQuestion { service: "dovecot", user: "root", password: "x", remote: "192.0.2.1" };
+        assert!(matches!(sources.pam(question), PamAnswer::Unavailable(_)));
+        assert!(matches!(sources.shadow("root", &"x".into()), PamAnswer::Unavailable(_)));
+    }
+
+    #[tokio::test]
+    async fn system_users_are_found_and_absent_ones_are_not_remembered() {
+        let sources = FrontSources::new(None, Box::new(|_| {}));
+        assert_eq!(sources.passwd("root").unwrap().unwrap().uid, 0);
+        assert_eq!(sources.passwd("root").unwrap().unwrap().uid, 0);
+        assert_eq!(sources.passwd("no-such-user-anywhere").unwrap(), None);
+    }
+}
