@@ -6,7 +6,6 @@ mod listeners;
 mod location;
 mod parse;
 mod settings;
-pub mod variables;
 
 use std::path::Path;
 
