@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dovecot::{self, Dovecot};
 use crate::machine::Machine;
+use crate::main_cf::lists::TableRef;
 use crate::main_cf::{self, Main, RawMain, Reader};
 use crate::master_cf::{self, Listener, Master, Service};
 use crate::report::{Errors, Level, Report};
@@ -115,6 +116,21 @@ impl Config {
     pub fn for_service(&self, service: &Service) -> Main {
         // Mistakes in overrides were refused when the files were read.
         master_cf::service_main(&self.main.raw, service, &mut Vec::new())
+    }
+
+    /// Every table and list file that main.cf and the overrides of its listeners name, each once; whether a file states
+    /// it, or only a default.
+    #[must_use]
+    pub fn tables(&self) -> Vec<(TableRef, bool)> {
+        let mut found: Vec<(TableRef, bool)> = Vec::new();
+        let mains = std::iter::once(&self.main).chain(self.listeners.iter().map(|listener| &listener.main));
+        for (table, written) in mains.flat_map(|main| main.tables()) {
+            match found.iter_mut().find(|(known, _)| *known == table) {
+                Some((_, known)) => *known |= written,
+                None => found.push((table, written)),
+            }
+        }
+        found
     }
 
     /// The directory of our state (DESIGN section 5): /var/spool/postrider, or `postrider` below a `queue_directory` that is

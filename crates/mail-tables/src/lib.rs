@@ -1,1 +1,23 @@
-//! Lookup tables: hash, texthash, cidr, regexp, static, inline; aliases.
+//! Lookup tables of Postfix: read, watched, asked.
+//!
+//! [`TableSet`] holds every table that a configuration names, rereads a source that has changed and rested, and gives
+//! cheap [`Snapshot`]s. [`address`] has the orders in which maps are asked for addresses, [`access`] those of access(5) with
+//! typed results, [`lists`] matches clients and domains, [`aliases`] reads what aliases(5) may hold.
+//!
+//! It owns the syntax of the table files. It asks nobody: a table that another process must answer gives
+//! [`Answer::Missing`], and the caller asks, remembers and asks again. It decides nothing about mail.
+
+pub mod access;
+pub mod address;
+pub mod aliases;
+mod cidr;
+pub mod lists;
+mod regexp;
+mod set;
+mod source;
+mod table;
+
+pub use mail_config::main_cf::lists::{TableKind, TableRef};
+pub use set::{Disk, Files, Snapshot, Stamp, TableSet};
+pub use source::parse_entries;
+pub use table::{Answer, Found, Query, Remote, RemoteAnswer, Scope, Table};

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::lists::TableRef;
 use crate::words::{Unbalanced, split_words};
 
 /// What is wrong with a value.
@@ -66,6 +67,12 @@ pub trait Kind {
     /// # Errors
     /// [`Mistake`] says what is wrong and what to write instead.
     fn parse(text: &str, context: &mut Context<'_>) -> Result<Self::Value, Mistake>;
+
+    /// The tables that a value names, and the files of further items.
+    #[must_use]
+    fn tables(_: &Self::Value) -> Vec<TableRef> {
+        Vec::new()
+    }
 }
 
 /// Any text.

@@ -26,6 +26,8 @@ pub enum TableKind {
     Regexp,
     /// `unix:passwd.byname`, answered by authd.
     UnixPasswd,
+    /// The path alone of a file that holds more items of a match list.
+    ListFile,
 }
 
 const TABLE_KINDS: [(&str, TableKind); 7] = [
@@ -81,6 +83,7 @@ impl fmt::Display for TableRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.kind {
             TableKind::UnixPasswd => "unix",
+            TableKind::ListFile => return f.write_str(&self.name),
             kind => TABLE_KINDS.iter().find(|(_, k)| *k == kind).map_or("", |(name, _)| *name),
         };
         write!(f, "{}{kind}:{}", if self.proxy { "proxy:" } else { "" }, self.name)
@@ -147,6 +150,10 @@ impl Kind for Tables {
         }
         Ok(tables)
     }
+
+    fn tables(value: &Vec<TableRef>) -> Vec<TableRef> {
+        value.clone()
+    }
 }
 
 /// One item of a match list: what it matches, and whether a match means no.
@@ -165,14 +172,20 @@ pub struct Item<P> {
 pub enum Pattern<P> {
     /// The pattern itself.
     Literal(P),
-    /// The path of a file with more items.
-    File(String),
-    /// A table; a key that is found matches, whatever its value.
+    /// A table, in which a key that is found matches, whatever its value; or a file with more items.
     Table(TableRef),
 }
 
 /// A list of patterns; the first that matches decides.
 pub type MatchList<P> = Vec<Item<P>>;
+
+fn named_tables<P>(list: &MatchList<P>) -> Vec<TableRef> {
+    let table = |item: &Item<P>| match &item.pattern {
+        Pattern::Table(table) => Some(table.clone()),
+        Pattern::Literal(_) => None,
+    };
+    list.iter().filter_map(table).collect()
+}
 
 fn match_list<P>(
     text: &str,
@@ -186,7 +199,7 @@ fn match_list<P>(
         let is_table =
             bare.split_once(':').is_some_and(|(kind, _)| !kind.is_empty() && !kind.contains(['[', '.', '/']));
         let pattern = if bare.starts_with('/') {
-            Pattern::File(bare.to_owned())
+            Pattern::Table(TableRef { kind: TableKind::ListFile, name: bare.to_owned(), proxy: false })
         } else if is_table {
             match TableRef::parse(bare, context)? {
                 Some(table) => Pattern::Table(table),
@@ -210,6 +223,10 @@ impl Kind for Domains {
     fn parse(text: &str, context: &mut Context<'_>) -> Result<Self::Value, Mistake> {
         match_list(text, context, |word, _| Ok(word.to_ascii_lowercase()))
     }
+
+    fn tables(value: &Self::Value) -> Vec<TableRef> {
+        named_tables(value)
+    }
 }
 
 /// A network, or a host name where a list of clients allows one.
@@ -230,6 +247,10 @@ impl Kind for Networks {
 
     fn parse(text: &str, context: &mut Context<'_>) -> Result<Self::Value, Mistake> {
         match_list(text, context, network)
+    }
+
+    fn tables(value: &Self::Value) -> Vec<TableRef> {
+        named_tables(value)
     }
 }
 
@@ -306,6 +327,10 @@ impl Kind for Restrictions {
         }
         Ok(rules)
     }
+
+    fn tables(value: &Vec<Rule>) -> Vec<TableRef> {
+        value.iter().filter_map(|rule| rule.table.clone()).collect()
+    }
 }
 
 fn is_access_check(name: &str) -> bool {
@@ -361,7 +386,7 @@ mod tests {
         let list = read::<Networks>("!192.168.0.1, 192.168.0.0/28 [::1]/128 /etc/nets hash:/etc/more").expect("reads");
         assert!(list[0].negated && !list[1].negated);
         assert_eq!(list[2].pattern, Pattern::Literal(NetworkPattern::Net("::1/128".parse().expect("net"))));
-        assert_eq!(list[3].pattern, Pattern::File("/etc/nets".into()));
+        assert!(matches!(&list[3].pattern, Pattern::Table(table) if table.to_string() == "/etc/nets"));
         assert!(matches!(&list[4].pattern, Pattern::Table(table) if table.kind == TableKind::Hash));
     }
 

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::kinds::*;
-use super::lists::{Domains, Networks, Restrictions, Tables};
+use super::lists::{Domains, Networks, Restrictions, TableRef, Tables};
 use super::{Parameter, RawMain, Reader, Value};
 
 macro_rules! name {
@@ -56,6 +56,19 @@ macro_rules! parameters {
                     raw: Arc::clone(reader.raw),
                     $($field: reader.value::<$kind>(name!($field $($name)?), $default),)+
                 }
+            }
+
+            /// Every table and list file that a parameter names, and whether a file states it (a default may name a table
+            /// that does not exist). Restriction classes included.
+            #[must_use]
+            pub fn tables(&self) -> Vec<(TableRef, bool)> {
+                let mut found = Vec::new();
+                $(found.extend(<$kind as Kind>::tables(&self.$field).into_iter().map(|t| (t, self.$field.is_written())));)+
+                for class in self.smtpd_restriction_classes.iter() {
+                    let rules = self.restriction_class(class).map_or_else(Vec::new, |rules| rules.value);
+                    found.extend(Restrictions::tables(&rules).into_iter().map(|table| (table, true)));
+                }
+                found
             }
         }
     };

@@ -1,0 +1,427 @@
+//! All tables of a configuration: loaded, watched, shared.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+
+use mail_config::main_cf::lists::{TableKind, TableRef};
+use mail_config::{Config, Level, Report};
+use mail_types::SourceLine;
+
+use crate::lists::ListFile;
+use crate::table::{Answer, Remote, Scope, Table};
+
+/// How long a changed source must rest before it is taken.
+const REST: Duration = Duration::from_secs(2);
+
+/// What tells one state of a file from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// The size in octets.
+    pub size: u64,
+    /// The time of the last change.
+    pub modified: SystemTime,
+}
+
+/// How files are reached; the daemons without rights read descriptors that were opened for them.
+pub trait Files: Send + Sync {
+    /// Size and time of a file.
+    ///
+    /// # Errors
+    /// What the system says; `NotFound` if there is no such file.
+    fn stamp(&self, path: &Path) -> io::Result<Stamp>;
+
+    /// The content of a file.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+}
+
+/// The file system as it is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Disk;
+
+impl Files for Disk {
+    fn stamp(&self, path: &Path) -> io::Result<Stamp> {
+        let metadata = fs::metadata(path)?;
+        Ok(Stamp { size: metadata.len(), modified: metadata.modified()? })
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        fs::read(path)
+    }
+}
+
+/// A table as it serves now.
+#[derive(Debug, Clone)]
+enum State {
+    Ready(Arc<Table>),
+    /// Each lookup is a temporary failure with this text.
+    Failed(String),
+    /// A default names a table that does not exist.
+    Absent,
+}
+
+/// The tables at one moment; cheap to keep for the length of a transaction.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    tables: HashMap<TableRef, State>,
+}
+
+impl Snapshot {
+    /// Asks one table.
+    #[must_use]
+    pub fn get(&self, table: &TableRef, key: &str, scope: Scope, remote: &dyn Remote) -> Answer {
+        match self.state(table) {
+            Some(State::Ready(ready)) => ready.get(table, key, scope, remote),
+            Some(State::Failed(why)) => Answer::Temporary(why.clone()),
+            Some(State::Absent) => Answer::NotFound,
+            None => Answer::Temporary(format!("{table}: not loaded")),
+        }
+    }
+
+    /// Asks tables in order; the first that knows the key, or cannot say, decides.
+    #[must_use]
+    pub fn search(&self, tables: &[TableRef], key: &str, scope: Scope, remote: &dyn Remote) -> Answer {
+        let answers = tables.iter().map(|table| self.get(table, key, scope, remote));
+        answers.into_iter().find(|answer| *answer != Answer::NotFound).unwrap_or(Answer::NotFound)
+    }
+
+    /// A table that is loaded and sound.
+    #[must_use]
+    pub fn table(&self, table: &TableRef) -> Option<&Table> {
+        match self.state(table) {
+            Some(State::Ready(ready)) => Some(ready),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn list(&self, table: &TableRef) -> Result<&ListFile, String> {
+        match self.state(table) {
+            Some(State::Ready(ready)) => ready.list().ok_or_else(|| format!("{table}: no list")),
+            Some(State::Failed(why)) => Err(why.clone()),
+            Some(State::Absent) | None => Err(format!("{table}: not loaded")),
+        }
+    }
+
+    fn state(&self, table: &TableRef) -> Option<&State> {
+        if table.proxy {
+            return self.tables.get(&TableRef { proxy: false, ..table.clone() });
+        }
+        self.tables.get(table)
+    }
+
+    /// Tables from texts, for tests of whoever uses them. Aliases as in [`TableSet`].
+    #[must_use]
+    pub fn of_texts(texts: &[(&TableRef, &str)], aliases: &[TableRef]) -> Self {
+        let parse = |(table, text): &(&TableRef, &str)| {
+            let (parsed, _) = Table::parse(table, text, aliases.contains(table));
+            (TableRef { proxy: false, ..(*table).clone() }, State::Ready(Arc::new(parsed)))
+        };
+        Self { tables: texts.iter().map(parse).collect() }
+    }
+
+    /// The same with the tables that need no file.
+    #[must_use]
+    pub fn with_tables(mut self, tables: &[TableRef]) -> Self {
+        for table in tables {
+            if let Some((parsed, _)) = Table::without_file(table) {
+                self.tables.insert(TableRef { proxy: false, ..table.clone() }, State::Ready(Arc::new(parsed)));
+            }
+        }
+        self
+    }
+}
+
+/// What is known of a source file.
+#[derive(Debug)]
+struct Watched {
+    table: TableRef,
+    aliases: bool,
+    /// Whether a file states the table; otherwise it may be missing.
+    written: bool,
+    /// What the serving table was read from.
+    taken: Option<Stamp>,
+    /// A change that has not rested yet, and since when it looks like this.
+    changing: Option<(Option<Stamp>, SystemTime)>,
+    had_entries: bool,
+}
+
+/// Every table of a configuration.
+pub struct TableSet {
+    files: Box<dyn Files>,
+    current: RwLock<Arc<Snapshot>>,
+    watched: Mutex<Vec<Watched>>,
+}
+
+impl std::fmt::Debug for TableSet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TableSet").finish_non_exhaustive()
+    }
+}
+
+impl TableSet {
+    /// Loads the tables that a configuration names. What cannot be read gives temporary failures and is reported.
+    #[must_use]
+    pub fn open(config: &Config, files: Box<dyn Files>) -> (Self, Vec<Report>) {
+        let aliases = config.main.alias_maps.iter().chain(config.main.alias_database.iter());
+        Self::of(&config.tables(), &aliases.cloned().collect::<Vec<_>>(), files)
+    }
+
+    /// Loads these tables; each with whether a file states it. `aliases` names those in the form of aliases(5).
+    #[must_use]
+    pub fn of(tables: &[(TableRef, bool)], aliases: &[TableRef], files: Box<dyn Files>) -> (Self, Vec<Report>) {
+        let plain = |table: &TableRef| TableRef { proxy: false, ..table.clone() };
+        let aliases: HashSet<TableRef> = aliases.iter().map(plain).collect();
+        let mut snapshot = Snapshot::default();
+        let (mut watched, mut reports) = (Vec::new(), Vec::new());
+        for (table, written) in tables {
+            let table = plain(table);
+            if snapshot.tables.contains_key(&table) {
+                continue;
+            }
+            if let Some((ready, warnings)) = Table::without_file(&table) {
+                reports.extend(warnings);
+                snapshot.tables.insert(table, State::Ready(Arc::new(ready)));
+                continue;
+            }
+            let aliases = aliases.contains(&table);
+            let mut one =
+                Watched { table, aliases, written: *written, taken: None, changing: None, had_entries: false };
+            let state = take(&mut one, files.as_ref(), true, &mut reports);
+            snapshot.tables.insert(one.table.clone(), state);
+            watched.push(one);
+        }
+        (Self { files, current: RwLock::new(Arc::new(snapshot)), watched: Mutex::new(watched) }, reports)
+    }
+
+    /// The tables as they are now.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The files behind the tables; what a monitor opens for a daemon without rights.
+    #[must_use]
+    pub fn paths(&self) -> Vec<String> {
+        self.watched().iter().map(|one| one.table.name.clone()).collect()
+    }
+
+    /// Looks at every source; one that changed and has rested for two seconds is taken. To be called about once a second.
+    /// What was taken or failed is reported.
+    pub fn check(&self, now: SystemTime) -> Vec<Report> {
+        let mut reports = Vec::new();
+        let mut changed = Vec::new();
+        for one in self.watched().iter_mut() {
+            let stamp = self.files.stamp(Path::new(&one.table.name)).ok();
+            if stamp == one.taken {
+                one.changing = None;
+                continue;
+            }
+            match one.changing {
+                Some((seen, since)) if seen == stamp => {
+                    if now.duration_since(since).unwrap_or(Duration::ZERO) >= REST {
+                        let state = take(one, self.files.as_ref(), false, &mut reports);
+                        changed.push((one.table.clone(), state));
+                    }
+                }
+                _ => one.changing = Some((stamp, now)),
+            }
+        }
+        self.publish(changed);
+        reports
+    }
+
+    /// Reads the source of one file, or every source, at once: postmap, newaliases and reload say that it is finished, so an
+    /// empty one is meant.
+    pub fn reload(&self, path: Option<&str>) -> Vec<Report> {
+        let mut reports = Vec::new();
+        let mut changed = Vec::new();
+        for one in self.watched().iter_mut().filter(|one| path.is_none_or(|path| one.table.name == path)) {
+            let state = take(one, self.files.as_ref(), true, &mut reports);
+            changed.push((one.table.clone(), state));
+        }
+        self.publish(changed);
+        reports
+    }
+
+    fn watched(&self) -> MutexGuard<'_, Vec<Watched>> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn publish(&self, changed: Vec<(TableRef, State)>) {
+        if changed.is_empty() {
+            return;
+        }
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let mut tables = current.tables.clone();
+        tables.extend(changed);
+        *current = Arc::new(Snapshot { tables });
+    }
+}
+
+/// Reads a source. `meant` says that somebody vouches for it, so that an empty one is no accident.
+fn take(one: &mut Watched, files: &dyn Files, meant: bool, reports: &mut Vec<Report>) -> State {
+    let path = Path::new(&one.table.name);
+    one.changing = None;
+    one.taken = files.stamp(path).ok();
+    let bytes = match files.read(path) {
+        Ok(bytes) => bytes,
+        Err(error) => return unreadable(one, files, &error, reports),
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    let (table, warnings) = Table::parse(&one.table, &text, one.aliases);
+    reports.extend(warnings);
+    if table.is_empty() && one.had_entries && !meant {
+        let why = format!("{}: became empty", one.table);
+        reports.push(about(one, why.clone(), "lookups fail temporarily until postmap or reload says that it is meant"));
+        return State::Failed(why);
+    }
+    one.had_entries = !table.is_empty();
+    State::Ready(Arc::new(table))
+}
+
+fn unreadable(one: &Watched, files: &dyn Files, error: &io::Error, reports: &mut Vec<Report>) -> State {
+    let missing = error.kind() == io::ErrorKind::NotFound;
+    if missing && !one.written && !one.had_entries {
+        return State::Absent;
+    }
+    let compiled = format!("{}.db", one.table.name);
+    let only_compiled = missing
+        && matches!(one.table.kind, TableKind::Hash | TableKind::Btree)
+        && files.stamp(Path::new(&compiled)).is_ok();
+    let (why, hint) = if only_compiled {
+        (format!("{}: only {compiled} is there", one.table), "put its source text beside it")
+    } else {
+        (format!("{}: {error}", one.table), "lookups fail temporarily until it can be read")
+    };
+    reports.push(about(one, why.clone(), hint));
+    State::Failed(why)
+}
+
+fn about(one: &Watched, message: String, hint: &str) -> Report {
+    Report::new(Level::Warning, SourceLine::new(one.table.name.as_str(), 0), message, hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file system in memory whose clock is set by hand.
+    #[derive(Clone, Default)]
+    struct Memory(Arc<Mutex<HashMap<String, (Vec<u8>, u64)>>>);
+
+    impl Memory {
+        fn write(&self, path: &str, text: &str, at: u64) {
+            self.0.lock().expect("lock").insert(path.to_owned(), (text.as_bytes().to_vec(), at));
+        }
+
+        fn remove(&self, path: &str) {
+            self.0.lock().expect("lock").remove(path);
+        }
+    }
+
+    impl Files for Memory {
+        fn stamp(&self, path: &Path) -> io::Result<Stamp> {
+            let files = self.0.lock().expect("lock");
+            let (bytes, at) = files.get(path.to_str().expect("text")).ok_or(io::ErrorKind::NotFound)?;
+            Ok(Stamp { size: bytes.len() as u64, modified: seconds(*at) })
+        }
+
+        fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+            let files = self.0.lock().expect("lock");
+            Ok(files.get(path.to_str().expect("text")).ok_or(io::ErrorKind::NotFound)?.0.clone())
+        }
+    }
+
+    fn seconds(at: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(at)
+    }
+
+    fn hash(path: &str) -> TableRef {
+        TableRef { kind: TableKind::Hash, name: path.to_owned(), proxy: false }
+    }
+
+    fn open(files: &Memory, written: bool) -> (TableSet, Vec<Report>) {
+        TableSet::of(&[(hash("/t"), written)], &[], Box::new(files.clone()))
+    }
+
+    fn get(set: &TableSet) -> Answer {
+        let proxied = TableRef { proxy: true, ..hash("/t") };
+        set.snapshot().get(&proxied, "k", Scope::Full, &())
+    }
+
+    fn value(set: &TableSet) -> Option<String> {
+        get(set).found().map(|found| found.value.clone())
+    }
+
+    #[test]
+    fn a_change_is_taken_when_it_has_rested() {
+        let files = Memory::default();
+        files.write("/t", "k one\n", 1);
+        let (set, _) = open(&files, true);
+        let before = set.snapshot();
+        files.write("/t", "k two", 10);
+        set.check(seconds(10));
+        files.write("/t", "k two and\n", 11);
+        set.check(seconds(11));
+        set.check(seconds(12));
+        assert_eq!(value(&set).as_deref(), Some("one"), "it still changes");
+        set.check(seconds(13));
+        assert_eq!(value(&set).as_deref(), Some("two and"));
+        assert!(before.get(&hash("/t"), "k", Scope::Full, &()).found().is_some_and(|f| f.value == "one"));
+    }
+
+    #[test]
+    fn a_table_that_vanishes_or_empties_never_says_unknown() {
+        let files = Memory::default();
+        files.write("/t", "k one\n", 1);
+        let (set, _) = open(&files, true);
+        files.remove("/t");
+        set.check(seconds(10));
+        assert_eq!(value(&set).as_deref(), Some("one"));
+        set.check(seconds(12));
+        assert!(matches!(get(&set), Answer::Temporary(_)));
+        files.write("/t", "# nothing\n", 20);
+        set.check(seconds(20));
+        assert_eq!(set.check(seconds(22)).len(), 1);
+        assert!(matches!(get(&set), Answer::Temporary(_)));
+        set.reload(Some("/t"));
+        assert_eq!(get(&set), Answer::NotFound, "postmap says that it is meant");
+        files.write("/t", "k three\n", 30);
+        set.check(seconds(30));
+        set.check(seconds(32));
+        assert_eq!(value(&set).as_deref(), Some("three"));
+    }
+
+    #[test]
+    fn a_missing_table_fails_if_written_and_is_absent_if_a_default_names_it() {
+        let (set, reports) = open(&Memory::default(), true);
+        assert!(matches!(get(&set), Answer::Temporary(_)) && reports.len() == 1);
+        let (set, reports) = open(&Memory::default(), false);
+        assert!(get(&set) == Answer::NotFound && reports.is_empty());
+    }
+
+    #[test]
+    fn a_compiled_file_alone_is_named_in_the_error() {
+        let files = Memory::default();
+        files.write("/t.db", "", 1);
+        let (set, reports) = open(&files, true);
+        assert!(reports[0].message.contains("only /t.db is there"), "{reports:?}");
+        assert!(matches!(get(&set), Answer::Temporary(_)));
+    }
+
+    #[test]
+    fn postmap_s_word_is_taken_at_once() {
+        let files = Memory::default();
+        files.write("/t", "k one\n", 1);
+        let (set, _) = open(&files, true);
+        files.write("/t", "k two\n", 2);
+        set.reload(None);
+        assert_eq!(value(&set).as_deref(), Some("two"));
+    }
+}

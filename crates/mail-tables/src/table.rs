@@ -1,0 +1,367 @@
+//! One table in memory, and what a lookup gives.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use mail_config::main_cf::kinds::parse_network;
+use mail_config::main_cf::lists::{TableKind, TableRef};
+use mail_config::words::{split_commas, unbraced};
+use mail_config::{Level, Report};
+use mail_types::SourceLine;
+
+use crate::cidr::CidrTable;
+use crate::lists::ListFile;
+use crate::regexp::RegexpTable;
+use crate::source::parse_entries;
+
+/// What a table said, and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The table, such as `hash:/etc/aliases`.
+    pub table: String,
+    /// The key as it was asked.
+    pub key: String,
+    /// The value.
+    pub value: String,
+    /// The line of the table.
+    pub source: SourceLine,
+}
+
+/// The answer of one lookup or of a search through several tables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// A value.
+    Found(Found),
+    /// No table knows the key.
+    NotFound,
+    /// The table cannot say now; the text is for the log. Never to be read as "unknown".
+    Temporary(String),
+    /// Another process must be asked first.
+    Missing(Query),
+}
+
+impl Answer {
+    /// What was found, if anything was.
+    #[must_use]
+    pub fn found(&self) -> Option<&Found> {
+        match self {
+            Self::Found(found) => Some(found),
+            _ => None,
+        }
+    }
+}
+
+/// A question for another process: `unix:passwd.byname` goes to authd.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Query {
+    /// The table.
+    pub table: TableRef,
+    /// The key.
+    pub key: String,
+}
+
+/// What another process answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RemoteAnswer {
+    /// The value.
+    Found(String),
+    /// There is no such key.
+    NotFound,
+    /// No answer; the text is for the log.
+    Temporary(String),
+}
+
+/// The answers of other processes that the caller has fetched so far.
+pub trait Remote {
+    /// The answer, or nothing if the question was not asked yet.
+    fn answer(&self, query: &Query) -> Option<RemoteAnswer>;
+}
+
+/// Nothing has been asked.
+impl Remote for () {
+    fn answer(&self, _: &Query) -> Option<RemoteAnswer> {
+        None
+    }
+}
+
+impl Remote for HashMap<Query, RemoteAnswer> {
+    fn answer(&self, query: &Query) -> Option<RemoteAnswer> {
+        self.get(query).cloned()
+    }
+}
+
+/// How much of the thing that is looked up the key is. Pattern tables are asked for the whole only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// The whole address or name.
+    Full,
+    /// A part of it, such as `@domain` or a parent domain.
+    Partial,
+}
+
+/// A table in memory.
+#[derive(Debug)]
+pub struct Table {
+    name: String,
+    file: Arc<str>,
+    content: Content,
+}
+
+#[derive(Debug)]
+enum Content {
+    Map {
+        entries: HashMap<String, (String, u32)>,
+        /// Keys that are networks, the longest prefix first; Postfix ignores them, people write them.
+        networks: Vec<(IpNet, String, u32)>,
+    },
+    Static(String),
+    Cidr(CidrTable),
+    Regexp(RegexpTable),
+    List(ListFile),
+    /// Answered by another process.
+    Remote,
+}
+
+impl Table {
+    /// A table that stands in main.cf itself, or that another process answers; nothing for one that a file holds.
+    #[must_use]
+    pub fn without_file(table: &TableRef) -> Option<(Self, Vec<Report>)> {
+        let inside = unbraced(&table.name).unwrap_or(&table.name);
+        let in_braces = unbraced(&table.name).is_some();
+        let mut reports = Vec::new();
+        let file: Arc<str> = Arc::from(table.to_string());
+        let content = match table.kind {
+            TableKind::Static => Content::Static(inside.to_owned()),
+            TableKind::UnixPasswd => Content::Remote,
+            TableKind::Inline => Content::inline(inside, &file, &mut reports),
+            TableKind::Cidr if in_braces => Content::Cidr(keep(CidrTable::parse(&file, &rules(inside)), &mut reports)),
+            TableKind::Regexp if in_braces => {
+                Content::Regexp(keep(RegexpTable::parse(&file, &rules(inside)), &mut reports))
+            }
+            _ => return None,
+        };
+        Some((Self { name: table.to_string(), file, content }, reports))
+    }
+
+    /// A table read from its file's text. `aliases` says whether a `hash:` or `btree:` text is in the form of aliases(5).
+    #[must_use]
+    pub fn parse(table: &TableRef, text: &str, aliases: bool) -> (Self, Vec<Report>) {
+        let file: Arc<str> = Arc::from(table.name.as_str());
+        let mut reports = Vec::new();
+        let content = match table.kind {
+            TableKind::Cidr => Content::Cidr(keep(CidrTable::parse(&file, text), &mut reports)),
+            TableKind::Regexp => Content::Regexp(keep(RegexpTable::parse(&file, text), &mut reports)),
+            TableKind::ListFile => Content::List(keep(ListFile::parse(&file, text), &mut reports)),
+            kind => {
+                let aliases = aliases && matches!(kind, TableKind::Hash | TableKind::Btree);
+                let entries = keep(parse_entries(&file, text, aliases), &mut reports);
+                Content::map(entries.into_iter().map(|entry| (entry.key, entry.value, entry.line)))
+            }
+        };
+        (Self { name: table.to_string(), file, content }, reports)
+    }
+
+    /// Asks for a key.
+    #[must_use]
+    pub fn get(&self, table: &TableRef, key: &str, scope: Scope, remote: &dyn Remote) -> Answer {
+        let hit = match &self.content {
+            Content::Map { entries, .. } => {
+                entries.get(&key.to_lowercase()).map(|(value, line)| (value.clone(), *line))
+            }
+            Content::Static(value) => Some((value.clone(), 0)),
+            Content::Cidr(_) | Content::Regexp(_) if scope == Scope::Partial => None,
+            Content::Cidr(table) => table.get(key).map(|(value, line)| (value.to_owned(), line)),
+            Content::Regexp(table) => table.get(key),
+            Content::List(_) => None,
+            Content::Remote => return remote_answer(table, key, remote),
+        };
+        hit.map_or(Answer::NotFound, |(value, line)| Answer::Found(self.found(key, value, line)))
+    }
+
+    /// The value of the narrowest network among the keys that holds an address.
+    #[must_use]
+    pub fn get_network(&self, address: IpAddr) -> Option<Found> {
+        let Content::Map { networks, .. } = &self.content else { return None };
+        let hit = networks.iter().find(|(net, ..)| net.contains(&address));
+        hit.map(|(_, value, line)| self.found(&address.to_string(), value.clone(), *line))
+    }
+
+    /// The items, if this is the file of a match list.
+    #[must_use]
+    pub(crate) fn list(&self) -> Option<&ListFile> {
+        match &self.content {
+            Content::List(list) => Some(list),
+            _ => None,
+        }
+    }
+
+    /// Whether nothing stands in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        match &self.content {
+            Content::Map { entries, .. } => entries.is_empty(),
+            Content::Cidr(table) => table.is_empty(),
+            Content::Regexp(table) => table.is_empty(),
+            Content::List(list) => list.is_empty(),
+            Content::Static(_) | Content::Remote => false,
+        }
+    }
+
+    /// The keys that are networks, with their lines; for the warning about them.
+    pub fn network_keys(&self) -> impl Iterator<Item = (String, SourceLine)> {
+        let networks = match &self.content {
+            Content::Map { networks, .. } => networks.as_slice(),
+            _ => &[],
+        };
+        networks.iter().map(|(net, _, line)| (net.to_string(), SourceLine::new(Arc::clone(&self.file), *line)))
+    }
+
+    fn found(&self, key: &str, value: String, line: u32) -> Found {
+        let (table, key) = (self.name.clone(), key.to_owned());
+        Found { table, key, value, source: SourceLine::new(Arc::clone(&self.file), line) }
+    }
+}
+
+impl Content {
+    fn map(pairs: impl Iterator<Item = (String, String, u32)>) -> Self {
+        let mut entries = HashMap::new();
+        let mut networks = Vec::new();
+        for (key, value, line) in pairs {
+            // An address alone is found by its text; only a prefix needs the search.
+            if let Some((net, _)) = key.contains('/').then(|| parse_network(&key).ok()).flatten() {
+                networks.push((net, value.clone(), line));
+            }
+            entries.insert(key, (value, line));
+        }
+        networks.sort_by_key(|(net, ..)| std::cmp::Reverse(net.prefix_len()));
+        Self::Map { entries, networks }
+    }
+
+    /// `inline:{ key = value, { key = text with commas } }`.
+    fn inline(inside: &str, file: &Arc<str>, reports: &mut Vec<Report>) -> Self {
+        let mut pairs = Vec::new();
+        for part in split_commas(inside).unwrap_or_default() {
+            match unbraced(&part).unwrap_or(&part).split_once('=') {
+                Some((key, value)) => pairs.push((key.trim().to_lowercase(), value.trim().to_owned(), 0)),
+                None => {
+                    let source = SourceLine::new(Arc::clone(file), 0);
+                    let message = format!("{file}: `{part}' is no `KEY = VALUE'");
+                    reports.push(Report::new(Level::Warning, source, message, "it is ignored"));
+                }
+            }
+        }
+        Self::map(pairs.into_iter())
+    }
+}
+
+/// `{ { rule }, { rule } }` of pattern tables that stand in main.cf, as lines of a file.
+fn rules(inside: &str) -> String {
+    let parts = split_commas(inside).unwrap_or_default();
+    let rules = parts.iter().flat_map(|part| braces(part));
+    rules.collect::<Vec<_>>().join("\n")
+}
+
+/// The insides of the braces of `{ a } { b }`.
+fn braces(text: &str) -> Vec<String> {
+    let words = mail_config::words::split_blanks(text).unwrap_or_default();
+    words.iter().map(|word| unbraced(word).unwrap_or(word).to_owned()).collect()
+}
+
+fn remote_answer(table: &TableRef, key: &str, remote: &dyn Remote) -> Answer {
+    // No login name holds an `@`; nobody need be asked.
+    if key.is_empty() || key.contains('@') {
+        return Answer::NotFound;
+    }
+    let query = Query { table: TableRef { proxy: false, ..table.clone() }, key: key.to_lowercase() };
+    match remote.answer(&query) {
+        None => Answer::Missing(query),
+        Some(RemoteAnswer::NotFound) => Answer::NotFound,
+        Some(RemoteAnswer::Temporary(why)) => Answer::Temporary(why),
+        Some(RemoteAnswer::Found(value)) => Answer::Found(Found {
+            table: table.to_string(),
+            key: query.key,
+            value,
+            source: SourceLine::new(table.to_string(), 0),
+        }),
+    }
+}
+
+fn keep<T>((value, more): (T, Vec<Report>), reports: &mut Vec<Report>) -> T {
+    reports.extend(more);
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(kind: TableKind, name: &str) -> TableRef {
+        TableRef { kind, name: name.to_owned(), proxy: false }
+    }
+
+    fn get(reference: &TableRef, text: Option<&str>, key: &str) -> Option<String> {
+        let (table, _) = match text {
+            Some(text) => Table::parse(reference, text, false),
+            None => Table::without_file(reference).expect("no file"),
+        };
+        table.get(reference, key, Scope::Full, &()).found().map(|found| found.value.clone())
+    }
+
+    // Compared with `postmap -q` of Postfix 3.7.11.
+    #[test]
+    fn tables_without_files_answer_as_postmap_shows() {
+        let inline = table(TableKind::Inline, "{ foo=bar, { Baz = a, b } }");
+        assert_eq!(get(&inline, None, "foo").as_deref(), Some("bar"));
+        assert_eq!(get(&inline, None, "BAZ").as_deref(), Some("a, b"));
+        assert_eq!(get(&inline, None, "b"), None);
+        assert_eq!(get(&table(TableKind::Static, "{ a b }"), None, "zz").as_deref(), Some("a b"));
+        assert_eq!(get(&table(TableKind::Static, "ab"), None, "zz").as_deref(), Some("ab"));
+        assert_eq!(get(&table(TableKind::Cidr, "{ { 10.0.0.0/8 x y } }"), None, "10.1.1.1").as_deref(), Some("x y"));
+        assert_eq!(get(&table(TableKind::Regexp, "{{/^a/ b}}"), None, "abc").as_deref(), Some("b"));
+    }
+
+    #[test]
+    fn keys_are_found_in_any_case_and_name_their_line() {
+        let reference = table(TableKind::Hash, "/t");
+        let (map, _) = Table::parse(&reference, "# comment\nJohn@Info.net x\n", false);
+        let Answer::Found(found) = map.get(&reference, "JOHN@info.NET", Scope::Full, &()) else { panic!("found") };
+        assert_eq!(
+            (found.value.as_str(), found.source.to_string().as_str(), found.table.as_str()),
+            ("x", "/t:2", "hash:/t")
+        );
+    }
+
+    #[test]
+    fn the_narrowest_network_among_the_keys_counts() {
+        let (map, _) = Table::parse(
+            &table(TableKind::Hash, "/t"),
+            "192.168.0.0/16 OK\n192.168.2.0/24 REJECT\n192.168.2.10 x\n",
+            false,
+        );
+        let value = |address: &str| map.get_network(address.parse().expect("address")).map(|found| found.value);
+        assert_eq!(value("192.168.2.10").as_deref(), Some("REJECT"));
+        assert_eq!(value("192.168.3.1").as_deref(), Some("OK"));
+        assert_eq!(value("10.0.0.1"), None);
+        assert_eq!(map.network_keys().count(), 2);
+    }
+
+    #[test]
+    fn a_user_table_asks_for_what_it_does_not_know() {
+        let reference = table(TableKind::UnixPasswd, "passwd.byname");
+        let (users, _) = Table::without_file(&reference).expect("no file");
+        let Answer::Missing(query) = users.get(&reference, "John", Scope::Partial, &()) else { panic!("missing") };
+        assert_eq!(query.key, "john");
+        let known = HashMap::from([(query, RemoteAnswer::Found("john:x:1000".into()))]);
+        assert!(users.get(&reference, "john", Scope::Partial, &known).found().is_some());
+        assert_eq!(users.get(&reference, "john@info.net", Scope::Full, &known), Answer::NotFound);
+    }
+
+    #[test]
+    fn patterns_are_asked_for_whole_keys_only() {
+        let reference = table(TableKind::Regexp, "/t");
+        let (map, _) = Table::parse(&reference, "/./ x\n", false);
+        assert_eq!(map.get(&reference, "@info.net", Scope::Partial, &()), Answer::NotFound);
+    }
+}
