@@ -80,6 +80,17 @@ impl ListFile {
         self.items.is_empty()
     }
 
+    /// The item that an address or domain is in, unless it is excluded.
+    pub(crate) fn get(&self, key: &str) -> Option<(String, u32)> {
+        let address = key.parse::<IpAddr>().ok();
+        let hit = self.items.iter().find(|item| match (&item.net, address) {
+            (Some(net), Some(address)) => net.contains(&address),
+            (None, _) => domain_matches(&item.text, key, false),
+            (Some(_), None) => false,
+        });
+        hit.filter(|item| !item.negated).map(|item| (item.text.clone(), item.source.line))
+    }
+
     fn find(&self, wanted: impl Fn(&FileItem) -> bool) -> Match {
         match self.items.iter().find(|item| wanted(item)) {
             Some(item) => {

@@ -313,7 +313,9 @@ mod tests {
 
     /// A file system in memory whose clock is set by hand.
     #[derive(Clone, Default)]
-    struct Memory(Arc<Mutex<HashMap<String, (Vec<u8>, u64)>>>);
+    struct Memory(Arc<Mutex<HashMap<String, MemoryFile>>>);
+
+    type MemoryFile = (Vec<u8>, u64);
 
     impl Memory {
         fn write(&self, path: &str, text: &str, at: u64) {

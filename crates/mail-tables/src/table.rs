@@ -174,7 +174,7 @@ impl Table {
             Content::Cidr(_) | Content::Regexp(_) if scope == Scope::Partial => None,
             Content::Cidr(table) => table.get(key).map(|(value, line)| (value.to_owned(), line)),
             Content::Regexp(table) => table.get(key),
-            Content::List(_) => None,
+            Content::List(list) => list.get(key),
             Content::Remote => return remote_answer(table, key, remote),
         };
         hit.map_or(Answer::NotFound, |(value, line)| Answer::Found(self.found(key, value, line)))
