@@ -23,6 +23,9 @@ use crate::lookup::owned;
 /// Exchanges that one front may have open; each waits for a client's next line.
 const EXCHANGES_MOST: usize = 16_384;
 
+/// The longest `auth_failure_delay` that is honoured; more would only hold connections.
+const DELAY_MOST: Duration = Duration::from_secs(60);
+
 /// Who is logging in, from `Begin`.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
@@ -156,14 +159,14 @@ pub(crate) async fn login(front: &Arc<Front>, client: Client, credentials: Crede
             throttle().succeeded(peer);
             answer(front, login)
         }
-        Err(Failure::Credentials) => {
+        Err(failure) => {
             let tried = (credentials.user.as_str(), credentials.password.as_bytes());
             throttle().failed(peer, tried, Instant::now());
-            // The same for an unknown user and a wrong password, and never shorter for either.
-            tokio::time::sleep(rules.failure_delay.min(Duration::from_secs(60))).await;
-            Response::Failed { failure: Failure::Credentials, user: Some(outcome.user) }
+            // The same for an unknown user and a wrong password. "Not now" waits as well: where one database does not answer, another
+            // one may still say yes to the right guess.
+            tokio::time::sleep(rules.failure_delay.min(DELAY_MOST)).await;
+            Response::Failed { failure, user: Some(outcome.user) }
         }
-        Err(failure) => Response::Failed { failure, user: Some(outcome.user) },
     }
 }
 
@@ -359,10 +362,36 @@ mod tests {
     #[tokio::test]
     async fn wrong_password_and_unknown_user_fail_alike() {
         let (_directory, mut talk) = connect(Role::Smtpd).await;
-        for (id, message) in [(1, "\0john\0wrong"), (2, "\0nobody\0wrong")] {
-            let response = ask(&mut talk, id, begin("smtp", "PLAIN", Some(message), true)).await;
+        for (id, place, message) in [(1, 6, "\0john\0wrong"), (2, 7, "\0nobody\0wrong")] {
+            let mut request = begin("smtp", "PLAIN", Some(message), true);
+            if let Request::Begin { peer, .. } = &mut request {
+                *peer = IpAddr::from([192, 0, 2, place]);
+            }
+            let response = ask(&mut talk, id, request).await;
             assert_eq!(failed(&response), Some(Failure::Credentials));
         }
+    }
+
+    #[tokio::test]
+    async fn every_failure_makes_the_next_login_wait() {
+        let (directory, front) = for_tests(CONF);
+        let client = |place| Client {
+            service: "smtp".into(),
+            mechanism: "PLAIN".into(),
+            peer: IpAddr::from([192, 0, 2, place]),
+            local: IpAddr::from([192, 0, 2, 1]),
+            session: String::new(),
+        };
+        let credentials = |password: &str| Credentials { user: "john".into(), password: password.into() };
+        let wait = |place: u8| front.throttle.lock().unwrap().wait(IpAddr::from([192, 0, 2, place]), Instant::now());
+        // No file: nobody knows.
+        let response = login(&front, client(8), credentials("secret")).await;
+        assert_eq!((failed(&response), wait(8).as_secs()), (Some(Failure::Temporary), 2));
+        std::fs::write(directory.path().join("users"), USERS).unwrap();
+        let response = login(&front, client(9), credentials("wrong")).await;
+        assert_eq!((failed(&response), wait(9).as_secs()), (Some(Failure::Credentials), 2));
+        login(&front, client(10), credentials("secret")).await;
+        assert_eq!(wait(10).as_secs(), 0);
     }
 
     #[tokio::test]
