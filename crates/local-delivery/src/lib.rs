@@ -7,7 +7,31 @@
 //! Not here: which addresses are ours and what an alias means (`mail-route`), the formats of mailboxes (`mail-store`), retries and bounces
 //! (queue-manager), forward files, commands and Sieve.
 
-pub mod deliverer;
-pub mod headers;
-pub mod job;
-pub mod mailboxes;
+mod attempt;
+mod content;
+mod coordinator;
+mod deliverer;
+mod deliverers;
+mod headers;
+mod job;
+mod mailboxes;
+mod monitor;
+mod outcomes;
+mod route;
+
+use mail_daemon::{Daemon, Plan, Supervision};
+use mail_ipc::hello::Role;
+
+/// The daemon.
+#[must_use]
+pub fn daemon() -> Daemon {
+    Daemon {
+        name: "local-delivery",
+        role: Role::LocalDelivery,
+        user: "postrider-local",
+        plan: |_| Plan::default(),
+        tls: |_| Vec::new(),
+        supervision: Supervision::Service(|| Box::new(monitor::Deliverers::default())),
+        serve: |context| Box::pin(coordinator::serve(context)),
+    }
+}

@@ -195,6 +195,71 @@ fn a_torn_uidlist_keeps_its_uids_and_a_lost_one_gets_a_new_validity() {
     b.deliver(4);
     let mailbox = b.open(Access::ReadWrite);
     assert_eq!((uids(&*mailbox), mailbox.uid_validity()), (vec![1, 2, 3, 4], validity));
+    drop(mailbox);
+    // Both lost.
+    std::fs::remove_file(&list).expect("removed");
+    std::fs::remove_file(b.path().join("postrider.index")).expect("removed");
+    assert!(b.open(Access::ReadWrite).uid_validity() > validity);
+}
+
+#[test]
+fn a_lost_or_damaged_uidlist_is_restored_from_the_index() {
+    let b = account();
+    (1..5).for_each(|number| b.deliver(number));
+    let list = b.path().join("dovecot-uidlist");
+    let mut mailbox = b.open(Access::ReadWrite);
+    let validity = mailbox.uid_validity();
+    mailbox.expunge(&[2, 4]).expect("expunged");
+    drop(mailbox);
+    let good = std::fs::read(&list).expect("read");
+    let half = good[..good.len() / 2].to_vec();
+    let zeroed: Vec<u8> =
+        good.iter().enumerate().map(|(at, &byte)| if at > 60 && at < 140 { 0 } else { byte }).collect();
+    for damage in [None, Some(vec![]), Some(b"garbage\n".to_vec()), Some(half), Some(zeroed)] {
+        match &damage {
+            Some(text) => std::fs::write(&list, text).expect("written"),
+            None => std::fs::remove_file(&list).expect("removed"),
+        }
+        let mailbox = b.open(Access::ReadWrite);
+        assert_eq!((uids(&*mailbox), mailbox.uid_validity()), (vec![1, 3], validity), "{damage:?}");
+        assert_eq!(mailbox.uid_next(), 5, "{damage:?}");
+    }
+    // While a session is open.
+    let mut mailbox = b.open(Access::ReadWrite);
+    std::fs::remove_file(&list).expect("removed");
+    b.deliver(9);
+    let changes = mailbox.sync().expect("sync");
+    assert_eq!((changes.added, changes.uid_validity), (vec![5], false));
+}
+
+#[test]
+fn an_opening_from_the_index_sees_what_changed_since() {
+    let b = account();
+    (1..5).for_each(|number| b.deliver(number));
+    let mut mailbox = b.open(Access::ReadWrite);
+    mailbox.put_cached(&[(1, b"envelope".to_vec())]).expect("kept");
+    mailbox.store(&[1], &add(Flags::SEEN, &["Work"])).expect("stored");
+    let facts = mailbox.facts(1).expect("there");
+    drop(mailbox);
+    for _ in 0..3 {
+        let mailbox = b.open(Access::ReadWrite);
+        assert_eq!((mailbox.messages()[0].flags, mailbox.facts(1).expect("there")), (Flags::SEEN, facts));
+        assert_eq!(mailbox.cached(1).as_deref(), Some(&b"envelope"[..]));
+        drop(mailbox);
+        // Old enough to be trusted by the next opening.
+        let past = std::time::SystemTime::now() - std::time::Duration::from_secs(10);
+        for part in ["new", "cur"] {
+            std::fs::File::open(b.path().join(part)).expect("open").set_modified(past).expect("set");
+        }
+        drop(b.open(Access::ReadWrite));
+    }
+    let cur = b.path().join("cur");
+    let second = names(&cur)[1].clone();
+    std::fs::rename(cur.join(&second), cur.join(second.replace(":2,", ":2,F"))).expect("renamed");
+    b.deliver(6);
+    let mailbox = b.open(Access::ReadWrite);
+    assert_eq!((uids(&*mailbox), mailbox.messages()[1].flags), (vec![1, 2, 3, 4, 5], Flags::FLAGGED));
+    assert!(mailbox.messages()[4].recent && !mailbox.messages()[3].recent);
 }
 
 #[test]

@@ -79,10 +79,18 @@ impl Shared {
         };
         let control = match &self.location.control {
             None => root.try_clone()?,
-            Some(control) if name.is_inbox() => Dir::create(control)?,
             Some(control) => Dir::create(control)?.make_subdirectory(&directory(name))?,
         };
         Ok((Maildir::in_root(root)?, control))
+    }
+
+    /// The directory of a mailbox's index; `None` without one.
+    pub fn index_directory(&self, name: &MailboxName, mail: &Dir) -> Result<Option<Dir>> {
+        match &self.location.index {
+            Index::Memory => Ok(None),
+            Index::Mailbox => mail.try_clone().map(Some),
+            Index::Directory(path) => Dir::create(path)?.make_subdirectory(&directory(name)).map(Some),
+        }
     }
 
     /// The directories beside the mail in which a mailbox has a directory of its own.

@@ -83,7 +83,10 @@ impl Mailbox for Open {
             let flags = change.apply(message.flags);
             let keywords = change.apply_keywords(message.keywords, named);
             let same = (flags, keywords) == (message.flags, message.keywords);
-            if same || self.rename(at, |name| file_name::with_flags(name, flags, keywords))? {
+            if same || self.changing(|open| open.rename(at, |name| file_name::with_flags(name, flags, keywords)))? {
+                if !same {
+                    self.dirty.insert(uid);
+                }
                 self.messages[at] = Message { flags, keywords, ..message };
                 done.push(uid);
             }
@@ -97,7 +100,7 @@ impl Mailbox for Open {
         let mut failure = None;
         for &uid in uids {
             let Ok(at) = self.find(uid) else { continue };
-            match self.unlink(at) {
+            match self.changing(|open| open.unlink(at)) {
                 Ok(()) => gone.push(uid),
                 Err(error) => {
                     failure = Some(error);
@@ -106,6 +109,7 @@ impl Mailbox for Open {
             }
         }
         gone.sort_unstable();
+        self.removed.extend(&gone);
         let mut keep = self
             .messages
             .iter()
@@ -134,12 +138,12 @@ impl Mailbox for Open {
         placing.commit()
     }
 
-    fn cached(&self, _uid: u32) -> Option<Vec<u8>> {
-        None
+    fn cached(&self, uid: u32) -> Option<Vec<u8>> {
+        self.with_cache(|cache| cache.get(uid)).flatten()
     }
 
-    fn put_cached(&mut self, _entries: &[(u32, Vec<u8>)]) -> Result<()> {
-        Ok(())
+    fn put_cached(&mut self, entries: &[(u32, Vec<u8>)]) -> Result<()> {
+        self.with_cache(|cache| cache.put(entries, |uid| self.find(uid).is_ok())).unwrap_or(Ok(()))
     }
 
     fn watch(&self) -> Option<Watch> {

@@ -2,11 +2,13 @@
 
 mod account;
 mod append;
+mod cache;
 mod change;
 mod deliver;
 mod dir;
 mod dotlock;
 pub mod file_name;
+mod index;
 mod keywords;
 mod open;
 mod scan;

@@ -1,14 +1,17 @@
 //! An open mailbox: its snapshot, and how it follows the directories and the uidlist.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::account::Shared;
+use super::cache::Cache;
 use super::deliver::Maildir;
 use super::dir::{Dir, Stamp};
 use super::dotlock::DotLock;
 use super::file_name;
+use super::index::{Head, IndexFile, Loaded, Saved};
 use super::keywords::Keywords;
 use super::scan::{Found, Part, Scan};
 use super::uidlist::{Health, Record, UidList};
@@ -32,6 +35,9 @@ pub(super) struct Entry {
 
 /// A directory that was modified this recently may change again without a new modification time.
 const SETTLED_NANOS: i128 = 50_000_000;
+/// After a change of our own the directory is trusted for so long; then it is read once, as another program may have changed it in the same
+/// tick of the file system's clock.
+const OWN_CHANGE: Duration = Duration::from_secs(2);
 
 /// An open Maildir mailbox.
 pub(super) struct Open {
@@ -48,6 +54,20 @@ pub(super) struct Open {
     pub snapshot_next: u32,
     /// `new/` and `cur/` when they were last read, if nothing can have changed since without changing them.
     pub seen: Option<(Stamp, Stamp)>,
+    /// When `seen` was last carried over a change of our own.
+    own_change: Option<Instant>,
+    /// The head of the uidlist as we last knew it: what a lost one is restored with.
+    head: UidList,
+    index: Option<IndexFile>,
+    /// The index's head as last read or written.
+    saved: Option<Head>,
+    /// Messages that the index has otherwise than we do.
+    pub dirty: BTreeSet<u32>,
+    /// Messages that the index has and we do not.
+    pub removed: Vec<u32>,
+    /// Dates and sizes found since the index was written.
+    facts_found: AtomicUsize,
+    cache: Mutex<Option<Cache>>,
     noticed: Mutex<HashSet<Vec<u8>>>,
 }
 
@@ -61,6 +81,7 @@ impl Open {
     /// Opens a mailbox and takes its first snapshot.
     pub fn new(shared: std::sync::Arc<Shared>, name: MailboxName, access: Access) -> Result<Self> {
         let (maildir, control) = shared.directories(&name)?;
+        let index = shared.index_directory(&name, &maildir.root)?;
         let mut open = Self {
             shared,
             name,
@@ -73,10 +94,117 @@ impl Open {
             keywords: Keywords::default(),
             snapshot_next: 0,
             seen: None,
+            own_change: None,
+            head: UidList::default(),
+            index: index.map(IndexFile::new),
+            saved: None,
+            dirty: BTreeSet::new(),
+            removed: Vec::new(),
+            facts_found: AtomicUsize::new(0),
+            cache: Mutex::default(),
             noticed: Mutex::default(),
         };
+        if let Some(loaded) = open.index.as_mut().and_then(IndexFile::load) {
+            open.begin_from(loaded)?;
+        }
         open.synchronise()?;
         Ok(open)
+    }
+
+    /// Begins with what the index says. If nothing changed since, that is the snapshot.
+    fn begin_from(&mut self, loaded: Loaded) -> Result<()> {
+        let Loaded { head, messages } = loaded;
+        self.head = UidList {
+            uid_validity: head.uid_validity,
+            next_uid: head.next_uid,
+            header_fields: head.header_fields.clone(),
+            records: Vec::new(),
+        };
+        if let Some([new, cur, list]) = head.stamps {
+            self.uids = Uids::known(self.head.clone(), head.next_uid, head.records as usize, list);
+            let same = (new, cur) == (self.maildir.new.stamp()?, self.maildir.cur.stamp()?);
+            let waiting = self.access == Access::ReadWrite && messages.iter().any(|message| message.part == Part::New);
+            if same && !waiting && list == Uids::stamp_now(&self.control)? {
+                self.seen = Some((new, cur));
+                self.snapshot_next = head.next_uid;
+            }
+        }
+        let fresh = self.seen.is_some();
+        for saved in messages {
+            let (flags, keywords) = file_name::flags(&saved.name);
+            let recent = fresh && saved.part == Part::New;
+            self.messages.push(Message { uid: saved.uid, flags, keywords, recent });
+            let facts = saved.facts.map_or_else(OnceLock::new, OnceLock::from);
+            self.entries.push(Entry { name: saved.name, part: saved.part, fields: saved.fields, facts });
+        }
+        self.saved = Some(head);
+        Ok(())
+    }
+
+    /// Writes what changed to the index. A failure costs time at the next opening only.
+    fn save_index(&mut self) {
+        let Some(mut index) = self.index.take() else { return };
+        let calm = self.seen.filter(|_| self.own_change.is_none());
+        let head = Head {
+            uid_validity: self.uids.list.uid_validity,
+            next_uid: self.uids.next_uid,
+            records: u32::try_from(self.uids.records).unwrap_or(u32::MAX),
+            header_fields: self.uids.list.header_fields.clone(),
+            stamps: calm.map(|(new, cur)| [new, cur, self.uids.stamp()]),
+        };
+        let found = self.facts_found.swap(0, Ordering::Relaxed);
+        let validity = self.saved.as_ref().is_some_and(|saved| saved.uid_validity == head.uid_validity);
+        let whole = !validity || found > 0;
+        if whole || self.saved.as_ref() != Some(&head) || !self.dirty.is_empty() || !self.removed.is_empty() {
+            let changed = self.dirty.iter().filter_map(|&uid| self.saved_message(self.position_of(uid)?));
+            let all = (0..self.messages.len()).filter_map(|at| self.saved_message(at));
+            match index.save(&head, &self.removed, changed, all, whole) {
+                Ok(()) => self.saved = Some(head),
+                Err(error) => {
+                    self.saved = None;
+                    self.notice(b"postrider.index", &error.to_string());
+                }
+            }
+        }
+        self.dirty.clear();
+        self.removed.clear();
+        self.index = Some(index);
+    }
+
+    fn saved_message(&self, at: usize) -> Option<Saved> {
+        let (message, entry) = (self.messages.get(at)?, self.entries.get(at)?);
+        let facts = entry.facts.get().copied();
+        Some(Saved {
+            uid: message.uid,
+            part: entry.part,
+            name: entry.name.clone(),
+            fields: entry.fields.clone(),
+            facts,
+        })
+    }
+
+    /// The cache, opened at its first use.
+    pub fn with_cache<T>(&self, run: impl FnOnce(&mut Cache) -> T) -> Option<T> {
+        let mut cache: MutexGuard<'_, Option<Cache>> = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        if cache.is_none() {
+            let directory = self.shared.index_directory(&self.name, &self.maildir.root).ok()??;
+            *cache = Some(Cache::open(directory, self.uids.list.uid_validity));
+        }
+        cache.as_mut().map(run)
+    }
+
+    /// The states of the directories now.
+    fn stamps(&self) -> Result<(Stamp, Stamp)> {
+        Ok((self.maildir.new.stamp()?, self.maildir.cur.stamp()?))
+    }
+
+    /// Carries what is known of the directories over a change of our own, if nobody else changed anything before it.
+    pub fn changing<T>(&mut self, run: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let undisturbed = self.seen.is_some() && self.seen == self.stamps().ok();
+        let result = run(self);
+        self.seen = if undisturbed { self.stamps().ok() } else { None };
+        self.own_change = self.seen.map(|_| Instant::now());
+        result
     }
 
     /// Tells the administrator something once per session.
@@ -92,9 +220,9 @@ impl Open {
     /// Brings the snapshot up to date.
     pub fn synchronise(&mut self) -> Result<Changes> {
         let keywords = self.keywords.refresh(&self.control)?;
-        let now = (self.maildir.new.stamp()?, self.maildir.cur.stamp()?);
-        if self.seen == Some(now) && Uids::stamp_now(&self.control)? == self.uids.stamp() && self.uids.health.is_some()
-        {
+        let trusted = self.own_change.is_none_or(|when| when.elapsed() < OWN_CHANGE);
+        let same = trusted && self.seen == Some(self.stamps()?) && self.uids.health == Some(Health::Sound);
+        if same && Uids::stamp_now(&self.control)? == self.uids.stamp() {
             return Ok(Changes { keywords, ..Changes::default() });
         }
         let mut scan = Scan::of(&self.maildir)?;
@@ -110,13 +238,26 @@ impl Open {
         if self.access == Access::ReadWrite {
             self.take_from_new(&mut scan, &mut recent)?;
         }
-        let old_validity = self.uids.list.uid_validity;
+        let old_validity = self.head.uid_validity;
         let records = self.records_for(&scan)?;
         let reset = old_validity != 0 && old_validity != self.uids.list.uid_validity;
+        self.head = UidList { next_uid: self.uids.next_uid, ..self.uids.list.clone() };
+        if reset {
+            self.forget_messages();
+        }
         let mut changes = self.replace_snapshot(scan, records, &recent);
         changes.keywords = keywords;
         changes.uid_validity = reset;
+        self.save_index();
         Ok(changes)
+    }
+
+    /// Under another UIDVALIDITY nothing that was known of a UID holds.
+    fn forget_messages(&mut self) {
+        self.messages.clear();
+        self.entries.clear();
+        self.saved = None;
+        *self.cache.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Two files with one base name: the second gets a name, and so a UID, of its own.
@@ -197,19 +338,10 @@ impl Open {
     fn refresh_records(&mut self, whole: bool) -> Result<Vec<Record>> {
         let before = self.snapshot_next;
         let refreshed = self.uids.refresh(&self.control, whole)?;
-        let known = |open: &Self| -> Vec<Record> {
-            let pairs = open.messages.iter().zip(&open.entries);
-            let record = |(message, entry): (&Message, &Entry)| Record {
-                uid: message.uid,
-                fields: entry.fields.to_vec(),
-                base: file_name::base(&entry.name).to_vec(),
-            };
-            pairs.map(record).collect()
-        };
         Ok(match refreshed {
-            Refreshed::Same => known(self),
+            Refreshed::Same => self.known_records(),
             Refreshed::Appended(new) => {
-                let mut records = known(self);
+                let mut records = self.known_records();
                 records.extend(new);
                 last_of_each_base(records)
             }
@@ -229,23 +361,65 @@ impl Open {
         self.messages.binary_search_by_key(&uid, |message| message.uid).ok()
     }
 
-    /// Makes a sound uidlist from what is left of it and from what we know ourselves.
+    /// Makes a sound uidlist from what is left of it and from what the index or this session knows. A torn last line was never shown to
+    /// anybody; a damaged or lost list is complete with our own knowledge; without that, UIDs could come back, so UIDVALIDITY changes.
     fn restore(&mut self, records: &mut Vec<Record>, scan: &Scan, lock: &DotLock) -> Result<()> {
+        let ours = self.head.clone();
+        let theirs = UidList { next_uid: self.uids.next_uid, ..self.uids.list.clone() };
+        let complete = ours.uid_validity != 0;
         let list = match self.uids.health {
-            // Nobody was told of a torn last line.
-            Some(Health::TornTail) => UidList { next_uid: self.uids.next_uid, ..self.uids.list.clone() },
-            Some(_) => {
-                self.notice(uids::NAME.as_bytes(), "is damaged; every message gets a new UID");
-                records.clear();
-                uids::fresh_list(&self.shared.control_root()?)?
+            Some(Health::Sound) => theirs,
+            Some(_) if complete && theirs.uid_validity == ours.uid_validity => {
+                self.notice(uids::NAME.as_bytes(), "is damaged; restored from the index");
+                self.add_known_records(records);
+                let fields = if theirs.header_fields.is_empty() { ours.header_fields } else { theirs.header_fields };
+                UidList { next_uid: ours.next_uid.max(theirs.next_uid), header_fields: fields, ..theirs }
             }
-            None => {
+            Some(Health::TornTail) => theirs,
+            None if complete => {
+                self.notice(uids::NAME.as_bytes(), "is lost; restored from the index");
+                records.clear();
+                self.add_known_records(records);
+                ours
+            }
+            Some(Health::Damaged) if complete && theirs.uid_validity == 0 => {
+                self.notice(uids::NAME.as_bytes(), "is unreadable; restored from the index");
+                records.clear();
+                self.add_known_records(records);
+                ours
+            }
+            health => {
+                if health.is_some() {
+                    self.notice(
+                        uids::NAME.as_bytes(),
+                        "is damaged and cannot be restored; every message gets a new UID",
+                    );
+                }
                 records.clear();
                 uids::fresh_list(&self.shared.control_root()?)?
             }
         };
         records.retain(|record| scan.files.contains_key(&record.base[..]));
         self.uids.rewrite(&self.control, UidList { records: records.clone(), ..list }, lock)
+    }
+
+    /// Adds the records of our snapshot for files that have none.
+    fn add_known_records(&self, records: &mut Vec<Record>) {
+        let present: HashSet<u32> = records.iter().map(|record| record.uid).collect();
+        let bases: HashSet<Vec<u8>> = records.iter().map(|record| record.base.clone()).collect();
+        let ours = self.known_records().into_iter();
+        records.extend(ours.filter(|record| !present.contains(&record.uid) && !bases.contains(&record.base)));
+        records.sort_by_key(|record| record.uid);
+    }
+
+    /// The snapshot as records of a uidlist.
+    fn known_records(&self) -> Vec<Record> {
+        let record = |(message, entry): (&Message, &Entry)| Record {
+            uid: message.uid,
+            fields: entry.fields.to_vec(),
+            base: file_name::base(&entry.name).to_vec(),
+        };
+        self.messages.iter().zip(&self.entries).map(record).collect()
     }
 
     /// Puts files and records together and says what is different from before.
@@ -273,13 +447,21 @@ impl Open {
                 Some((old, _)) if (old.flags, old.keywords) != (flags, keywords) => changes.flags.push(record.uid),
                 Some(_) => {}
             }
+            let as_saved = before.as_ref().is_some_and(|(_, old)| {
+                (old.part, &old.name, &old.fields[..]) == (found.part, &found.name, &record.fields[..])
+            });
+            if !as_saved {
+                self.dirty.insert(record.uid);
+            }
             let facts = before.map_or_else(OnceLock::new, |(_, entry)| entry.facts);
             self.messages.push(message);
             self.entries.push(Entry { name: found.name, part: found.part, fields: record.fields.into(), facts });
         }
         changes.expunged.extend(old.map(|(message, _)| message.uid));
+        self.removed.extend(&changes.expunged);
         self.snapshot_next = self.uids.next_uid;
         self.seen = self.settled(scan.new, scan.cur);
+        self.own_change = None;
         changes
     }
 
@@ -366,7 +548,17 @@ impl Open {
             }
         };
         let facts = Facts { internal_date: stat.st_mtime, size, physical };
+        self.facts_found.fetch_add(1, Ordering::Relaxed);
         Ok(*entry.facts.get_or_init(|| facts))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        // Flags and sizes of this session, for the next one.
+        if self.uids.health == Some(Health::Sound) {
+            self.save_index();
+        }
     }
 }
 

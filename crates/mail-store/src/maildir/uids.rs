@@ -52,6 +52,11 @@ impl Uids {
         Ok(control.stat(NAME.as_bytes())?.as_ref().map_or_else(Stamp::default, Stamp::from))
     }
 
+    /// Continues from an index that knew the file in this state.
+    pub fn known(list: UidList, next_uid: u32, records: usize, stamp: Stamp) -> Self {
+        Self { list, health: Some(Health::Sound), next_uid, records, stamp }
+    }
+
     /// Reads what changed. With `whole` everything is read, for a writer who needs to see all records.
     pub fn refresh(&mut self, control: &Dir, whole: bool) -> Result<Refreshed> {
         let Some((file, stat)) = control.open_file(NAME.as_bytes())? else {

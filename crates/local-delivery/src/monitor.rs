@@ -1,0 +1,183 @@
+//! The monitor's service: it forks deliverers on the coordinator's word and makes each the user it is for.
+//!
+//! The coordinator has read mail, so its word is not trusted beyond this: never root, for mailbox users only uids that dovecot.conf allows,
+//! and an additional group only for the configured mail spool.
+
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::net::UnixStream;
+
+use mail_daemon::monitor::{Desk, Service};
+use mail_ipc::frame::{Frame, Raw};
+use mail_posix::become_user::{Confinement, Identity, become_user};
+use mail_posix::fork::{Child, Ended};
+use serde::{Deserialize, Serialize};
+
+use crate::deliverer;
+
+/// Whom a deliverer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Owner {
+    /// The caller, where nobody has rights to be somebody else.
+    Caller,
+    /// A user of the machine.
+    User {
+        /// The uid.
+        uid: u32,
+        /// The gid.
+        gid: u32,
+        /// Whether mail goes to `mail_spool_directory`, whose group may be needed for lock files.
+        spool: bool,
+    },
+    /// A user of Dovecot's userdb.
+    MailUser {
+        /// The uid.
+        uid: u32,
+        /// The gid.
+        gid: u32,
+    },
+}
+
+/// From the coordinator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// Can deliverers be other users?
+    Rights,
+    /// A deliverer for this owner; its end of their conversation is the frame's descriptor.
+    Start {
+        /// Who it is.
+        owner: Owner,
+    },
+}
+
+/// From the monitor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// Whether deliverers can be other users.
+    Rights {
+        /// We are root.
+        root: bool,
+    },
+    /// A deliverer was not started; its socket is closed.
+    Refused {
+        /// Why.
+        text: String,
+    },
+}
+
+/// The service.
+#[derive(Debug, Default)]
+pub struct Deliverers {
+    children: Vec<Child>,
+}
+
+impl Service for Deliverers {
+    fn frame(&mut self, desk: &mut Desk, raw: Raw, descriptors: Vec<OwnedFd>) {
+        let answer = match raw.read::<Request>(&[]).map(|frame| frame.body) {
+            Ok(Request::Rights) => Some(Answer::Rights { root: is_root() }),
+            Ok(Request::Start { owner }) => {
+                self.start(desk, owner, descriptors).err().map(|error| Answer::Refused { text: error.to_string() })
+            }
+            Err(error) => Some(Answer::Refused { text: error.to_string() }),
+        };
+        if let Some(answer) = answer {
+            // A coordinator that takes nothing will be gone soon, and the monitor with it.
+            let _ = desk.front.send(&Frame::new(raw.id(), answer), &[]);
+        }
+    }
+
+    fn watched(&self) -> Vec<(u64, BorrowedFd<'_>)> {
+        Vec::new()
+    }
+
+    fn ready(&mut self, _desk: &mut Desk, _token: u64) {}
+
+    fn child_ended(&mut self, _desk: &mut Desk, pid: u32, _ended: Ended) {
+        self.children.retain(|child| child.pid() != pid);
+    }
+
+    fn reloaded(&mut self, _desk: &mut Desk) {}
+
+    fn stop(&mut self, _desk: &mut Desk) {
+        // Deliverers end when the coordinator, having finished, closes their sockets.
+    }
+
+    fn busy(&self) -> bool {
+        !self.children.is_empty()
+    }
+}
+
+impl Deliverers {
+    fn start(&mut self, desk: &Desk, owner: Owner, descriptors: Vec<OwnedFd>) -> io::Result<()> {
+        let socket = descriptors.into_iter().next().ok_or_else(|| io::Error::other("a deliverer needs a socket"))?;
+        let identity = identity(desk, owner)?;
+        let monitor = std::process::id();
+        let child = desk.fork(&[socket.as_fd()], || run(identity.as_ref(), monitor, &socket))?;
+        drop(socket);
+        self.children.push(child);
+        Ok(())
+    }
+}
+
+/// The deliverer's life, in the child.
+fn run(identity: Option<&Identity>, monitor: u32, socket: &OwnedFd) -> u8 {
+    if let Some(identity) = identity {
+        if let Err(error) = become_user(identity, Confinement::FULL) {
+            eprintln!("local-delivery: deliverer: {error}");
+            return mail_daemon::EX_OSERR;
+        }
+        // Becoming a user resets it.
+        if mail_posix::fork::die_with_parent(monitor).is_err() {
+            return mail_daemon::EX_OSERR;
+        }
+    }
+    let ran = socket.try_clone().map(UnixStream::from).and_then(|stream| {
+        stream.set_nonblocking(false)?;
+        deliverer::run(stream)
+    });
+    match ran {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("local-delivery: deliverer: {error}");
+            mail_daemon::EX_OSERR
+        }
+    }
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Whom the child becomes; none without rights.
+fn identity(desk: &Desk, owner: Owner) -> io::Result<Option<Identity>> {
+    if !is_root() {
+        return Ok(None);
+    }
+    let config = &desk.running.config;
+    let refused = |text: &str| Err(io::Error::new(io::ErrorKind::PermissionDenied, text.to_owned()));
+    match owner {
+        Owner::Caller => refused("a deliverer that is root"),
+        Owner::User { uid: 0, .. } | Owner::MailUser { uid: 0, .. } => refused("mail is never delivered as root"),
+        Owner::User { uid, gid, spool } => {
+            let identity = Identity::ids(uid, gid);
+            let group = if spool { spool_group(&config.main.mail_spool_directory)? } else { None };
+            Ok(Some(group.map_or(identity.clone(), |group| identity.with_group(group))))
+        }
+        Owner::MailUser { uid, gid } => {
+            let settings = &config.dovecot.settings;
+            let (first, last) = (*settings.first_valid_uid, *settings.last_valid_uid);
+            if u64::from(uid) < first || (last != 0 && u64::from(uid) > last) {
+                return refused(&format!("uid {uid} is not between first_valid_uid {first} and last_valid_uid {last}"));
+            }
+            Ok(Some(Identity::ids(uid, gid)))
+        }
+    }
+}
+
+/// The group of a mail spool that only its group may write to, as Debian's `/var/mail` is.
+fn spool_group(spool: &str) -> io::Result<Option<u32>> {
+    let metadata = std::fs::metadata(spool)?;
+    let mode = metadata.mode();
+    Ok((mode & 0o002 == 0 && mode & 0o020 != 0).then(|| metadata.gid()))
+}

@@ -1,0 +1,330 @@
+//! The real daemon between a queue-manager and an authd that the test plays.
+
+use std::collections::BTreeMap;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use mail_ipc::Frame;
+use mail_ipc::delivery::{
+    Content, Destination, Fate, FromWorker, Lease, LeaseRecipient, Outcome, OutcomeKey, ToWorker, TransportKind,
+};
+use mail_ipc::hello::{Hello, Role};
+use mail_ipc::lookup::{MailUser, PasswdUser, Request, Response};
+use mail_ipc::sockets::{DELIVERY, LOOKUP, Socket};
+use mail_net::ipc::{self, Conversation};
+use mail_types::{Body, Client, DsnOptions, Octets, QueueId, Sender, UnixTime};
+use tokio::net::UnixListener;
+
+const NOBODY: u32 = 65534;
+
+struct System {
+    dir: tempfile::TempDir,
+    daemon: Child,
+    delivery: UnixListener,
+    lookup: Option<UnixListener>,
+}
+
+impl Drop for System {
+    fn drop(&mut self) {
+        let _ = self.daemon.kill();
+        let _ = self.daemon.wait();
+    }
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Starts the daemon on these lines of main.cf.
+async fn start(main: &str) -> System {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let home = dir.path().display();
+    std::fs::create_dir(dir.path().join("etc")).expect("made");
+    let main = format!("myhostname = mail.info.net\nqueue_directory = {home}/spool\nalias_maps =\n{main}");
+    std::fs::write(dir.path().join("etc/main.cf"), main).expect("written");
+    for name in ["spool", "home", "spool/postrider"] {
+        std::fs::create_dir(dir.path().join(name)).expect("made");
+    }
+    if is_root() {
+        for name in ["", "spool", "home", "spool/postrider"] {
+            std::os::unix::fs::chown(dir.path().join(name), Some(NOBODY), Some(NOBODY)).expect("chown");
+        }
+    }
+    let daemon = spawn(dir.path());
+    let state = dir.path().join("spool/postrider");
+    let bind = |socket: Socket| {
+        let listener = ipc::bind(&state.join(socket.directory), socket.name, 0o666).expect("bound");
+        UnixListener::from_std(listener).expect("a listener")
+    };
+    wait_for(&state.join("private")).await;
+    let (delivery, lookup) = (bind(DELIVERY), Some(bind(LOOKUP)));
+    System { dir, daemon, delivery, lookup }
+}
+
+fn spawn(dir: &Path) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_local-delivery"));
+    command.arg("-c").arg(dir.join("etc")).current_dir("/");
+    if is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    command.spawn().expect("the daemon runs")
+}
+
+/// Waits until a path is there, at most ten seconds.
+async fn wait_for(path: &Path) {
+    for _ in 0..1000 {
+        if path.exists() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{} never came", path.display());
+}
+
+/// Answers user lookups: `john` and `anna` are users of the machine, `mail@info.net` of the userdb, `later` is unknown for the moment.
+async fn play_authd(listener: UnixListener, home: PathBuf) {
+    loop {
+        let (stream, _) = listener.accept().await.expect("accepts");
+        let mut conversation = ipc::accept(stream, &Hello::new(Role::Authd, "authd")).await.expect("greets");
+        let home = home.clone();
+        tokio::spawn(async move {
+            while let Ok(Some(received)) = conversation.reader.frame().await {
+                let frame = received.read::<Request>().expect("a request");
+                let directory = |name: &str| Octets::from(home.join(name).to_str().expect("utf-8"));
+                let answer = match frame.body {
+                    Request::Passwd { name } if name == "john" || name == "anna" => Response::Passwd {
+                        user: PasswdUser {
+                            uid: 1000,
+                            gid: 1000,
+                            home: directory(&name),
+                            shell: Octets::default(),
+                            name,
+                        },
+                    },
+                    Request::Passwd { name } if name == "later" => Response::Temporary { text: "LDAP is down".into() },
+                    Request::Mail { user, .. } if user == "mail@info.net" => Response::Mail {
+                        user: MailUser {
+                            uid: None,
+                            gid: None,
+                            home: Some(directory("mail")),
+                            mail: Some("maildir:~/Maildir".into()),
+                            user,
+                        },
+                    },
+                    _ => Response::NotFound,
+                };
+                conversation.writer.send(&Frame::new(frame.id, answer), &[], &[]).await.expect("answers");
+            }
+        });
+    }
+}
+
+impl System {
+    fn authd(&mut self) {
+        let lookup = self.lookup.take().expect("once");
+        tokio::spawn(play_authd(lookup, self.dir.path().join("home")));
+    }
+
+    /// Waits for the daemon, and for its offer to take mail.
+    async fn worker(&self) -> (Conversation, Vec<mail_ipc::delivery::Held>) {
+        let (stream, _) = self.delivery.accept().await.expect("accepts");
+        let mut conversation =
+            ipc::accept(stream, &Hello::new(Role::QueueManager, "queue-manager")).await.expect("greets");
+        let FromWorker::Resume { leases, .. } = next(&mut conversation).await else { panic!("resume comes first") };
+        let FromWorker::Ready { slots, .. } = next_ready(&mut conversation).await else { unreachable!() };
+        assert!(slots > 0);
+        (conversation, leases)
+    }
+
+    fn files(&self, user: &str) -> Vec<String> {
+        let entries = std::fs::read_dir(self.dir.path().join("home").join(user).join("Maildir/new"));
+        entries
+            .into_iter()
+            .flatten()
+            .map(|entry| std::fs::read_to_string(entry.expect("entry").path()).expect("read"))
+            .collect()
+    }
+}
+
+async fn next(conversation: &mut Conversation) -> FromWorker {
+    let waiting = tokio::time::timeout(Duration::from_secs(10), conversation.reader.frame());
+    waiting.await.expect("in time").expect("sound").expect("open").read::<FromWorker>().expect("a message").body
+}
+
+async fn next_ready(conversation: &mut Conversation) -> FromWorker {
+    loop {
+        let message = next(conversation).await;
+        if matches!(message, FromWorker::Ready { .. }) {
+            return message;
+        }
+    }
+}
+
+/// Collects so many outcomes by recipient's number.
+async fn outcomes(conversation: &mut Conversation, count: usize) -> BTreeMap<u32, Outcome> {
+    let mut all = BTreeMap::new();
+    while all.len() < count {
+        if let FromWorker::Outcomes { outcomes } = next(conversation).await {
+            all.extend(outcomes.into_iter().map(|outcome| (outcome.recipient, outcome)));
+        }
+    }
+    all
+}
+
+fn lease(kind: TransportKind, recipients: &[&str], content: Content) -> Lease {
+    let recipient = |(number, address): (u32, &&str)| LeaseRecipient {
+        number,
+        address: address.parse().expect("good"),
+        original: None,
+        orcpt: None,
+        notify: None,
+        chain: Vec::new(),
+    };
+    Lease {
+        lease: 1,
+        id: QueueId::new(1_700_000_000, 42, 7).expect("in range"),
+        attempt: 1,
+        unreported: false,
+        destination: Destination { transport: "local".into(), kind, nexthop: "unix:private/dovecot-lmtp".into() },
+        sender: Sender::Address("sender@example.org".parse().expect("good")),
+        arrival: UnixTime(1_700_000_000_000),
+        active: UnixTime(1_700_000_000_500),
+        size: 10,
+        body: Body::SevenBit,
+        smtputf8: false,
+        dsn: DsnOptions::default(),
+        message_id: None,
+        client: Client::default(),
+        recipients: (1..).zip(recipients).map(recipient).collect(),
+        content,
+    }
+}
+
+const MESSAGE: &[u8] =
+    b"Delivered-To: looped@info.net\r\nReturn-Path: <forged@x.org>\r\nSubject: Test\r\n\r\nTest message\r\n";
+
+async fn grant(conversation: &Conversation, lease: Lease) {
+    let grants = ToWorker::Grants { leases: vec![lease] };
+    conversation.writer.send(&Frame::new(0, grants), &[], &[MESSAGE]).await.expect("sent");
+}
+
+fn key(outcome: &Outcome) -> OutcomeKey {
+    OutcomeKey { id: outcome.id, recipient: outcome.recipient, attempt: outcome.attempt }
+}
+
+#[tokio::test]
+async fn each_recipient_gets_its_own_outcome() {
+    let mut system = start("home_mailbox = Maildir/\nrecipient_delimiter = +\n").await;
+    system.authd();
+    let (mut queue, _) = system.worker().await;
+    let recipients =
+        ["John+lists@info.net", "nobody.here@info.net", "later@info.net", "looped@info.net", "anna@info.net"];
+    grant(&queue, lease(TransportKind::Local, &recipients, Content::Follows(MESSAGE.len() as u64))).await;
+    let ends = outcomes(&mut queue, 5).await;
+    let end = |number: u32| (ends[&number].status.to_string(), ends[&number].text.as_str());
+    assert_eq!(end(1), ("2.0.0".into(), "delivered to maildir"));
+    assert_eq!(end(2), ("5.1.1".into(), "unknown user: \"nobody.here\""));
+    assert_eq!(end(3), ("4.3.0".into(), "user lookup error: LDAP is down"));
+    assert_eq!(end(4), ("5.4.6".into(), "mail forwarding loop for looped@info.net"));
+    assert_eq!(ends[&5].fate, Fate::Delivered);
+    let expected = "Return-Path: <sender@example.org>\nX-Original-To: John+lists@info.net\nDelivered-To: John+lists@info.net\n\
+        Delivered-To: looped@info.net\nSubject: Test\n\nTest message\n";
+    assert_eq!(system.files("john"), [expected]);
+    let log = std::fs::read_to_string(system.dir.path().join("spool/postrider/log/local-delivery.log")).expect("a log");
+    assert!(log.contains("to=<anna@info.net>, relay=local, delay="), "{log}");
+    assert!(log.contains("dsn=5.1.1, status=bounced (unknown user: \"nobody.here\")"), "{log}");
+}
+
+#[tokio::test]
+async fn a_user_of_the_userdb_gets_mail_as_over_lmtp() {
+    let mut system = start("").await;
+    system.authd();
+    let (mut queue, _) = system.worker().await;
+    let recipients = ["mail+detail@info.net", "other@info.net"];
+    let file = tempfile::tempfile().expect("a file");
+    std::io::Write::write_all(&mut &file, MESSAGE).expect("written");
+    let lease = lease(TransportKind::Mailbox, &recipients, Content::Descriptor { length: MESSAGE.len() as u64 });
+    let grants = Frame::new(0, ToWorker::Grants { leases: vec![lease] });
+    let passed = [std::os::fd::AsFd::as_fd(&file)];
+    queue.writer.send(&grants, &passed, &[]).await.expect("sent");
+    let ends = outcomes(&mut queue, 2).await;
+    assert_eq!(
+        (ends[&1].text.as_str(), ends[&1].relay.as_str()),
+        ("250 2.0.0 <mail+detail@info.net> Saved", "mail.info.net[private/dovecot-lmtp]")
+    );
+    assert_eq!(ends[&2].status.to_string(), "5.1.1");
+    assert!(
+        system.files("mail")[0]
+            .starts_with("Return-Path: <sender@example.org>\nDelivered-To: <mail+detail@info.net>\n")
+    );
+}
+
+#[tokio::test]
+async fn an_outcome_survives_a_queue_manager_that_goes_away() {
+    // R3
+    let mut system = start("home_mailbox = Maildir/\n").await;
+    system.authd();
+    let (mut queue, _) = system.worker().await;
+    grant(&queue, lease(TransportKind::Local, &["john@info.net"], Content::Follows(MESSAGE.len() as u64))).await;
+    outcomes(&mut queue, 1).await;
+    // It went without having recorded.
+    drop(queue);
+    let (mut queue, held) = system.worker_with_outcomes().await;
+    assert!(held.is_empty());
+    let again = outcomes(&mut queue, 1).await;
+    assert_eq!(again[&1].fate, Fate::Delivered);
+    let recorded = ToWorker::Recorded { outcomes: vec![key(&again[&1])] };
+    queue.writer.send(&Frame::new(0, recorded), &[], &[]).await.expect("sent");
+    // A repeated attempt finds the mail and delivers nothing.
+    let repeated = Lease {
+        attempt: 2,
+        unreported: true,
+        ..lease(TransportKind::Local, &["john@info.net"], Content::Follows(MESSAGE.len() as u64))
+    };
+    grant(&queue, repeated).await;
+    assert_eq!(outcomes(&mut queue, 1).await[&1].fate, Fate::Delivered);
+    assert_eq!(system.files("john").len(), 1);
+}
+
+impl System {
+    /// As [`System::worker`], but the outcomes that come before the offer are left for the caller.
+    async fn worker_with_outcomes(&self) -> (Conversation, Vec<mail_ipc::delivery::Held>) {
+        let (stream, _) = self.delivery.accept().await.expect("accepts");
+        let mut conversation =
+            ipc::accept(stream, &Hello::new(Role::QueueManager, "queue-manager")).await.expect("greets");
+        let FromWorker::Resume { leases, .. } = next(&mut conversation).await else { panic!("resume comes first") };
+        (conversation, leases)
+    }
+}
+
+#[tokio::test]
+async fn mail_for_a_user_with_a_forward_file_waits() {
+    let mut system = start("home_mailbox = Maildir/\n").await;
+    system.authd();
+    let home = system.dir.path().join("home/john");
+    std::fs::create_dir(&home).expect("made");
+    std::fs::write(home.join(".forward"), "elsewhere@example.org\n").expect("written");
+    let (mut queue, _) = system.worker().await;
+    grant(&queue, lease(TransportKind::Local, &["john@info.net"], Content::Follows(MESSAGE.len() as u64))).await;
+    let ends = outcomes(&mut queue, 1).await;
+    assert_eq!(ends[&1].status.to_string(), "4.3.5");
+    assert!(ends[&1].text.contains(".forward"));
+}
+
+#[tokio::test]
+async fn a_stop_finishes_what_is_under_way() {
+    let mut system = start("mail_spool_directory = /nonexistent/dir/\n").await;
+    system.authd();
+    let (mut queue, _) = system.worker().await;
+    grant(&queue, lease(TransportKind::Local, &["john@info.net"], Content::Follows(MESSAGE.len() as u64))).await;
+    let pid = rustix::process::Pid::from_child(&system.daemon);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("alive");
+    let ends = outcomes(&mut queue, 1).await;
+    assert!(matches!(ends[&1].fate, Fate::Deferred { .. }));
+    let recorded = ToWorker::Recorded { outcomes: vec![key(&ends[&1])] };
+    queue.writer.send(&Frame::new(0, recorded), &[], &[]).await.expect("sent");
+    let status = tokio::task::spawn_blocking(move || system.daemon.wait().expect("ends")).await.expect("joined");
+    assert!(status.success());
+}
