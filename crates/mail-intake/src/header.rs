@@ -177,7 +177,7 @@ impl Intake<'_> {
             out.extend_from_slice(format!("{prefix}Date: {}\r\n", date(self.when)).as_bytes());
         }
         if !has_from {
-            let from = self.from_field();
+            let from = self.author();
             seen.utf8 |= !from.is_ascii();
             out.extend_from_slice(format!("{prefix}From: {from}\r\n").as_bytes());
         }
@@ -192,7 +192,7 @@ impl Intake<'_> {
         format!("<{stamp}.{}@{}>", self.id, self.hostname)
     }
 
-    fn from_field(&self) -> String {
+    fn author(&self) -> String {
         let address = match self.sender {
             Sender::Null => format!("MAILER-DAEMON@{}", self.hostname),
             Sender::Address(address) => address.to_string(),

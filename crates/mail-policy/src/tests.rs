@@ -1,0 +1,439 @@
+//! Whole plans over made-up facts.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use mail_config::{Config, Machine, Main};
+use mail_tables::{Remote, Snapshot, TableKind, TableRef};
+use mail_types::{Address, Domain, Sender};
+
+use crate::{
+    AddressFact, ClientName, Decision, DnsFact, DomainClass, Effect, Existence, Facts, Input, Missing, Outcome, Plan,
+    Question, Stage, Verdict, evaluate, relay,
+};
+
+/// Tables by name, users by address, DNS by name; what is not there is not known.
+#[derive(Default)]
+struct Made {
+    tables: Snapshot,
+    dns: HashMap<&'static str, DnsFact>,
+    broken: bool,
+}
+
+impl Facts for Made {
+    fn tables(&self) -> &Snapshot {
+        &self.tables
+    }
+
+    fn remote(&self) -> &dyn Remote {
+        &()
+    }
+
+    fn class(&self, domain: &Domain) -> Result<DomainClass, String> {
+        if self.broken {
+            return Err("broken".to_owned());
+        }
+        Ok(match domain.key().as_str() {
+            "info.net" => DomainClass::Local,
+            "alias.net" => DomainClass::VirtualAlias,
+            "box.net" => DomainClass::VirtualMailbox,
+            "relay.net" => DomainClass::Relay,
+            _ => DomainClass::Foreign,
+        })
+    }
+
+    fn address(&self, address: &Address) -> Result<AddressFact, Missing> {
+        let class = self.class(address.domain()).expect("not broken");
+        let existence = match address.local() {
+            "john" | "postmaster" => Existence::Listed,
+            "ask" => return Err(Missing(Question::Address(address.clone()))),
+            "down" => Existence::Unavailable("authd".to_owned()),
+            _ => Existence::Unknown,
+        };
+        Ok(AddressFact { class, existence })
+    }
+
+    fn dns(&self, question: &Question) -> Result<DnsFact, Missing> {
+        let (Question::Host(name) | Question::MailDomain(name)) = question else { panic!("{question:?}") };
+        self.dns.get(name.as_str()).copied().ok_or_else(|| Missing(question.clone()))
+    }
+
+    fn is_own_address(&self, address: IpAddr) -> bool {
+        address.is_loopback()
+    }
+}
+
+fn main_of(text: &str) -> Arc<Main> {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::write(dir.path().join("main.cf"), text).expect("written");
+    let dovecot = dir.path().join("dovecot.conf");
+    let loaded = Config::load_on(dir.path(), Some(&dovecot), Machine::named("server.info.net"));
+    loaded.unwrap_or_else(|errors| panic!("{errors}")).config.main
+}
+
+/// One case: a client, what it said, and what comes of it.
+struct Case<'a> {
+    client: &'a str,
+    helo: Option<&'a str>,
+    from: &'a str,
+    to: &'a str,
+    user: Option<&'a str>,
+    tls: bool,
+    pipelining: bool,
+}
+
+const STRANGER: Case<'static> = Case {
+    client: "192.0.2.1",
+    helo: Some("mx.example.org"),
+    from: "a@example.org",
+    to: "john@info.net",
+    user: None,
+    tls: false,
+    pipelining: false,
+};
+
+fn run(main_cf: &str, case: &Case<'_>, stage: Stage, facts: &Made) -> (Result<Verdict, Question>, Vec<Decision>) {
+    let name = ClientName::default();
+    let sender = Sender::try_from(case.from.to_owned()).expect("a sender");
+    let recipient: Address = case.to.parse().expect("an address");
+    let input = Input {
+        helo: case.helo,
+        sender: Some(&sender),
+        recipient: Some(&recipient),
+        user: case.user,
+        tls: case.tls,
+        pipelining: case.pipelining,
+        ..Input::new(case.client.parse().expect("an address"), &name)
+    };
+    match evaluate(&Plan::new(main_of(main_cf)), stage, &input, facts) {
+        Outcome::Decided(verdict, decisions) => (Ok(verdict), decisions),
+        Outcome::Missing(questions) => (Err(questions[0].clone()), Vec::new()),
+    }
+}
+
+/// The reply at RCPT, or `ok`, `hold`.
+fn rcpt(main_cf: &str, case: &Case<'_>, facts: &Made) -> String {
+    match run(main_cf, case, Stage::Recipient, facts).0 {
+        Ok(Verdict::Refuse(reply)) => reply.to_string(),
+        Ok(Verdict::Accept { hold, .. }) => if hold { "hold" } else { "ok" }.to_owned(),
+        Err(question) => format!("missing {question:?}"),
+    }
+}
+
+/// Facts with `hash:` tables of these paths and lines.
+fn tables(rows: &[(&str, &str)]) -> Made {
+    let name = |path: &str| TableRef { kind: TableKind::Hash, name: path.to_owned(), proxy: false };
+    let named: Vec<_> = rows.iter().map(|(path, text)| (name(path), *text)).collect();
+    let texts: Vec<_> = named.iter().map(|(table, text)| (table, *text)).collect();
+    Made { tables: Snapshot::of_texts(&texts, &[]), ..Made::default() }
+}
+
+#[test]
+fn strangers_reach_our_users_and_nobody_else() {
+    let facts = Made::default();
+    for (to, expected) in [
+        ("john@info.net", "ok"),
+        (
+            "nobody@info.net",
+            "550 5.1.1 <nobody@info.net>: Recipient address rejected: User unknown in local recipient table",
+        ),
+        (
+            "nobody@alias.net",
+            "550 5.1.1 <nobody@alias.net>: Recipient address rejected: User unknown in virtual alias table",
+        ),
+        (
+            "nobody@box.net",
+            "550 5.1.1 <nobody@box.net>: Recipient address rejected: User unknown in virtual mailbox table",
+        ),
+        (
+            "nobody@relay.net",
+            "550 5.1.1 <nobody@relay.net>: Recipient address rejected: User unknown in relay recipient table",
+        ),
+        ("x@y.org", "554 5.7.1 <x@y.org>: Relay access denied"),
+        ("\"x@y.org\"@info.net", "554 5.7.1 <\"x@y.org\"@info.net>: Relay access denied"),
+        ("x%y.org@info.net", "554 5.7.1 <x%y.org@info.net>: Relay access denied"),
+        ("y.org!x@info.net", "554 5.7.1 <y.org!x@info.net>: Relay access denied"),
+        ("down@info.net", "451 4.3.0 <down@info.net>: Temporary lookup failure"),
+        ("x@[198.51.100.1]", "554 5.7.1 <x@[198.51.100.1]>: Relay access denied"),
+    ] {
+        assert_eq!(rcpt("", &Case { to, ..STRANGER }, &facts), expected);
+    }
+    assert!(rcpt("", &Case { to: "ask@info.net", ..STRANGER }, &facts).starts_with("missing Address"));
+}
+
+#[test]
+fn friends_and_logins_may_relay() {
+    let facts = Made::default();
+    let main = "mynetworks = !192.0.2.9, 192.0.2.0/24, [2001:db8::]/32";
+    assert_eq!(rcpt(main, &Case { to: "x@y.org", ..STRANGER }, &facts), "ok");
+    assert_eq!(rcpt(main, &Case { to: "x@y.org", client: "2001:db8::9", ..STRANGER }, &facts), "ok");
+    assert!(rcpt(main, &Case { to: "x@y.org", client: "192.0.2.9", ..STRANGER }, &facts).starts_with("554"));
+    assert_eq!(rcpt("", &Case { to: "x@y.org", user: Some("john"), ..STRANGER }, &facts), "ok");
+    // Friends, too, hear of unknown users.
+    assert!(rcpt(main, &Case { to: "nobody@info.net", ..STRANGER }, &facts).starts_with("550 5.1.1"));
+    assert_eq!(rcpt("smtpd_reject_unlisted_recipient = no", &Case { to: "nobody@info.net", ..STRANGER }, &facts), "ok");
+}
+
+#[test]
+fn without_a_required_rule_ours_holds() {
+    let main =
+        "smtpd_relay_restrictions =\nsmtpd_recipient_restrictions = permit_mynetworks, check_sender_access hash:/s";
+    let facts = tables(&[("/s", "example.org OK")]);
+    assert_eq!(rcpt(main, &Case { to: "x@y.org", ..STRANGER }, &facts), "554 5.7.1 <x@y.org>: Relay access denied");
+}
+
+#[test]
+fn a_table_that_cannot_answer_is_never_a_yes() {
+    let broken = Made { broken: true, ..Made::default() };
+    assert_eq!(rcpt("", &Case { to: "x@y.org", ..STRANGER }, &broken), "451 4.3.0 <x@y.org>: Temporary lookup failure");
+    let main = "smtpd_recipient_restrictions = check_client_access hash:/gone, permit";
+    assert_eq!(rcpt(main, &STRANGER, &Made::default()), "451 4.3.5 <unknown[192.0.2.1]>: Server configuration error");
+    let main = "mynetworks = hash:/gone";
+    assert!(rcpt(main, &Case { to: "x@y.org", ..STRANGER }, &Made::default()).starts_with("554"));
+}
+
+#[test]
+fn what_is_not_built_refuses_for_now() {
+    for rule in [
+        "check_policy_service inet:127.0.0.1:1",
+        "reject_rbl_client zen.example.org",
+        "no_such_rule",
+        "permit_mx_backup",
+    ] {
+        let main = format!("smtpd_recipient_restrictions = {rule}, permit");
+        let reply = rcpt(&main, &STRANGER, &Made::default());
+        assert!(reply.starts_with("451 4.3.5 ") && reply.ends_with("Server configuration error"), "{reply}");
+    }
+}
+
+#[test]
+fn the_order_of_lists_is_postfix_s() {
+    let main = "smtpd_client_restrictions = reject\nsmtpd_helo_restrictions = defer";
+    let case = Case { to: "x@y.org", ..STRANGER };
+    assert_eq!(
+        rcpt(main, &case, &Made::default()),
+        "554 5.7.1 <unknown[192.0.2.1]>: Client host rejected: Access denied"
+    );
+    let main = "smtpd_client_restrictions = permit\nsmtpd_helo_restrictions = defer";
+    assert_eq!(
+        rcpt(main, &case, &Made::default()),
+        "450 4.7.1 <mx.example.org>: Helo command rejected: Try again later"
+    );
+    // Delayed: the client hears of it at RCPT only; not delayed: at its stage only.
+    let (verdict, _) = run(main, &case, Stage::Helo, &Made::default());
+    assert_eq!(verdict, Ok(Verdict::Accept { hold: false, deferral: None }));
+    let early = format!("{main}\nsmtpd_delay_reject = no");
+    assert!(matches!(run(&early, &case, Stage::Helo, &Made::default()).0, Ok(Verdict::Refuse(_))));
+    assert!(rcpt(&early, &case, &Made::default()).starts_with("554 5.7.1 <x@y.org>"));
+    // HELO that never came judges nothing.
+    assert!(rcpt(main, &Case { helo: None, ..case }, &Made::default()).starts_with("554 5.7.1 <x@y.org>"));
+}
+
+#[test]
+fn names_and_domains_are_judged() {
+    let facts = Made {
+        dns: [
+            ("gone.example", DnsFact::Nothing),
+            ("slow.example", DnsFact::Temporary),
+            ("null.example", DnsFact::NullMx),
+            ("example.org", DnsFact::Found),
+            ("mx.example.org", DnsFact::Found),
+        ]
+        .into(),
+        ..Made::default()
+    };
+    for (rule, case, expected) in [
+        (
+            "reject_invalid_helo_hostname",
+            Case { helo: Some("a..b"), ..STRANGER },
+            "501 5.5.2 <a..b>: Helo command rejected: Invalid name",
+        ),
+        (
+            "reject_non_fqdn_helo_hostname",
+            Case { helo: Some("localhost"), ..STRANGER },
+            "504 5.5.2 <localhost>: Helo command rejected: need fully-qualified hostname",
+        ),
+        ("reject_non_fqdn_helo_hostname", Case { helo: Some("[192.0.2.1]"), ..STRANGER }, "ok"),
+        (
+            "reject_unknown_helo_hostname",
+            Case { helo: Some("Gone.example"), ..STRANGER },
+            "450 4.7.1 <Gone.example>: Helo command rejected: Host not found",
+        ),
+        (
+            "reject_unknown_helo_hostname",
+            Case { helo: Some("slow.example"), ..STRANGER },
+            "450 4.7.1 <slow.example>: Helo command rejected: Host not found",
+        ),
+        ("reject_unknown_helo_hostname", STRANGER, "ok"),
+        (
+            "reject_non_fqdn_sender",
+            Case { from: "a@b", ..STRANGER },
+            "504 5.5.2 <a@b>: Sender address rejected: need fully-qualified address",
+        ),
+        ("reject_non_fqdn_sender", Case { from: "", ..STRANGER }, "ok"),
+        (
+            "reject_unknown_sender_domain",
+            Case { from: "a@gone.example", ..STRANGER },
+            "450 4.1.8 <a@gone.example>: Sender address rejected: Domain not found",
+        ),
+        (
+            "reject_unknown_sender_domain",
+            Case { from: "a@null.example", ..STRANGER },
+            "550 5.7.27 <a@null.example>: Sender address rejected: Domain null.example does not accept mail (nullMX)",
+        ),
+        (
+            "reject_unknown_sender_domain",
+            Case { from: "a@slow.example", ..STRANGER },
+            "450 4.1.8 <a@slow.example>: Sender address rejected: Domain not found",
+        ),
+        ("reject_unknown_sender_domain", Case { from: "a@info.net", ..STRANGER }, "ok"),
+        (
+            "reject_unknown_client_hostname",
+            STRANGER,
+            "450 4.7.25 Client host rejected: cannot find your hostname, [192.0.2.1]",
+        ),
+        (
+            "reject_unauth_pipelining",
+            Case { pipelining: true, ..STRANGER },
+            "503 5.5.0 <john@info.net>: Recipient address rejected: Improper use of SMTP command pipelining",
+        ),
+        ("reject_plaintext_session", STRANGER, "450 4.7.1 Session encryption is required"),
+        (
+            "reject_unlisted_sender",
+            Case { from: "nobody@info.net", ..STRANGER },
+            "550 5.1.0 <nobody@info.net>: Sender address rejected: User unknown in local recipient table",
+        ),
+    ] {
+        assert_eq!(rcpt(&format!("smtpd_recipient_restrictions = {rule}"), &case, &facts), expected, "{rule}");
+    }
+    let missing = rcpt(
+        "smtpd_sender_restrictions = reject_unknown_sender_domain",
+        &Case { from: "a@ask.example", ..STRANGER },
+        &facts,
+    );
+    assert_eq!(missing, "missing MailDomain(\"ask.example\")");
+}
+
+#[test]
+fn a_temporary_failure_defers_what_would_be_accepted() {
+    let facts = Made { dns: [("slow.example", DnsFact::Temporary)].into(), ..Made::default() };
+    let main = "smtpd_sender_restrictions = reject_unknown_sender_domain";
+    let case = Case { from: "a@slow.example", to: "x@y.org", ..STRANGER };
+    // A permanent refusal that would come anyhow stays.
+    assert_eq!(rcpt(main, &case, &facts), "554 5.7.1 <x@y.org>: Relay access denied");
+    assert!(rcpt(main, &Case { to: "john@info.net", ..case }, &facts).starts_with("450 4.1.8"));
+}
+
+#[test]
+fn access_tables_decide() {
+    let main = "recipient_delimiter = +\nsmtpd_client_restrictions = hash:/c\nsmtpd_sender_restrictions = check_sender_access hash:/s\n\
+                smtpd_recipient_restrictions = check_recipient_access hash:/r\nsmtpd_restriction_classes = strict\nstrict = reject_non_fqdn_sender, reject";
+    for (table, key, value, expected) in [
+        ("hash:/c", "192.0.2.1", "REJECT", "554 5.7.1 <unknown[192.0.2.1]>: Client host rejected: Access denied"),
+        ("hash:/c", "192.0.2", "REJECT go away", "554 5.7.1 <unknown[192.0.2.1]>: Client host rejected: go away"),
+        ("hash:/c", "192", "OK", "ok"),
+        ("hash:/s", "a@example.org", "550 5.1.8 no", "550 5.1.8 <a@example.org>: Sender address rejected: no"),
+        ("hash:/s", "example.org", "421 4.7.1 later", "421 4.7.1 <a@example.org>: Sender address rejected: later"),
+        ("hash:/s", "org", "HOLD", "hold"),
+        ("hash:/s", "a@", "DEFER", "450 4.7.1 <a@example.org>: Sender address rejected: Access denied"),
+        ("hash:/s", "a@", "DEFER_IF_PERMIT wait", "450 4.7.1 <a@example.org>: Sender address rejected: wait"),
+        (
+            "hash:/s",
+            "a@",
+            "reject_non_fqdn_sender, reject",
+            "554 5.7.1 <a@example.org>: Sender address rejected: Access denied",
+        ),
+        ("hash:/s", "a@", "strict", "554 5.7.1 <a@example.org>: Sender address rejected: Access denied"),
+        ("hash:/s", "a@", "permit", "ok"),
+        ("hash:/s", "a@", "REDIRECT x@y.org", "451 4.3.5 REDIRECT: Server configuration error"),
+        ("hash:/s", "a@", "no_such_action", "451 4.3.5 no_such_action: Server configuration error"),
+        ("hash:/r", "john@info.net", "DUNNO", "ok"),
+        ("hash:/r", "info.net", "reject", "554 5.7.1 <john@info.net>: Recipient address rejected: Access denied"),
+        ("hash:/r", "john@", "123", "ok"),
+    ] {
+        let line = format!("{key} {value}\n");
+        let text = |path: &str| if table == path { line.clone() } else { String::new() };
+        let (c, s, r) = (text("hash:/c"), text("hash:/s"), text("hash:/r"));
+        let facts = tables(&[("/c", &c), ("/s", &s), ("/r", &r)]);
+        assert_eq!(rcpt(main, &STRANGER, &facts), expected, "{table} {key} {value}");
+    }
+    let facts = tables(&[("/c", ""), ("/s", "<> REJECT"), ("/r", "")]);
+    assert!(rcpt(main, &Case { from: "", ..STRANGER }, &facts).starts_with("554 5.7.1 <>: Sender"));
+}
+
+#[test]
+fn a_network_as_key_is_honoured_where_it_is_meant() {
+    // The user's page, row 7.
+    let facts = tables(&[("/c", "192.168.2.0/24 OK\n192.168.2.10 REJECT\n198.51.100.0/24 REJECT")]);
+    let case = |client| Case { client, ..STRANGER };
+    let main = "smtpd_client_restrictions = hash:/c";
+    assert_eq!(rcpt(main, &case("192.168.2.9"), &facts), "ok");
+    assert!(rcpt(main, &case("192.168.2.10"), &facts).starts_with("554 5.7.1 <unknown[192.168.2.10]>: Client host"));
+    assert!(rcpt(main, &case("198.51.100.7"), &facts).starts_with("554 5.7.1"));
+    // Elsewhere such a key refuses, but lets nobody in.
+    let main = "smtpd_relay_restrictions = check_client_access hash:/c, reject_unauth_destination";
+    let relay = |client| Case { client, to: "x@y.org", ..STRANGER };
+    assert_eq!(rcpt(main, &relay("192.168.2.9"), &facts), "554 5.7.1 <x@y.org>: Relay access denied");
+    assert!(rcpt(main, &relay("198.51.100.7"), &facts).contains("Client host rejected"));
+}
+
+#[test]
+fn a_warning_in_front_of_a_rule_only_warns() {
+    let main = "smtpd_recipient_restrictions = warn_if_reject reject, permit";
+    let (verdict, decisions) = run(main, &STRANGER, Stage::Recipient, &Made::default());
+    assert!(matches!(verdict, Ok(Verdict::Accept { .. })));
+    assert!(decisions.iter().any(|d| d.rule == "warn_if_reject reject" && matches!(d.effect, Effect::Warn(_))));
+}
+
+#[test]
+fn owners_of_sender_addresses_are_held_to_them() {
+    let main = "smtpd_sender_login_maps = hash:/l\nsmtpd_sender_restrictions = reject_sender_login_mismatch";
+    let facts = tables(&[("/l", "a@example.org john, mike")]);
+    assert_eq!(rcpt(main, &Case { user: Some("john"), ..STRANGER }, &facts), "ok");
+    assert_eq!(
+        rcpt(main, &Case { user: Some("eve"), ..STRANGER }, &facts),
+        "553 5.7.1 <a@example.org>: Sender address rejected: not owned by user eve"
+    );
+    assert_eq!(rcpt(main, &STRANGER, &facts), "553 5.7.1 <a@example.org>: Sender address rejected: not logged in");
+    assert_eq!(rcpt(main, &Case { from: "b@example.org", ..STRANGER }, &facts), "ok");
+}
+
+#[test]
+fn every_decision_names_its_rule_and_line() {
+    let main = "# a comment\nsmtpd_relay_restrictions = permit_mynetworks,\n  reject_unauth_destination\n";
+    let (_, decisions) = run(main, &Case { to: "x@y.org", ..STRANGER }, Stage::Recipient, &Made::default());
+    let last = decisions.last().expect("decided");
+    assert_eq!(
+        (last.rule.as_str(), last.list, last.source.line),
+        ("reject_unauth_destination", "smtpd_relay_restrictions", 2)
+    );
+    assert_eq!(last.input, "x@y.org");
+}
+
+#[test]
+fn restrictions_that_name_each_other_end() {
+    let main = "smtpd_restriction_classes = a, b\na = b\nb = a\nsmtpd_recipient_restrictions = a";
+    assert!(rcpt(main, &STRANGER, &Made::default()).starts_with("451 4.3.5"));
+}
+
+#[test]
+fn an_open_relay_is_found_and_a_closed_one_is_not() {
+    // DESIGN promise 4.
+    let own = Domain::new("info.net").expect("a domain");
+    assert_eq!(relay::attempts(&own).len(), 16);
+    let found = |main: &str| relay::open_relay(&Plan::new(main_of(main)), &own, &Made::default());
+    for closed in [
+        "",
+        "smtpd_relay_restrictions = reject_unauth_destination",
+        "smtpd_relay_restrictions =\nsmtpd_recipient_restrictions =",
+        "mynetworks = 10.0.0.0/8",
+    ] {
+        assert_eq!(found(closed), [], "{closed}");
+    }
+    let open = found("smtpd_relay_restrictions = permit_mynetworks, permit, reject");
+    assert!(open.iter().any(|one| one.attempt.form == "null sender"));
+    let reason = open[0].reason.as_ref().expect("a reason");
+    assert_eq!((reason.rule.as_str(), reason.source.line), ("permit", 1));
+    assert!(!found("mynetworks = 0.0.0.0/0").is_empty());
+}

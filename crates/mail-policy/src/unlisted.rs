@@ -1,0 +1,44 @@
+//! Addresses that no table lists: `reject_unlisted_recipient`, `reject_unlisted_sender`.
+
+use mail_types::{Address, Sender};
+
+use crate::evaluate::Run;
+use crate::facts::{DomainClass, Existence, Missing};
+use crate::replies::{lookup_failure, refusal};
+use crate::verdict::Effect;
+
+/// Refuses a recipient that its class does not list. Mail to postmaster is for the class's own table as any other (S12 is alias and
+/// [`crate::Facts::address`]'s business).
+pub(crate) fn recipient(run: &mut Run<'_>) -> Result<Effect, Missing> {
+    run.recipient_checked = true;
+    let Some(address) = run.input.recipient else { return Ok(Effect::Neutral) };
+    let name = run.input.recipient_name();
+    check(run, address, &name, "Recipient address", (1, 1))
+}
+
+/// Refuses a sender in one of our domains that its class does not list.
+pub(crate) fn sender(run: &mut Run<'_>) -> Result<Effect, Missing> {
+    run.sender_checked = true;
+    let Some(Sender::Address(address)) = run.input.sender else { return Ok(Effect::Neutral) };
+    check(run, address, &address.to_string(), "Sender address", (1, 0))
+}
+
+fn check(run: &Run<'_>, address: &Address, name: &str, what: &str, status: (u16, u16)) -> Result<Effect, Missing> {
+    let fact = run.facts.address(address)?;
+    let main = &run.plan.main;
+    let (code, table) = match fact.class {
+        DomainClass::Local => (*main.unknown_local_recipient_reject_code, "local recipient table"),
+        DomainClass::VirtualAlias => (*main.unknown_virtual_alias_reject_code, "virtual alias table"),
+        DomainClass::VirtualMailbox => (*main.unknown_virtual_mailbox_reject_code, "virtual mailbox table"),
+        DomainClass::Relay => (*main.unknown_relay_recipient_reject_code, "relay recipient table"),
+        DomainClass::Foreign => return Ok(Effect::Neutral),
+    };
+    Ok(match fact.existence {
+        Existence::Listed => Effect::Neutral,
+        Existence::Unavailable(_) => Effect::Refuse(lookup_failure(name)),
+        Existence::Unknown => {
+            let table = if *main.show_user_unknown_table_name { format!(" in {table}") } else { String::new() };
+            Effect::Refuse(refusal(code, status, format!("<{name}>: {what} rejected: User unknown{table}")))
+        }
+    })
+}
