@@ -20,6 +20,15 @@ impl Mailbox {
         }
     }
 
+    /// A mailbox that is deleted is not selected any more, as in Dovecot.
+    pub(super) fn delete(&mut self, tag: String, mailbox: MailboxArgument) {
+        let selected = self.view.as_ref().map(|view| &view.name).filter(|name| !name.is_inbox());
+        if selected.is_some_and(|selected| mailbox.as_ref() == Ok(selected)) {
+            self.view = None;
+        }
+        self.change_folder(tag, mailbox, Question::Delete, "OK Delete completed.");
+    }
+
     pub(super) fn rename(&mut self, tag: String, from: MailboxArgument, to: MailboxArgument) {
         match (from, to) {
             (Ok(from), Ok(to)) => {

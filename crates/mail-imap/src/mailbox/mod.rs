@@ -292,7 +292,7 @@ impl Mailbox {
             Command::Close => self.selected_or_bad(tag, Self::close_mailbox),
             Command::Unselect => self.selected_or_bad(tag, Self::unselect),
             Command::Create(mailbox) => self.change_folder(tag, mailbox, Question::Create, "OK Create completed."),
-            Command::Delete(mailbox) => self.change_folder(tag, mailbox, Question::Delete, "OK Delete completed."),
+            Command::Delete(mailbox) => self.delete(tag, mailbox),
             Command::Subscribe(mailbox) => {
                 self.change_folder(tag, mailbox, Question::Subscribe, "OK Subscribe completed.")
             }
