@@ -10,6 +10,14 @@ mod cache;
 mod imap_text;
 mod jobs;
 mod names;
+mod protocol;
+mod session;
+mod settings;
 
-pub use jobs::{Counts, Jobs, Sink};
-pub use names::{Described, Names};
+pub use protocol::Imap;
+
+/// The daemon, for the one line of `main.rs`.
+#[must_use]
+pub fn daemon() -> mail_daemon::Daemon {
+    mailbox_service::daemon::<Imap>("imapd")
+}

@@ -1,3 +1,5 @@
 //! IMAP service.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    mail_daemon::run(imapd::daemon())
+}

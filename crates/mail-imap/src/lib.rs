@@ -17,7 +17,7 @@ mod reader;
 pub mod response;
 
 pub use list::{Folder, Folders};
-pub use login::{AuthFailure, HandOver, Login, LoginAnswer, LoginEvent, LoginQuestion, LoginSettings};
+pub use login::{AuthFailure, HandOver, Login, LoginAnswer, LoginEvent, LoginQuestion, LoginSettings, Mechanism};
 pub use mailbox::{
     Answer, Changes, Event, Mailbox, MailboxSettings, MailboxStatus, Messages, Namespaces, Opened, Question, Refusal,
     ResponseCode,

@@ -96,6 +96,11 @@ impl Jobs {
         Some(answer.unwrap_or_else(Answer::Refused))
     }
 
+    /// A watch on the open mailbox.
+    pub fn watch(&self) -> Option<mail_store::Watch> {
+        self.open.as_ref()?.watch()
+    }
+
     fn mailbox(&mut self) -> Result<&mut Box<dyn Mailbox>, Refusal> {
         self.open.as_mut().ok_or_else(|| Refusal::new(ResponseCode::ServerBug, "No mailbox is open."))
     }

@@ -216,8 +216,8 @@ fn searches_find_by_flag_date_size_and_text() {
         ("BODY subject", ""),
         ("OR (BODY \"gr\u{fc}n\") 1", " 1 2"),
         ("UID 2:*", " 2"),
-        ("NEW", " 1 2"),
-        ("OLD", ""),
+        ("NEW", " 2"),
+        ("OLD", " 1"),
         ("NOT (1 ALL)", " 2"),
     ] {
         let said = client.ok(&format!("SEARCH {key}"));

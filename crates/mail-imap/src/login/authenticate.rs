@@ -10,21 +10,24 @@ use super::{AuthFailure, Login, LoginAnswer, LoginQuestion, State};
 impl Login {
     pub(super) fn log_in(&mut self, tag: String, user: &[u8], password: &[u8]) {
         let plain = [b"\0", user, b"\0", password].concat();
-        self.begin(tag, "PLAIN".to_owned(), Some(Octets::new(plain)));
+        self.begin(tag, "PLAIN".to_owned(), true, Some(Octets::new(plain)));
     }
 
     pub(super) fn authenticate(&mut self, tag: String, mechanism: String, initial: Option<&[u8]>) {
-        if self.may_authenticate() && !self.settings.mechanisms.contains(&mechanism) {
+        let plaintext =
+            self.settings.mechanisms.iter().find(|known| known.name == mechanism).map(|known| known.plaintext);
+        let Some(plaintext) = plaintext else {
             return self.output.tagged(&tag, "NO [CANNOT] Unsupported authentication mechanism.");
-        }
+        };
         match initial.map(decoded).transpose() {
             Err(()) => self.bad(Some(&tag), "Invalid base64 data in initial response."),
-            Ok(initial) => self.begin(tag, mechanism, initial),
+            Ok(initial) => self.begin(tag, mechanism, plaintext, initial),
         }
     }
 
-    fn begin(&mut self, tag: String, mechanism: String, initial: Option<Octets>) {
-        if !self.may_authenticate() {
+    fn begin(&mut self, tag: String, mechanism: String, plaintext: bool, initial: Option<Octets>) {
+        if !self.may_use(plaintext) {
+            self.tried_cleartext = true;
             self.output.line(
                 "* BAD [ALERT] Plaintext authentication not allowed without SSL/TLS, but your client did it anyway. \
                  If anyone was listening, the password was exposed.",

@@ -30,10 +30,21 @@ pub struct LoginSettings {
     pub starttls: bool,
     /// Passwords may pass without TLS (`disable_plaintext_auth = no`, or the peer is this machine).
     pub cleartext: bool,
-    /// SASL mechanisms, in upper case.
-    pub mechanisms: Vec<String>,
+    /// Nobody may log in without TLS, whatever the mechanism (`ssl = required`).
+    pub tls_required: bool,
+    /// SASL mechanisms.
+    pub mechanisms: Vec<Mechanism>,
     /// How long a client may be silent before it has logged in; Dovecot waits three minutes.
     pub timeout: Duration,
+}
+
+/// A SASL mechanism.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mechanism {
+    /// Its name, in upper case.
+    pub name: String,
+    /// Whether it sends the password in clear.
+    pub plaintext: bool,
 }
 
 /// What the machine asks.
@@ -103,6 +114,7 @@ pub struct Login {
     tls: bool,
     ended: bool,
     bad: u32,
+    tried_cleartext: bool,
     asked: AskId,
     last_input: Moment,
     fresh: bool,
@@ -140,6 +152,7 @@ impl Login {
             tls,
             ended: false,
             bad: 0,
+            tried_cleartext: false,
             asked: AskId(0),
             last_input: Moment(0),
             fresh: true,
@@ -162,19 +175,25 @@ impl Login {
         if self.settings.starttls && !self.tls {
             all.push_str(" STARTTLS");
         }
-        if self.may_authenticate() {
-            for mechanism in &self.settings.mechanisms {
-                all.push_str(" AUTH=");
-                all.push_str(mechanism);
-            }
-        } else {
+        for mechanism in self.settings.mechanisms.iter().filter(|mechanism| self.may_use(mechanism.plaintext)) {
+            all.push_str(" AUTH=");
+            all.push_str(&mechanism.name);
+        }
+        if !self.may_use(true) {
             all.push_str(" LOGINDISABLED");
         }
         all
     }
 
-    fn may_authenticate(&self) -> bool {
-        self.tls || self.settings.cleartext
+    /// Whether a mechanism may be used on the connection as it is.
+    fn may_use(&self, plaintext: bool) -> bool {
+        self.tls || (!self.settings.tls_required && (self.settings.cleartext || !plaintext))
+    }
+
+    /// Whether a password was sent, or a login tried, where that is not allowed; for the log.
+    #[must_use]
+    pub fn tried_cleartext(&self) -> bool {
+        self.tried_cleartext
     }
 
     /// Deals with one piece of input; false if there is none.
@@ -383,7 +402,8 @@ mod tests {
             tls: false,
             starttls: true,
             cleartext: true,
-            mechanisms: vec!["PLAIN".into(), "LOGIN".into()],
+            tls_required: false,
+            mechanisms: ["PLAIN", "LOGIN"].map(|name| Mechanism { name: name.into(), plaintext: true }).to_vec(),
             timeout: Duration::from_secs(180),
         }
     }
