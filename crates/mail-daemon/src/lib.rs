@@ -16,6 +16,7 @@ mod options;
 mod run;
 mod secrets;
 pub mod state;
+pub mod worker;
 
 pub use context::{Context, Running, Stop};
 pub use log::Log;

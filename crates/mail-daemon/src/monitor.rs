@@ -127,6 +127,8 @@ impl Channel {
                     continue;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // The other side ended before it had read everything.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => closed = true,
                 Err(error) => return Err(error),
             }
             break;
@@ -197,6 +199,9 @@ pub(crate) struct Monitor {
     pub(crate) desk: Desk,
     pub(crate) service: Option<Box<dyn Service>>,
     pub(crate) signals: SignalFd,
+    /// Whether the front may still speak on `control` and on the desk's conversation.
+    pub(crate) control_open: bool,
+    pub(crate) front_open: bool,
 }
 
 /// What woke the monitor.
@@ -234,10 +239,13 @@ impl Monitor {
 
     fn wait(&self, timeout: Option<Duration>) -> io::Result<Woken> {
         let watched = self.service.as_ref().map(|service| service.watched()).unwrap_or_default();
+        // A closed conversation stays readable for ever, so it is watched no more; the front's end shows as a signal.
+        let front = if self.front_open { self.desk.front.as_fd() } else { self.signals.as_fd() };
+        let control = if self.control_open { self.control.as_fd() } else { self.signals.as_fd() };
         let mut entries = vec![
             PollFd::new(&self.signals, PollFlags::IN),
-            PollFd::new(&self.control, PollFlags::IN),
-            PollFd::new(&self.desk.front, PollFlags::IN),
+            PollFd::from_borrowed_fd(control, PollFlags::IN),
+            PollFd::from_borrowed_fd(front, PollFlags::IN),
         ];
         entries.extend(watched.iter().map(|(_, fd)| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
         let timeout =
@@ -252,12 +260,18 @@ impl Monitor {
     }
 
     fn attend(&mut self, woken: &Woken) -> io::Result<()> {
-        if woken.control && self.control.receive()?.frames.iter().any(|(raw, _)| raw.read::<ToMonitor>(&[]).is_ok()) {
-            self.reload();
+        if woken.control && self.control_open {
+            let taken = self.control.receive()?;
+            self.control_open = !taken.closed;
+            if taken.frames.iter().any(|(raw, _)| raw.read::<ToMonitor>(&[]).is_ok()) {
+                self.reload();
+            }
         }
         let Some(service) = self.service.as_mut() else { return Ok(()) };
-        if woken.front {
-            for (raw, descriptors) in self.desk.front.receive()?.frames {
+        if woken.front && self.front_open {
+            let taken = self.desk.front.receive()?;
+            self.front_open = !taken.closed;
+            for (raw, descriptors) in taken.frames {
                 service.frame(&mut self.desk, raw, descriptors);
             }
         }

@@ -250,7 +250,8 @@ fn watched(
         }
     })?;
     let desk = Desk { front, running: Arc::new(running.without_keys()), log, setup };
-    let monitor = Monitor { front: child, control, desk, service, signals };
+    let monitor =
+        Monitor { front: child, control, desk, front_open: service.is_some(), control_open: true, service, signals };
     monitor.pass(&running)?;
     drop(running);
     Ok(monitor.run())

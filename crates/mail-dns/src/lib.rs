@@ -1,1 +1,16 @@
-//! DNS behind one trait: MX order, and a zone in memory for tests.
+//! DNS behind one trait, and the order in which mail servers are tried.
+//!
+//! [`Lookup`] is what remote-delivery and smtpd ask; [`Resolver`] answers from the name servers (hickory-resolver), [`Zone`] from memory, for
+//! tests. [`route`] turns MX records into the list of hosts to try: a pure function.
+//!
+//! Temporary and permanent failure are apart in [`DnsError`]: only an authoritative "does not exist" is permanent (S21).
+//! Not here: DNSSEC and TLSA, connections to mail servers.
+
+mod lookup;
+mod resolver;
+pub mod route;
+mod zone;
+
+pub use lookup::{Answer, DnsError, Lookup, Mx};
+pub use resolver::Resolver;
+pub use zone::Zone;

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::stream::Stream;
-use crate::tls::ServerTls;
+use crate::tls::{ClientTls, ServerTls};
 
 /// Output is flushed when so much has gathered, even if the machine has more.
 const OUTPUT_HIGH: usize = 64 * 1024;
@@ -66,6 +66,27 @@ pub struct Ended<M> {
     pub octets_out: u64,
 }
 
+/// What [`Step::StartTls`] means on a connection.
+#[derive(Clone, Copy)]
+enum Upgrade<'a> {
+    /// TLS is not available.
+    None,
+    /// We are the server.
+    Server(&'a ServerTls),
+    /// We are the client; the name of the server.
+    Client(&'a ClientTls, &'a str),
+}
+
+impl Upgrade<'_> {
+    async fn start(self, stream: Stream) -> io::Result<Stream> {
+        match self {
+            Self::None => Err(io::ErrorKind::Unsupported.into()),
+            Self::Server(tls) => tls.accept(stream).await,
+            Self::Client(tls, name) => tls.connect(stream, name).await,
+        }
+    }
+}
+
 /// A machine on a stream.
 pub struct Driver<M: Machine> {
     machine: M,
@@ -103,9 +124,29 @@ impl<M: Machine> Driver<M> {
 
     /// Runs the session to its end. `events` may never bring anything; `tls` is needed only by machines that start TLS.
     pub async fn run<H: Handler<M>>(
-        mut self,
+        self,
         handler: &mut H,
         tls: Option<&ServerTls>,
+        events: &mut mpsc::Receiver<M::Event>,
+    ) -> Ended<M> {
+        self.run_with(handler, tls.map_or(Upgrade::None, Upgrade::Server), events).await
+    }
+
+    /// As [`Driver::run`], for a machine that is the client of its protocol; with TLS comes the name of the server.
+    pub async fn run_client<H: Handler<M>>(
+        self,
+        handler: &mut H,
+        tls: Option<(&ClientTls, &str)>,
+        events: &mut mpsc::Receiver<M::Event>,
+    ) -> Ended<M> {
+        let upgrade = tls.map_or(Upgrade::None, |(tls, name)| Upgrade::Client(tls, name));
+        self.run_with(handler, upgrade, events).await
+    }
+
+    async fn run_with<H: Handler<M>>(
+        mut self,
+        handler: &mut H,
+        tls: Upgrade<'_>,
         events: &mut mpsc::Receiver<M::Event>,
     ) -> Ended<M> {
         let (answers, mut answered) = mpsc::channel(ANSWERS);
@@ -126,7 +167,7 @@ impl<M: Machine> Driver<M> {
     async fn serve<H: Handler<M>>(
         &mut self,
         handler: &mut H,
-        tls: Option<&ServerTls>,
+        tls: Upgrade<'_>,
         events: &mut mpsc::Receiver<M::Event>,
         answers: &Answers<M>,
         answered: &mut mpsc::Receiver<(AskId, M::Answer)>,
@@ -164,7 +205,7 @@ impl<M: Machine> Driver<M> {
     async fn run_machine<H: Handler<M>>(
         &mut self,
         handler: &mut H,
-        tls: Option<&ServerTls>,
+        tls: Upgrade<'_>,
         answers: &Answers<M>,
     ) -> Option<Close> {
         loop {
@@ -195,14 +236,13 @@ impl<M: Machine> Driver<M> {
         }
     }
 
-    async fn start_tls(&mut self, tls: Option<&ServerTls>) -> Result<(), Close> {
+    async fn start_tls(&mut self, tls: Upgrade<'_>) -> Result<(), Close> {
         self.flush().await.map_err(|_| Close::Lost)?;
         // T01: what came in clear after the command is never read as if it came through TLS.
         self.input.clear();
-        let tls = tls.ok_or(Close::Hangup("TLS is not available"))?;
         let placeholder = Stream::Unix(unconnected().map_err(|_| Close::Lost)?);
         let plain = std::mem::replace(&mut self.stream, placeholder);
-        let accepted = tokio::time::timeout(PEER_STALLED, tls.accept(plain)).await;
+        let accepted = tokio::time::timeout(PEER_STALLED, tls.start(plain)).await;
         self.stream = accepted.map_err(|_| Close::Timeout)?.map_err(|_| Close::Hangup("TLS handshake failed"))?;
         self.machine.tls_started();
         Ok(())

@@ -129,7 +129,9 @@ pub fn become_user(identity: &Identity, confinement: Confinement) -> Result<(), 
     if current == 0 {
         limit(confinement)?;
         drop_bounding_set()?;
+        let leash = Leash::of_this_process()?;
         change_ids(identity)?;
+        leash.renew()?;
     } else if current == identity.uid && rustix::process::getuid().as_raw() == identity.uid {
         limit(confinement)?;
     } else {
@@ -138,6 +140,33 @@ pub fn become_user(identity: &Identity, confinement: Confinement) -> Result<(), 
     drop_capabilities()?;
     confine(confinement)?;
     verify(identity, current == 0)
+}
+
+/// The signal that this process gets when its parent ends. The kernel forgets it when the user changes, and the parent may end meanwhile.
+struct Leash {
+    signal: Option<rustix::process::Signal>,
+    parent: Option<rustix::process::Pid>,
+}
+
+impl Leash {
+    fn of_this_process() -> Result<Self, BecomeError> {
+        let signal = rustix::process::parent_process_death_signal();
+        let signal = signal.map_err(|error| BecomeError::Call("PR_GET_PDEATHSIG", error.into()))?;
+        Ok(Self { signal, parent: rustix::process::getppid() })
+    }
+
+    fn renew(self) -> Result<(), BecomeError> {
+        if self.signal.is_none() {
+            return Ok(());
+        }
+        let renewed = rustix::process::set_parent_process_death_signal(self.signal);
+        renewed.map_err(|error| BecomeError::Call("PR_SET_PDEATHSIG", error.into()))?;
+        if rustix::process::getppid() == self.parent {
+            Ok(())
+        } else {
+            Err(BecomeError::NotVerified("the parent has ended meanwhile"))
+        }
+    }
 }
 
 /// Hard limits first: raising one needs the rights that are about to go.

@@ -20,7 +20,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // One thread: libtest-mimic then runs the tests on the main thread.
     arguments.test_threads = Some(1);
-    let stories: [(&str, Story); 11] = [
+    let stories: [(&str, Story); 12] = [
         ("a_child_runs_its_closure_and_exits_with_its_code", child_exits),
         ("a_panic_in_a_child_is_an_exit_code", child_panics),
         ("a_child_is_signalled_and_reaped", child_is_signalled),
@@ -31,6 +31,7 @@ fn main() -> ExitCode {
         ("a_process_without_root_cannot_become_somebody_else", not_root),
         ("root_is_given_up_for_ever", root_is_given_up),
         ("groups_and_capabilities_are_gone", nothing_is_kept),
+        ("another_user_still_ends_with_its_parent", leash_is_kept),
         ("the_sandbox_hides_everything_else", sandbox),
     ];
     let trials = stories.into_iter().map(|(name, run)| Trial::ignorable_test(name, run)).collect();
@@ -205,6 +206,19 @@ fn nothing_is_kept() -> Outcome {
         must(Identity::current().groups == vec![54_321, 54_322], "groups")?;
         let files: Vec<_> = std::iter::repeat_with(|| std::fs::File::open("/dev/null")).take(60).collect();
         must(files.iter().any(Result::is_err), "the limit of open files holds")
+    })
+}
+
+fn leash_is_kept() -> Outcome {
+    if !is_root() {
+        return Ok(Completion::ignored_with("needs root"));
+    }
+    let parent = std::process::id();
+    in_child(move || {
+        die_with_parent(parent).map_err(|error| error.to_string())?;
+        become_user(&Identity::ids(54_321, 54_321), Confinement::FULL).map_err(|error| error.to_string())?;
+        let signal = rustix::process::parent_process_death_signal().map_err(|error| error.to_string())?;
+        must(signal == Some(rustix::process::Signal::KILL), "the signal is kept")
     })
 }
 

@@ -109,6 +109,7 @@ impl<P> Shared<P> {
 /// Serves until the daemon stops and all connections are over, or the monitor is gone.
 pub(crate) async fn serve<P: Protocol>(mut context: Context) {
     let Some((reader, writer)) = context.monitor.take() else { return };
+    raise_descriptor_limit();
     let running = context.now();
     let tls = running.tls.first().and_then(|pem| tls_of::<P>(pem, &context.log));
     let shared = Arc::new(Shared::<P> {
@@ -142,6 +143,14 @@ pub(crate) async fn serve<P: Protocol>(mut context: Context) {
         () = listening.monitor.listen(reader, |line| log_line::<P>(&listening.log, line)) => {}
         () = all_over => {}
     }
+}
+
+/// As many descriptors as the system allows: a connection through TLS takes two.
+fn raise_descriptor_limit() {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
+    // Refused or not, accept says when there are none left.
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised);
 }
 
 fn tls_of<P: Protocol>(pem: &Pem, log: &Log) -> Option<ServerTls> {

@@ -1,3 +1,5 @@
 //! The setgid writer of the maildrop directory.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    postdrop::run(std::env::args_os())
+}

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use crate::exit::{Outcome, USAGE};
 use crate::terminal::{complain, print};
-use crate::{check, doctor, doveconf, postcat, postconf, postfix, postqueue, postsuper, sendmail, up};
+use crate::{check, doctor, doveconf, postcat, postconf, postfix, postmap, postqueue, postsuper, sendmail, up};
 
 /// The names of this binary itself.
 const OURSELVES: &str = "postrider";
@@ -42,13 +42,15 @@ pub const COMMANDS: &[Command] = &[
     command("newaliases", "check the aliases and have them taken at once", |arguments| {
         sendmail::run("newaliases", arguments)
     }),
+    command("postalias", "check an alias file, or look a name up in it", postmap::run_postalias),
+    command("postmap", "check a table, or look a key up in it", postmap::run_postmap),
     command("postqueue", "list the queue, attempt what waits", postqueue::run),
     command("postsuper", "delete, hold, release or requeue messages", postsuper::run),
     command("postcat", "show a message of the queue", postcat::run),
     command("postconf", "show parameters and their defaults", postconf::run),
     command("postfix", "start, stop, reload the mail system as a whole", postfix::run),
     command("doveconf", "show what dovecot.conf says", doveconf::run),
-    command("doveadm", "", |_| doveconf::refuse("doveadm", "`doveconf -n' and the mail clients are")),
+    command("doveadm", "", |_| doveconf::refuse("doveadm", "only `doveconf -n' is")),
     command("dovecot", "", |_| doveconf::refuse("dovecot", "use `postfix start', `stop' and `reload'")),
 ];
 

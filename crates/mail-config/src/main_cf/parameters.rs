@@ -119,6 +119,8 @@ parameters! {
     postrider_session_limit: Positive = "10000", used by ["smtpd"];
     /// Whether a listener that relays for strangers may start.
     postrider_allow_open_relay: YesNo = "no", used by ["smtpd"];
+    /// The name servers to ask, `ADDRESS` or `ADDRESS:PORT`, instead of those of /etc/resolv.conf. Ours alone; Postfix has no such parameter.
+    postrider_dns_servers: List = "", used by ["smtpd", "remote-delivery"];
 
     // ---- logs ----
 

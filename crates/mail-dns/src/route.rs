@@ -1,0 +1,250 @@
+//! From a domain to the hosts that take its mail (RFC 5321 section 5.1).
+
+use std::net::IpAddr;
+
+use mail_types::EnhancedStatus;
+
+use crate::lookup::{DnsError, Lookup, Mx};
+
+/// A host to try.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// Its name.
+    pub name: String,
+    /// One of its addresses.
+    pub address: IpAddr,
+}
+
+/// Why there is no host to try.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoRoute {
+    /// Class 4: try again later; class 5: never.
+    pub status: EnhancedStatus,
+    /// The reason, as log, mailq and bounce show it.
+    pub text: String,
+}
+
+/// What the caller decides.
+pub struct Settings<'a> {
+    /// Whether a host or address is this machine: then it and all that are not better are left out (S20).
+    pub is_self: &'a (dyn Fn(&str, Option<IpAddr>) -> bool + Sync),
+    /// The most addresses (`smtp_mx_address_limit`); 0 is no limit.
+    pub limit: usize,
+    /// Puts hosts of equal preference into some order; tests leave it, the daemon shuffles.
+    pub shuffle: &'a (dyn Fn(&mut Vec<Mx>) + Sync),
+    /// Whether an address may be used (`inet_protocols`).
+    pub usable: &'a (dyn Fn(IpAddr) -> bool + Sync),
+}
+
+fn no_route(class: u8, subject: u16, detail: u16, text: String) -> NoRoute {
+    NoRoute { status: EnhancedStatus::of(class, subject, detail), text }
+}
+
+/// The hosts for mail to a domain, best first.
+///
+/// # Errors
+/// [`NoRoute`]: `5.1.2` if the domain does not exist, `5.1.10` for a null MX, `5.4.4` without any address, `5.4.6` where the best host is ourselves,
+/// `4.4.3` while DNS does not answer, `4.4.4` where only worse hosts than ourselves have addresses.
+pub async fn for_domain(lookup: &dyn Lookup, domain: &str, settings: &Settings<'_>) -> Result<Vec<Host>, NoRoute> {
+    let exchangers = match lookup.mx(domain).await {
+        Ok(exchangers) => exchangers,
+        // An implicit MX only where there is none at all.
+        Err(DnsError::NoData) => return for_host(lookup, domain, settings).await,
+        Err(error) => return Err(unknown(domain, &error)),
+    };
+    if exchangers.iter().all(|mx| mx.exchange.is_empty()) {
+        let text = format!("Domain {domain} does not accept mail (nullMX)");
+        return Err(no_route(5, 1, 10, text));
+    }
+    collect(lookup, domain, in_order(exchangers, settings.shuffle), settings).await
+}
+
+/// The addresses of one host that was named, as in `[host]:port`.
+///
+/// # Errors
+/// As [`for_domain`].
+pub async fn for_host(lookup: &dyn Lookup, host: &str, settings: &Settings<'_>) -> Result<Vec<Host>, NoRoute> {
+    let found = lookup.addresses(host).await.map_err(|error| match error {
+        DnsError::NoData | DnsError::BadName => no_route(
+            5,
+            4,
+            4,
+            format!("Host or domain name not found. Name service error for name={host} type=A: {error}"),
+        ),
+        _ => unknown(host, &error),
+    })?;
+    let mut hosts: Vec<Host> = found
+        .into_iter()
+        .filter(|address| (settings.usable)(*address))
+        .map(|address| Host { name: host.to_owned(), address })
+        .collect();
+    if hosts.iter().any(|host| (settings.is_self)(&host.name, Some(host.address))) {
+        return Err(no_route(5, 4, 6, format!("mail for {host} loops back to myself")));
+    }
+    if hosts.is_empty() {
+        return Err(no_route(5, 4, 4, format!("{host} has no address of a protocol in use here")));
+    }
+    truncate(&mut hosts, settings.limit);
+    Ok(hosts)
+}
+
+fn unknown(name: &str, error: &DnsError) -> NoRoute {
+    match error {
+        DnsError::NoDomain => no_route(5, 1, 2, "Host unknown".to_owned()),
+        DnsError::BadName => no_route(5, 4, 4, format!("{name} is no domain name")),
+        DnsError::NoData => no_route(
+            5,
+            4,
+            4,
+            format!("Host or domain name not found. Name service error for name={name} type=MX: {error}"),
+        ),
+        DnsError::Temporary(_) => no_route(
+            4,
+            4,
+            3,
+            format!("Host or domain name not found. Name service error for name={name} type=MX: {error}"),
+        ),
+    }
+}
+
+/// By preference; equal ones in the caller's order.
+fn in_order(mut exchangers: Vec<Mx>, shuffle: &dyn Fn(&mut Vec<Mx>)) -> Vec<Mx> {
+    exchangers.retain(|mx| !mx.exchange.is_empty());
+    shuffle(&mut exchangers);
+    exchangers.sort_by_key(|mx| mx.preference);
+    exchangers
+}
+
+async fn collect(
+    lookup: &dyn Lookup,
+    domain: &str,
+    exchangers: Vec<Mx>,
+    settings: &Settings<'_>,
+) -> Result<Vec<Host>, NoRoute> {
+    let mut hosts: Vec<(u16, Host)> = Vec::new();
+    let mut temporary = None;
+    let mut ours = exchangers.iter().filter(|mx| (settings.is_self)(&mx.exchange, None)).map(|mx| mx.preference).min();
+    for mx in &exchangers {
+        if ours.is_some_and(|preference| mx.preference >= preference) {
+            break;
+        }
+        match lookup.addresses(&mx.exchange).await {
+            Ok(addresses) if addresses.iter().any(|&address| (settings.is_self)(&mx.exchange, Some(address))) => {
+                ours = Some(mx.preference);
+            }
+            Ok(addresses) => hosts.extend(
+                addresses
+                    .into_iter()
+                    .filter(|&address| (settings.usable)(address))
+                    .map(|address| (mx.preference, Host { name: mx.exchange.clone(), address })),
+            ),
+            Err(error @ DnsError::Temporary(_)) => temporary = Some(format!("name={} type=A: {error}", mx.exchange)),
+            // A host that does not exist, or whose name is none, is passed over for the next.
+            Err(_) => {}
+        }
+    }
+    if let Some(preference) = ours {
+        hosts.retain(|(mine, _)| *mine < preference);
+    }
+    let mut hosts: Vec<Host> = hosts.into_iter().map(|(_, host)| host).collect();
+    truncate(&mut hosts, settings.limit);
+    if !hosts.is_empty() {
+        return Ok(hosts);
+    }
+    let best = exchangers.iter().map(|mx| mx.preference).min();
+    Err(match (ours, temporary) {
+        (Some(_), _) if ours == best => no_route(5, 4, 6, format!("mail for {domain} loops back to myself")),
+        (_, Some(why)) => no_route(4, 4, 3, format!("Host or domain name not found. Name service error for {why}")),
+        (Some(_), None) => no_route(4, 4, 4, format!("no better mail server of {domain} than this one has an address")),
+        (None, None) => no_route(5, 4, 4, format!("no mail server of {domain} has an address")),
+    })
+}
+
+fn truncate(hosts: &mut Vec<Host>, limit: usize) {
+    if limit > 0 {
+        hosts.truncate(limit);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Zone;
+
+    fn ip(last: u8) -> IpAddr {
+        [192, 0, 2, last].into()
+    }
+
+    /// Asks with 192.0.2.99 and `mail.ours.example` being this machine.
+    async fn ask(zone: &Zone, domain: &str) -> Result<Vec<u8>, String> {
+        let settings = Settings {
+            is_self: &|name, address| name.eq_ignore_ascii_case("mail.ours.example") || address == Some(ip(99)),
+            limit: 5,
+            shuffle: &|_| {},
+            usable: &|_| true,
+        };
+        let hosts = for_domain(zone, domain, &settings).await.map_err(|error| error.status.to_string())?;
+        Ok(hosts.iter().map(|host| if let IpAddr::V4(v4) = host.address { v4.octets()[3] } else { 0 }).collect())
+    }
+
+    fn zone() -> Zone {
+        (1..=20)
+            .fold(Zone::default(), |zone, n| zone.address(&format!("h{n}.example"), ip(n)))
+            .address("mail.ours.example", ip(99))
+    }
+
+    #[tokio::test]
+    async fn the_lowest_preference_comes_first_and_five_are_enough() {
+        // S20
+        let zone = (1..=7).fold(zone(), |zone, n: u16| zone.mx("a.example", 100 - n, &format!("h{n}.example")));
+        assert_eq!(ask(&zone, "a.example").await, Ok(vec![7, 6, 5, 4, 3]));
+    }
+
+    #[tokio::test]
+    async fn without_mx_the_domain_itself_is_the_host() {
+        assert_eq!(ask(&zone(), "h3.example").await, Ok(vec![3]));
+    }
+
+    #[tokio::test]
+    async fn only_an_authoritative_answer_is_permanent() {
+        // S21, M02
+        let down = DnsError::Temporary("SERVFAIL".to_owned());
+        let zone = zone()
+            .mx("null.example", 0, "")
+            .broken("down.example", &down)
+            .mx("halfdown.example", 1, "down.example")
+            .mx("empty.example", 1, "missing.example")
+            .mx("missing-first.example", 1, "missing.example")
+            .mx("missing-first.example", 2, "h2.example");
+        for (domain, status) in [
+            ("nowhere.example", "5.1.2"),
+            ("null.example", "5.1.10"),
+            ("down.example", "4.4.3"),
+            ("halfdown.example", "4.4.3"),
+            ("empty.example", "5.4.4"),
+        ] {
+            assert_eq!(ask(&zone, domain).await, Err(status.to_owned()), "{domain}");
+        }
+        assert_eq!(ask(&zone, "missing-first.example").await, Ok(vec![2]));
+    }
+
+    #[tokio::test]
+    async fn our_own_name_cuts_the_list() {
+        // S20: it and all equal or worse are cut; 5.4.6 only if ours was the best.
+        let zone = zone()
+            .mx("backup.example", 10, "h1.example")
+            .mx("backup.example", 20, "MAIL.ours.example")
+            .mx("backup.example", 20, "h2.example")
+            .mx("backup.example", 30, "h3.example")
+            .mx("best.example", 10, "mail.ours.example")
+            .mx("best.example", 20, "h1.example")
+            .mx("dead.example", 10, "missing.example")
+            .mx("dead.example", 20, "mail.ours.example")
+            .address("other-name.example", ip(99))
+            .mx("by-address.example", 10, "other-name.example");
+        assert_eq!(ask(&zone, "backup.example").await, Ok(vec![1]));
+        assert_eq!(ask(&zone, "best.example").await, Err("5.4.6".to_owned()));
+        assert_eq!(ask(&zone, "dead.example").await, Err("4.4.4".to_owned()));
+        assert_eq!(ask(&zone, "by-address.example").await, Err("5.4.6".to_owned()));
+    }
+}
