@@ -25,15 +25,15 @@ pub struct NoRoute {
 }
 
 /// What the caller decides.
-pub struct Settings<'a> {
+pub trait Rules: Sync {
     /// Whether a host or address is this machine: then it and all that are not better are left out (S20).
-    pub is_self: &'a (dyn Fn(&str, Option<IpAddr>) -> bool + Sync),
-    /// The most addresses (`smtp_mx_address_limit`); 0 is no limit.
-    pub limit: usize,
-    /// Puts hosts of equal preference into some order; tests leave it, the daemon shuffles.
-    pub shuffle: &'a (dyn Fn(&mut Vec<Mx>) + Sync),
+    fn is_self(&self, name: &str, address: Option<IpAddr>) -> bool;
     /// Whether an address may be used (`inet_protocols`).
-    pub usable: &'a (dyn Fn(IpAddr) -> bool + Sync),
+    fn usable(&self, address: IpAddr) -> bool;
+    /// Puts hosts into some order, before they are sorted by preference: equal ones share the load.
+    fn shuffle(&self, exchangers: &mut Vec<Mx>);
+    /// The most addresses (`smtp_mx_address_limit`); 0 is no limit.
+    fn limit(&self) -> usize;
 }
 
 fn no_route(class: u8, subject: u16, detail: u16, text: String) -> NoRoute {
@@ -45,25 +45,25 @@ fn no_route(class: u8, subject: u16, detail: u16, text: String) -> NoRoute {
 /// # Errors
 /// [`NoRoute`]: `5.1.2` if the domain does not exist, `5.1.10` for a null MX, `5.4.4` without any address, `5.4.6` where the best host is ourselves,
 /// `4.4.3` while DNS does not answer, `4.4.4` where only worse hosts than ourselves have addresses.
-pub async fn for_domain(lookup: &dyn Lookup, domain: &str, settings: &Settings<'_>) -> Result<Vec<Host>, NoRoute> {
+pub async fn for_domain(lookup: &dyn Lookup, domain: &str, rules: &dyn Rules) -> Result<Vec<Host>, NoRoute> {
     let exchangers = match lookup.mx(domain).await {
         Ok(exchangers) => exchangers,
         // An implicit MX only where there is none at all.
-        Err(DnsError::NoData) => return for_host(lookup, domain, settings).await,
+        Err(DnsError::NoData) => return for_host(lookup, domain, rules).await,
         Err(error) => return Err(unknown(domain, &error)),
     };
     if exchangers.iter().all(|mx| mx.exchange.is_empty()) {
         let text = format!("Domain {domain} does not accept mail (nullMX)");
         return Err(no_route(5, 1, 10, text));
     }
-    collect(lookup, domain, in_order(exchangers, settings.shuffle), settings).await
+    collect(lookup, domain, in_order(exchangers, rules), rules).await
 }
 
 /// The addresses of one host that was named, as in `[host]:port`.
 ///
 /// # Errors
 /// As [`for_domain`].
-pub async fn for_host(lookup: &dyn Lookup, host: &str, settings: &Settings<'_>) -> Result<Vec<Host>, NoRoute> {
+pub async fn for_host(lookup: &dyn Lookup, host: &str, rules: &dyn Rules) -> Result<Vec<Host>, NoRoute> {
     let found = lookup.addresses(host).await.map_err(|error| match error {
         DnsError::NoData | DnsError::BadName => no_route(
             5,
@@ -75,16 +75,16 @@ pub async fn for_host(lookup: &dyn Lookup, host: &str, settings: &Settings<'_>) 
     })?;
     let mut hosts: Vec<Host> = found
         .into_iter()
-        .filter(|address| (settings.usable)(*address))
+        .filter(|address| rules.usable(*address))
         .map(|address| Host { name: host.to_owned(), address })
         .collect();
-    if hosts.iter().any(|host| (settings.is_self)(&host.name, Some(host.address))) {
+    if hosts.iter().any(|host| rules.is_self(&host.name, Some(host.address))) {
         return Err(no_route(5, 4, 6, format!("mail for {host} loops back to myself")));
     }
     if hosts.is_empty() {
         return Err(no_route(5, 4, 4, format!("{host} has no address of a protocol in use here")));
     }
-    truncate(&mut hosts, settings.limit);
+    truncate(&mut hosts, rules.limit());
     Ok(hosts)
 }
 
@@ -108,9 +108,9 @@ fn unknown(name: &str, error: &DnsError) -> NoRoute {
 }
 
 /// By preference; equal ones in the caller's order.
-fn in_order(mut exchangers: Vec<Mx>, shuffle: &dyn Fn(&mut Vec<Mx>)) -> Vec<Mx> {
+fn in_order(mut exchangers: Vec<Mx>, rules: &dyn Rules) -> Vec<Mx> {
     exchangers.retain(|mx| !mx.exchange.is_empty());
-    shuffle(&mut exchangers);
+    rules.shuffle(&mut exchangers);
     exchangers.sort_by_key(|mx| mx.preference);
     exchangers
 }
@@ -119,23 +119,23 @@ async fn collect(
     lookup: &dyn Lookup,
     domain: &str,
     exchangers: Vec<Mx>,
-    settings: &Settings<'_>,
+    rules: &dyn Rules,
 ) -> Result<Vec<Host>, NoRoute> {
     let mut hosts: Vec<(u16, Host)> = Vec::new();
     let mut temporary = None;
-    let mut ours = exchangers.iter().filter(|mx| (settings.is_self)(&mx.exchange, None)).map(|mx| mx.preference).min();
+    let mut ours = exchangers.iter().filter(|mx| rules.is_self(&mx.exchange, None)).map(|mx| mx.preference).min();
     for mx in &exchangers {
         if ours.is_some_and(|preference| mx.preference >= preference) {
             break;
         }
         match lookup.addresses(&mx.exchange).await {
-            Ok(addresses) if addresses.iter().any(|&address| (settings.is_self)(&mx.exchange, Some(address))) => {
+            Ok(addresses) if addresses.iter().any(|&address| rules.is_self(&mx.exchange, Some(address))) => {
                 ours = Some(mx.preference);
             }
             Ok(addresses) => hosts.extend(
                 addresses
                     .into_iter()
-                    .filter(|&address| (settings.usable)(address))
+                    .filter(|&address| rules.usable(address))
                     .map(|address| (mx.preference, Host { name: mx.exchange.clone(), address })),
             ),
             Err(error @ DnsError::Temporary(_)) => temporary = Some(format!("name={} type=A: {error}", mx.exchange)),
@@ -147,7 +147,7 @@ async fn collect(
         hosts.retain(|(mine, _)| *mine < preference);
     }
     let mut hosts: Vec<Host> = hosts.into_iter().map(|(_, host)| host).collect();
-    truncate(&mut hosts, settings.limit);
+    truncate(&mut hosts, rules.limit());
     if !hosts.is_empty() {
         return Ok(hosts);
     }
@@ -175,15 +175,24 @@ mod tests {
         [192, 0, 2, last].into()
     }
 
-    /// Asks with 192.0.2.99 and `mail.ours.example` being this machine.
+    /// 192.0.2.99 and `mail.ours.example` are this machine.
+    struct Ours;
+
+    impl Rules for Ours {
+        fn is_self(&self, name: &str, address: Option<IpAddr>) -> bool {
+            name.eq_ignore_ascii_case("mail.ours.example") || address == Some(ip(99))
+        }
+        fn usable(&self, _address: IpAddr) -> bool {
+            true
+        }
+        fn shuffle(&self, _exchangers: &mut Vec<Mx>) {}
+        fn limit(&self) -> usize {
+            5
+        }
+    }
+
     async fn ask(zone: &Zone, domain: &str) -> Result<Vec<u8>, String> {
-        let settings = Settings {
-            is_self: &|name, address| name.eq_ignore_ascii_case("mail.ours.example") || address == Some(ip(99)),
-            limit: 5,
-            shuffle: &|_| {},
-            usable: &|_| true,
-        };
-        let hosts = for_domain(zone, domain, &settings).await.map_err(|error| error.status.to_string())?;
+        let hosts = for_domain(zone, domain, &Ours).await.map_err(|error| error.status.to_string())?;
         Ok(hosts.iter().map(|host| if let IpAddr::V4(v4) = host.address { v4.octets()[3] } else { 0 }).collect())
     }
 

@@ -1,3 +1,5 @@
-//! SMTP and LMTP client: MX, connection reuse.
+//! The daemon `remote-delivery`.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    mail_daemon::run(remote_delivery::daemon())
+}

@@ -1,0 +1,332 @@
+//! From a lease to a connection: reuse, hosts in their order, another host where one fails.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use decision::Ident;
+use mail_daemon::Running;
+use mail_dns::Mx;
+use mail_dns::route::{self, NoRoute};
+use mail_ipc::delivery::{Fate, LeaseRecipient, TransportKind};
+use mail_net::Stream;
+use mail_net::tls::ClientTls;
+use mail_smtp::client::Starttls;
+use mail_types::{EnhancedStatus, Severity};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::oneshot;
+
+use crate::Shared;
+use crate::job::{self, End, Job, Peer};
+use crate::nexthop::{self, NextHop};
+use crate::policy::{self, Tls};
+use crate::session::{self, Handed, Returned, SessionEnd};
+
+/// Where to connect.
+#[derive(Debug, Clone)]
+enum Target {
+    Tcp { name: String, address: SocketAddr },
+    Unix(std::path::PathBuf),
+}
+
+impl Target {
+    fn peer(&self) -> Peer {
+        match self {
+            Self::Tcp { name, address } => Peer::of(name, Some(*address)),
+            Self::Unix(path) => Peer::of(&path.display().to_string(), None),
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::Tcp { name, .. } => name.clone(),
+            Self::Unix(_) => "localhost".to_owned(),
+        }
+    }
+}
+
+/// Why nothing was sent, and whether the destination looks dead.
+struct Failed {
+    status: EnhancedStatus,
+    text: String,
+    relay: String,
+    dead: bool,
+}
+
+impl Failed {
+    fn temporary(subject: u16, detail: u16, text: String) -> Self {
+        Self { status: EnhancedStatus::of(4, subject, detail), text, relay: "none".to_owned(), dead: true }
+    }
+}
+
+impl From<NoRoute> for Failed {
+    fn from(none: NoRoute) -> Self {
+        Self { status: none.status, text: none.text, relay: "none".to_owned(), dead: true }
+    }
+}
+
+/// Carries one lease out; every recipient is reported or abandoned when this ends.
+pub async fn deliver(shared: &Arc<Shared>, job: Job) {
+    let running = shared.now();
+    let ident = job::ident(&running.config.main.syslog_name, job.lease.destination.kind);
+    let Some(mut job) = reuse(shared, &ident, job).await else { return };
+    let failed = match prepare(shared, &running, &job).await {
+        Ok((targets, tls)) => {
+            let attempt = Attempt { shared, running: &running, ident: &ident, tls };
+            match attempt.targets(job, &targets).await {
+                Some((open, failed)) => {
+                    job = open;
+                    failed
+                }
+                None => return,
+            }
+        }
+        Err(failed) => failed,
+    };
+    job.end_all(&shared.log, &ident, |recipient| end(&failed, recipient));
+}
+
+/// Tries a connection that is open already. None when the message is settled; else it goes on with a new connection.
+async fn reuse(shared: &Arc<Shared>, ident: &Ident, job: Job) -> Option<Job> {
+    let destination = job.lease.destination.clone();
+    let (back, returned) = oneshot::channel();
+    if let Some(handed) = shared.pool.hand(&destination, Handed { job, back }) {
+        return Some(handed.job);
+    }
+    let Returned { mut job, end, peer } = returned.await.ok()?;
+    if let SessionEnd::Outcomes(outcomes) = end {
+        // What is refused for now is tried on a fresh connection.
+        job.settle(&shared.log, ident, outcomes, &peer, true);
+    }
+    (!job.open.is_empty()).then_some(job)
+}
+
+fn end(failed: &Failed, recipient: &LeaseRecipient) -> End {
+    let permanent = failed.status.severity() == Severity::Permanent;
+    let text = if failed.text == "Host unknown" {
+        format!("550 5.1.2 <{}>... Host unknown", recipient.address)
+    } else {
+        failed.text.clone()
+    };
+    End {
+        fate: if permanent { Fate::Bounced } else { Fate::Deferred { dead: failed.dead } },
+        status: failed.status,
+        text,
+        relay: failed.relay.clone(),
+        diagnostic: None,
+        remote: None,
+    }
+}
+
+/// The targets and the TLS policy of a destination.
+async fn prepare(shared: &Shared, running: &Arc<Running>, job: &Job) -> Result<(Vec<Target>, Tls), Failed> {
+    let destination = &job.lease.destination;
+    let (config, main) = (&running.config, &running.config.main);
+    let tls = policy::tls(main, destination.kind).map_err(|text| Failed::temporary(7, 5, text))?;
+    let hop = nexthop::parse(&destination.nexthop, destination.kind).map_err(|text| Failed::temporary(3, 5, text))?;
+    let lmtp = destination.kind == TransportKind::Lmtp;
+    let default_port = if lmtp { &main.lmtp_tcp_port } else { &main.smtp_tcp_port };
+    let port = |port: &Option<String>| {
+        policy::port(config, port.as_deref().unwrap_or(default_port.as_str()))
+            .map_err(|text| Failed::temporary(3, 5, text))
+    };
+    let resolver = Arc::clone(&shared.dns.borrow());
+    let (hosts, port) = match &hop {
+        NextHop::Unix(path) => {
+            let path = Path::new(main.queue_directory.as_str()).join(path);
+            return Ok((vec![Target::Unix(path)], if tls == Tls::Required { tls } else { Tls::Off }));
+        }
+        NextHop::Address { address, port: named } => {
+            let address = SocketAddr::new(*address, port(named)?);
+            return Ok((vec![Target::Tcp { name: format!("[{}]", address.ip()), address }], tls));
+        }
+        NextHop::Host { name, port: named } => {
+            let port = port(named)?;
+            let rules = Rules { running: Arc::clone(running), port };
+            (route::for_host(resolver.as_ref(), name, &rules).await?, port)
+        }
+        NextHop::Domain { name, port: named } => {
+            let port = port(named)?;
+            let rules = Rules { running: Arc::clone(running), port };
+            (route::for_domain(resolver.as_ref(), name, &rules).await?, port)
+        }
+    };
+    let targets =
+        hosts.into_iter().map(|host| Target::Tcp { name: host.name, address: SocketAddr::new(host.address, port) });
+    Ok((targets.collect(), tls))
+}
+
+/// What main.cf says about hosts.
+struct Rules {
+    running: Arc<Running>,
+    port: u16,
+}
+
+impl route::Rules for Rules {
+    /// A name alone proves nothing (another port, a proxy); the address and port of a listener of ours do.
+    fn is_self(&self, _name: &str, address: Option<IpAddr>) -> bool {
+        address.is_some_and(|address| policy::is_ours(&self.running.config, address, self.port))
+    }
+
+    fn usable(&self, address: IpAddr) -> bool {
+        let versions = *self.running.config.main.inet_protocols;
+        if address.is_ipv4() { versions.v4 } else { versions.v6 }
+    }
+
+    fn shuffle(&self, exchangers: &mut Vec<Mx>) {
+        if *self.running.config.main.smtp_randomize_addresses {
+            shuffle(exchangers);
+        }
+    }
+
+    fn limit(&self) -> usize {
+        usize::try_from(*self.running.config.main.smtp_mx_address_limit).unwrap_or(usize::MAX)
+    }
+}
+
+/// Equal hosts share the load: any order will do, as long as it differs from time to time.
+fn shuffle<T>(items: &mut [T]) {
+    use std::hash::{BuildHasher as _, RandomState};
+    for at in (1..items.len()).rev() {
+        let random = RandomState::new().hash_one(at);
+        let other = usize::try_from(random % (at as u64 + 1)).unwrap_or(0);
+        items.swap(at, other);
+    }
+}
+
+/// One attempt at a destination.
+struct Attempt<'a> {
+    shared: &'a Arc<Shared>,
+    running: &'a Running,
+    ident: &'a Ident,
+    tls: Tls,
+}
+
+impl Attempt<'_> {
+    /// Tries the targets in their order until no recipient is open. Some: the message with what its open recipients end with.
+    async fn targets(&self, mut job: Job, targets: &[Target]) -> Option<(Job, Failed)> {
+        let session_limit =
+            usize::try_from(*self.running.config.main.smtp_mx_session_limit).unwrap_or(usize::MAX).max(1);
+        let (mut sessions, mut last) = (0, Failed::temporary(4, 1, "no mail server could be reached".to_owned()));
+        for (number, target) in targets.iter().enumerate() {
+            if !job.may_begin() {
+                return None;
+            }
+            let stream = match open(self.running, target, job.lease.destination.kind).await {
+                Ok(stream) => stream,
+                Err(text) => {
+                    last = Failed::temporary(4, 1, text);
+                    continue;
+                }
+            };
+            sessions += 1;
+            let another = number + 1 < targets.len() && sessions < session_limit;
+            let (open, failed) = self.converse(job, target, stream, another).await?;
+            (job, last) = (open, failed);
+            if last.status.severity() == Severity::Permanent || !another {
+                break;
+            }
+        }
+        Some((job, last))
+    }
+
+    /// One host: a conversation, and after a failed opportunistic handshake a second one in clear. None when all recipients are settled.
+    async fn converse(&self, job: Job, target: &Target, stream: Stream, another: bool) -> Option<(Job, Failed)> {
+        let (job, end) = self.session(job, target, stream, self.tls).await?;
+        if !(matches!(end, SessionEnd::TlsFailed) && self.tls == Tls::May) {
+            return self.judge(job, end, target, another);
+        }
+        match open(self.running, target, job.lease.destination.kind).await {
+            Ok(stream) => {
+                let (job, end) = self.session(job, target, stream, Tls::Off).await?;
+                self.judge(job, end, target, another)
+            }
+            Err(text) => Some((job, Failed::temporary(4, 1, text))),
+        }
+    }
+
+    /// Hands the message to a new connection and waits until it comes back.
+    async fn session(&self, job: Job, target: &Target, stream: Stream, tls: Tls) -> Option<(Job, SessionEnd)> {
+        let kind = job.lease.destination.kind;
+        let client = match tls {
+            Tls::Off => None,
+            _ => ClientTls::unauthenticated()
+                .ok()
+                .map(|client| (client, target.name().trim_matches(['[', ']']).to_owned())),
+        };
+        let stream = match (&client, tls) {
+            (Some((client, name)), Tls::Wrapped) => match client.connect(stream, name).await {
+                Ok(stream) => stream,
+                Err(_) => return Some((job, SessionEnd::TlsFailed)),
+            },
+            _ => stream,
+        };
+        let starttls = match tls {
+            Tls::Off | Tls::Wrapped => Starttls::Off,
+            Tls::May => Starttls::May,
+            Tls::Required => Starttls::Required,
+        };
+        let settings = policy::settings(&self.running.config.main, kind, starttls);
+        let (back, returned) = oneshot::channel();
+        let first = Handed { job, back };
+        tokio::spawn(session::run(Arc::clone(self.shared), stream, settings, client, target.peer(), first));
+        let Returned { job, end, .. } = returned.await.ok()?;
+        Some((job, end))
+    }
+
+    fn judge(&self, mut job: Job, end: SessionEnd, target: &Target, another: bool) -> Option<(Job, Failed)> {
+        let peer = target.peer();
+        let temporary = |subject, detail, text| Failed {
+            relay: peer.relay.clone(),
+            dead: false,
+            ..Failed::temporary(subject, detail, text)
+        };
+        let failed = match end {
+            SessionEnd::Outcomes(outcomes) => {
+                let left = job.settle(&self.shared.log, self.ident, outcomes, &peer, another)?;
+                Failed { status: left.status, text: left.text, relay: left.relay, dead: false }
+            }
+            SessionEnd::Failed(failure) => Failed {
+                status: failure.cause.status().with_severity(failure.severity),
+                text: failure.cause.describe(&peer.label),
+                relay: peer.relay,
+                dead: true,
+            },
+            SessionEnd::TlsFailed => temporary(7, 5, "Cannot start TLS: handshake failure".to_owned()),
+            SessionEnd::Gone => temporary(4, 2, format!("lost connection with {}", peer.label)),
+        };
+        Some((job, failed))
+    }
+}
+
+async fn open(running: &Running, target: &Target, kind: TransportKind) -> Result<Stream, String> {
+    let main = &running.config.main;
+    let limit = if kind == TransportKind::Lmtp { *main.lmtp_connect_timeout } else { *main.smtp_connect_timeout };
+    let limit = if limit.is_zero() { Duration::from_secs(30) } else { limit };
+    let connecting = async {
+        match target {
+            Target::Tcp { address, .. } => {
+                let tcp = TcpStream::connect(address).await?;
+                tcp.set_nodelay(true)?;
+                Ok(Stream::Tcp(tcp))
+            }
+            Target::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
+        }
+    };
+    let shown = match target {
+        Target::Tcp { address, .. } => format!("{}:{}", target.peer().label, address.port()),
+        Target::Unix(_) => target.peer().label,
+    };
+    match tokio::time::timeout(limit, connecting).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => Err(format!("connect to {shown}: {}", plain(&error))),
+        Err(_) => Err(format!("connect to {shown}: Connection timed out")),
+    }
+}
+
+/// The system's words without Rust's number behind them.
+fn plain(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split_once(" (os error").map_or(text.as_str(), |(words, _)| words).to_owned()
+}

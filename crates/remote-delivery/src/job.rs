@@ -1,0 +1,279 @@
+//! One lease on its way: which recipients are open, and how their outcomes are told and logged.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use decision::{Delivery, Event, Ident, Record, Stage};
+use mail_daemon::Log;
+use mail_daemon::worker::{Content, Reports};
+use mail_ipc::delivery::{Fate, Lease, LeaseRecipient, Outcome, OutcomeKey, TransportKind};
+use mail_smtp::client::{Cause, Message, RcptOutcome};
+use mail_types::{Body, EnhancedStatus, Recipient, Severity, UnixTime};
+
+/// A lease that is being carried out.
+#[derive(Debug)]
+pub struct Job {
+    /// The lease.
+    pub lease: Arc<Lease>,
+    /// Its content.
+    pub content: Arc<Content>,
+    reports: Reports,
+    granted: UnixTime,
+    /// When the last connection was ready; the third of the `delays`.
+    pub connected: Option<UnixTime>,
+    /// The recipients still open, by their place in the lease.
+    pub open: Vec<usize>,
+}
+
+/// What an attempt ended with for one recipient.
+#[derive(Debug, Clone)]
+pub struct End {
+    /// For the queue.
+    pub fate: Fate,
+    /// The enhanced status.
+    pub status: EnhancedStatus,
+    /// In words.
+    pub text: String,
+    /// `relay=`.
+    pub relay: String,
+    /// The reply of the remote server.
+    pub diagnostic: Option<String>,
+    /// The remote server's name.
+    pub remote: Option<String>,
+}
+
+fn now() -> UnixTime {
+    UnixTime::from_system(SystemTime::now())
+}
+
+impl Job {
+    /// A job with all recipients open.
+    #[must_use]
+    pub fn new(lease: Lease, content: Content, reports: Reports) -> Self {
+        let open = (0..lease.recipients.len()).collect();
+        Self { lease: Arc::new(lease), content: Arc::new(content), reports, granted: now(), connected: None, open }
+    }
+
+    /// Whether queue-manager still knows of the lease.
+    #[must_use]
+    pub fn may_begin(&self) -> bool {
+        self.reports.may_begin()
+    }
+
+    /// The message for the client machine, with the open recipients.
+    ///
+    /// # Errors
+    /// The content cannot be read.
+    pub fn message(&self) -> std::io::Result<Message> {
+        let recipients = self.open.iter().map(|&at| recipient(&self.lease.recipients[at])).collect();
+        let octets = Octets::of(&self.content)?;
+        let lease = &self.lease;
+        let sender_needs = lease.sender.address().is_some_and(mail_types::Address::needs_smtputf8);
+        let address_needs = sender_needs || self.open.iter().any(|&at| lease.recipients[at].address.needs_smtputf8());
+        Ok(Message {
+            sender: lease.sender.clone(),
+            recipients,
+            size: self.content.length(),
+            body: if octets.eight_bit { Body::EightBitMime } else { Body::SevenBit },
+            smtputf8: address_needs || (lease.smtputf8 && octets.eight_bit_header),
+            dsn: lease.dsn.clone(),
+        })
+    }
+
+    /// Takes the outcomes of one conversation; temporary ones stay open where `another` host may be better. Gives how the last of these would end.
+    pub fn settle(
+        &mut self,
+        log: &Log,
+        ident: &Ident,
+        outcomes: Vec<RcptOutcome>,
+        peer: &Peer,
+        another: bool,
+    ) -> Option<End> {
+        let mut left = None;
+        let places = std::mem::take(&mut self.open);
+        for outcome in outcomes {
+            let Some(&at) = places.get(outcome.number) else { continue };
+            if another && outcome.cause.severity() == Severity::Temporary && may_try_elsewhere(&outcome.cause) {
+                self.open.push(at);
+                left = Some(peer.end(&outcome));
+            } else {
+                self.tell(log, ident, at, peer.end(&outcome));
+            }
+        }
+        left
+    }
+
+    /// Ends all open recipients in the same way.
+    pub fn end_all(&mut self, log: &Log, ident: &Ident, end: impl Fn(&LeaseRecipient) -> End) {
+        for at in std::mem::take(&mut self.open) {
+            let end = end(&self.lease.recipients[at]);
+            self.tell(log, ident, at, end);
+        }
+    }
+
+    fn tell(&self, log: &Log, ident: &Ident, at: usize, end: End) {
+        self.log(log, ident, &self.lease.recipients[at], &end);
+        self.report(at, end);
+    }
+
+    fn report(&self, at: usize, end: End) {
+        self.reports.report(Outcome {
+            lease: self.lease.lease,
+            id: self.lease.id,
+            attempt: self.lease.attempt,
+            recipient: self.lease.recipients[at].number,
+            fate: end.fate,
+            status: end.status,
+            text: end.text,
+            relay: end.relay,
+            diagnostic: end.diagnostic,
+            remote: end.remote,
+        });
+    }
+
+    fn log(&self, log: &Log, ident: &Ident, recipient: &LeaseRecipient, end: &End) {
+        let (to, done) = (recipient.address.to_string(), now());
+        let ready = self.connected.unwrap_or(done);
+        let delivery = Delivery {
+            to: &to,
+            orig_to: recipient.original.as_deref().filter(|original| *original != to),
+            relay: &end.relay,
+            delay: done.since(self.lease.arrival),
+            delays: [
+                self.lease.active.since(self.lease.arrival),
+                self.granted.since(self.lease.active),
+                ready.since(self.granted),
+                if self.connected.is_some() { done.since(ready) } else { Duration::ZERO },
+            ],
+            dsn: end.status,
+            status: match end.fate {
+                Fate::Deferred { .. } => "deferred",
+                Fate::Bounced => "bounced",
+                _ => "sent",
+            },
+            text: &end.text,
+        };
+        log.record(&Record::new(ident, Stage::Delivery, Event::Delivery(delivery)).about(self.lease.id));
+    }
+}
+
+impl Drop for Job {
+    /// Recipients that are still open were never begun in vain: queue-manager grants them again, or is told to.
+    fn drop(&mut self) {
+        for at in std::mem::take(&mut self.open) {
+            let recipient = self.lease.recipients[at].number;
+            let key = OutcomeKey { id: self.lease.id, recipient, attempt: self.lease.attempt };
+            if !self.reports.may_begin() {
+                self.reports.abandon(key);
+                continue;
+            }
+            let (status, text) = (EnhancedStatus::of(4, 3, 0), "delivery was interrupted".to_owned());
+            let fate = Fate::Deferred { dead: false };
+            self.report(at, End { fate, status, text, relay: "none".to_owned(), diagnostic: None, remote: None });
+        }
+    }
+}
+
+/// Another host is tried after a refusal for now, never after the final dot: then the message may have been taken already.
+fn may_try_elsewhere(cause: &Cause) -> bool {
+    use mail_smtp::client::Stage as At;
+    !matches!(
+        cause,
+        Cause::Lost(At::EndOfData)
+            | Cause::TimedOut(At::EndOfData)
+            | Cause::Garbage { stage: At::EndOfData, .. }
+            | Cause::Aborted
+    )
+}
+
+fn recipient(leased: &LeaseRecipient) -> Recipient {
+    Recipient {
+        address: leased.address.clone(),
+        original: leased.original.clone(),
+        orcpt: leased.orcpt.clone(),
+        notify: leased.notify,
+    }
+}
+
+/// Whom a conversation was with.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// `name[address]`.
+    pub label: String,
+    /// `name[address]:port`, or the path of a socket.
+    pub relay: String,
+    /// The name alone.
+    pub name: String,
+}
+
+impl Peer {
+    fn end(&self, outcome: &RcptOutcome) -> End {
+        let fate = match outcome.cause.severity() {
+            Severity::Success => Fate::Relayed { dsn: outcome.dsn_passed_on },
+            Severity::Temporary => Fate::Deferred { dead: false },
+            Severity::Permanent => Fate::Bounced,
+        };
+        let reply = if let Cause::Reply { reply, .. } = &outcome.cause { Some(reply.to_string()) } else { None };
+        End {
+            fate,
+            status: outcome.cause.status(),
+            text: outcome.cause.describe(&self.label),
+            relay: self.relay.clone(),
+            remote: reply.as_ref().map(|_| self.name.clone()),
+            diagnostic: reply,
+        }
+    }
+}
+
+/// Which octets outside ASCII there are.
+struct Octets {
+    eight_bit: bool,
+    eight_bit_header: bool,
+}
+
+impl Octets {
+    fn of(content: &Content) -> std::io::Result<Self> {
+        let (mut at, mut header_ended, mut last) = (0, false, [0u8; 2]);
+        let mut octets = Self { eight_bit: false, eight_bit_header: false };
+        loop {
+            let piece = content.read(at, 64 * 1024)?;
+            if piece.is_empty() || octets.eight_bit && header_ended {
+                return Ok(octets);
+            }
+            at += piece.len() as u64;
+            for byte in piece {
+                octets.eight_bit |= byte > 127;
+                octets.eight_bit_header |= byte > 127 && !header_ended;
+                // An empty line: LF after LF, or after CR LF.
+                header_ended |= byte == b'\n' && last[1] == b'\n';
+                if byte != b'\r' {
+                    last = [last[1], byte];
+                }
+            }
+        }
+    }
+}
+
+/// The ident of a kind of transport.
+#[must_use]
+pub fn ident(syslog_name: &str, kind: TransportKind) -> Ident {
+    Ident::postfix(syslog_name, if kind == TransportKind::Lmtp { "lmtp" } else { "smtp" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn eight_bits_are_found_where_they_are() {
+        for (text, eight_bit, header) in [
+            ("Subject: a\r\n\r\nbody\r\n", false, false),
+            ("Subject: \u{e9}\r\n\r\nbody\r\n", true, true),
+            ("Subject: a\r\n\r\n\u{e9}\r\n", true, false),
+            ("Subject: a\n\n\u{e9}\n", true, false),
+        ] {
+            let octets = Octets::of(&Content::Memory(text.as_bytes().to_vec())).expect("in memory");
+            assert_eq!((octets.eight_bit, octets.eight_bit_header), (eight_bit, header), "{text:?}");
+        }
+    }
+}
