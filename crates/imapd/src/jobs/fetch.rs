@@ -18,6 +18,9 @@ const CHUNK: usize = 32 * 1024;
 /// So many new cache entries are written together.
 const CACHE_BATCH: usize = 500;
 
+/// A section that does not exist is empty, as in Dovecot.
+const NOWHERE: &[u8] = b"\"\"";
+
 /// A FETCH under way.
 struct Fetch<'j> {
     items: &'j [FetchItem],
@@ -205,7 +208,7 @@ impl Fetch<'_> {
             match mail_message::mime::Part::parse(header).locate(header, &[], section_part(text)) {
                 Located::At(range) => write_partial(&header[range], wanted, &mut self.out),
                 Located::Made(octets) => write_partial(&octets, wanted, &mut self.out),
-                Located::Nowhere => self.out.extend_from_slice(b"NIL"),
+                Located::Nowhere => self.out.extend_from_slice(NOWHERE),
             }
         } else {
             let (message, structure) = reading.structure()?;
@@ -216,7 +219,7 @@ impl Fetch<'_> {
                     write_partial(&message[range], wanted, &mut self.out);
                 }
                 Located::Made(octets) => write_partial(&octets, wanted, &mut self.out),
-                Located::Nowhere => self.out.extend_from_slice(b"NIL"),
+                Located::Nowhere => self.out.extend_from_slice(NOWHERE),
             }
         }
         Ok(())

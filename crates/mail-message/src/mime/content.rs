@@ -150,7 +150,9 @@ pub(super) fn parse_content_type(value: &[u8]) -> ContentType {
     let mut cursor = Cursor { rest: &value };
     let name = cursor.token().to_vec();
     let subtype = if cursor.eat(b'/') { cursor.token().to_vec() } else { Vec::new() };
-    ContentType { name, subtype, parameters: parameters(&mut cursor) }
+    // What has no type has no parameters that mean anything.
+    let parameters = if name.is_empty() { Vec::new() } else { parameters(&mut cursor) };
+    ContentType { name, subtype, parameters }
 }
 
 pub(super) fn parse_disposition(value: &[u8]) -> Disposition {
@@ -213,6 +215,10 @@ fn piece(name: &[u8]) -> Option<(&[u8], u32, bool)> {
     let star = name.iter().position(|&b| b == b'*')?;
     let (base, number) = (&name[..star], &name[star + 1..]);
     let (number, extended) = number.strip_suffix(b"*").map_or((number, false), |number| (number, true));
+    // `name*` is the whole of an encoded value.
+    if number.is_empty() {
+        return Some((base, 0, true));
+    }
     let number = std::str::from_utf8(number).ok().filter(|n| n.bytes().all(|b| b.is_ascii_digit()))?.parse().ok()?;
     Some((base, number, extended))
 }
@@ -238,7 +244,8 @@ mod tests {
                 "text/plain charset=us\"x format=flowed name=abcd",
             ),
             ("text", "text/"),
-            ("/; x=y", "/ x=y"),
+            ("/; x=y", "/"),
+            ("a/b; name*=utf-8''x; size=1", "a/b size=1 name*=utf-8''x"),
             ("text/plain; charset", "text/plain"),
             ("text/plain; charset=iso 8859; name=\"unterm", "text/plain charset=iso"),
             ("(c) text (d) / (e(f)) html (f); charset=utf-8 (g)", "text/html charset=utf-8"),

@@ -1,5 +1,7 @@
 //! The fields of ENVELOPE (RFC 3501 section 7.4.2).
 
+use std::borrow::Cow;
+
 use super::address::{MailAddress, parse_addresses};
 use super::{fields, unfolded};
 
@@ -35,16 +37,16 @@ impl Envelope {
         let mut envelope = Self::default();
         for field in fields(header) {
             match &field.name.to_ascii_lowercase()[..] {
-                b"date" => envelope.date = Some(unfolded(field.value)),
-                b"subject" => envelope.subject = Some(squeezed(field.value)),
+                b"date" => envelope.date = Some(text(field.value)),
+                b"subject" => envelope.subject = Some(squeezed(&without_nul(field.value))),
                 b"from" => envelope.from.extend(parse_addresses(field.value)),
                 b"sender" => envelope.sender.extend(parse_addresses(field.value)),
                 b"reply-to" => envelope.reply_to.extend(parse_addresses(field.value)),
                 b"to" => envelope.to.extend(parse_addresses(field.value)),
                 b"cc" => envelope.cc.extend(parse_addresses(field.value)),
                 b"bcc" => envelope.bcc.extend(parse_addresses(field.value)),
-                b"in-reply-to" => envelope.in_reply_to = Some(unfolded(field.value)),
-                b"message-id" => envelope.message_id = Some(unfolded(field.value)),
+                b"in-reply-to" => envelope.in_reply_to = Some(text(field.value)),
+                b"message-id" => envelope.message_id = Some(text(field.value)),
                 _ => {}
             }
         }
@@ -57,6 +59,22 @@ impl Envelope {
         }
         envelope
     }
+}
+
+/// A value without folds.
+fn text(value: &[u8]) -> Vec<u8> {
+    without_nul(&unfolded(value)).into_owned()
+}
+
+/// NUL becomes U+FFFD, as in Dovecot: no IMAP string holds one.
+fn without_nul(value: &[u8]) -> Cow<'_, [u8]> {
+    if !value.contains(&0) {
+        return Cow::Borrowed(value);
+    }
+    let replacement = "\u{fffd}".as_bytes();
+    Cow::Owned(
+        value.iter().flat_map(|b| if *b == 0 { replacement } else { std::slice::from_ref(b) }).copied().collect(),
+    )
 }
 
 /// Runs of white space become one space.

@@ -53,6 +53,8 @@ pub struct Field<'a> {
     pub value: &'a [u8],
     /// The whole field with its line ends.
     pub whole: &'a [u8],
+    /// Where it begins in the header.
+    pub at: usize,
 }
 
 /// The fields of a header in their order; lines that are no field belong to the field before, or to none.
@@ -60,10 +62,10 @@ pub fn fields(header: &[u8]) -> impl Iterator<Item = Field<'_>> {
     let mut rest = header;
     std::iter::from_fn(move || {
         while !rest.is_empty() {
-            let end = field_end(rest);
-            let (whole, after) = rest.split_at(end);
+            let at = header.len() - rest.len();
+            let (whole, after) = rest.split_at(field_end(rest));
             rest = after;
-            if let Some(field) = field(whole) {
+            if let Some(field) = field(whole, at) {
                 return Some(field);
             }
         }
@@ -85,12 +87,12 @@ fn field_end(header: &[u8]) -> usize {
     }
 }
 
-fn field(whole: &[u8]) -> Option<Field<'_>> {
+fn field(whole: &[u8], at: usize) -> Option<Field<'_>> {
     let colon = whole.iter().position(|&b| b == b':')?;
     let name = whole[..colon].trim_ascii();
     let value = whole[colon + 1..].strip_suffix(b"\n").unwrap_or(&whole[colon + 1..]);
     let value = value.strip_suffix(b"\r").unwrap_or(value);
-    (!name.is_empty() && !name.contains(&b'\n')).then_some(Field { name, value, whole })
+    (!name.is_empty() && !name.contains(&b'\n')).then_some(Field { name, value, whole, at })
 }
 
 /// The value without its folds: line ends are dropped, white space stays (RFC 5322 section 2.2.3).

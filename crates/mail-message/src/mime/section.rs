@@ -67,7 +67,7 @@ impl Part {
 fn step(place: Place<'_>, number: u32) -> Option<Place<'_>> {
     let index = usize::try_from(number).ok()?.checked_sub(1)?;
     match (place, kind_of(place)) {
-        (_, Body::Multipart(children)) if !children.is_empty() => children.get(index).map(Place::Part),
+        (_, Body::Multipart(children)) => children.get(index).map(Place::Part),
         (Place::Message(part), _) => (index == 0).then_some(Place::Part(part)),
         (Place::Part(_), Body::Message(inner)) => step(Place::Message(inner), number),
         (Place::Part(_), _) => None,
@@ -94,25 +94,39 @@ fn of_message(message: &[u8], part: &Part, wanted: SectionPart) -> Located {
     match wanted {
         SectionPart::Header => Located::At(part.header.clone()),
         SectionPart::Text => Located::At(part.body.clone()),
-        SectionPart::Fields(names) => Located::Made(selected(header, names, true)),
-        SectionPart::FieldsNot(names) => Located::Made(selected(header, names, false)),
+        SectionPart::Fields(names) => Located::Made(selected(header, names)),
+        SectionPart::FieldsNot(names) => Located::Made(unselected(header, names)),
         SectionPart::All | SectionPart::Mime => Located::Nowhere,
     }
 }
 
-/// The fields whose names are (or are not) among `names`, and the blank line that ends them (I13).
-fn selected(header: &[u8], names: &[String], among: bool) -> Vec<u8> {
+/// The fields whose names are among `names`, and the blank line that ends them (I13).
+fn selected(header: &[u8], names: &[String]) -> Vec<u8> {
     let mut out = Vec::new();
-    for field in fields(header) {
-        if names.iter().any(|name| name.as_bytes().eq_ignore_ascii_case(field.name)) == among {
-            out.extend_from_slice(field.whole);
-            if !field.whole.ends_with(b"\n") {
-                out.extend_from_slice(b"\r\n");
-            }
+    for field in fields(header).filter(|field| is_among(field.name, names)) {
+        out.extend_from_slice(field.whole);
+        if !field.whole.ends_with(b"\n") {
+            out.extend_from_slice(b"\r\n");
         }
     }
     out.extend_from_slice(b"\r\n");
     out
+}
+
+/// Everything in the header but these fields: also lines that are no field, and the blank line if there is one.
+fn unselected(header: &[u8], names: &[String]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(header.len());
+    let mut kept_to = 0;
+    for field in fields(header).filter(|field| is_among(field.name, names)) {
+        out.extend_from_slice(&header[kept_to..field.at]);
+        kept_to = field.at + field.whole.len();
+    }
+    out.extend_from_slice(&header[kept_to..]);
+    out
+}
+
+fn is_among(name: &[u8], names: &[String]) -> bool {
+    names.iter().any(|among| among.as_bytes().eq_ignore_ascii_case(name))
 }
 
 #[cfg(test)]
