@@ -9,6 +9,7 @@
 mod cache;
 mod imap_text;
 mod jobs;
+mod local_time;
 mod names;
 mod protocol;
 mod session;

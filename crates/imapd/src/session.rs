@@ -79,7 +79,9 @@ pub async fn run(
             }
         }
     };
-    let counts = lock(&handler.jobs).counts;
+    // The last job may still be under way, and must not stop the thread of all sessions.
+    let jobs = Arc::clone(&handler.jobs);
+    let counts = spawn_blocking(move || lock(&jobs).counts).await.unwrap_or_default();
     format!("{} {}", why(&ended.reason), logout_text(logout_format, &counts, ended.octets_in, ended.octets_out))
 }
 

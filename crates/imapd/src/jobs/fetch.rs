@@ -1,6 +1,5 @@
 //! FETCH: one job for all messages, data in bounded chunks.
 
-use mail_imap::grammar::date::DateTime;
 use mail_imap::grammar::fetch::{BodySection, FetchItem, Section, SectionText};
 use mail_imap::grammar::sequence::Ranges;
 use mail_imap::response::without_nul;
@@ -12,6 +11,7 @@ use super::message::{Reading, Unreadable};
 use super::{Counts, Jobs, Sink, flags_of};
 use crate::cache::Cached;
 use crate::imap_text::{write_envelope, write_structure};
+use crate::local_time::local;
 
 /// Data goes to the client in pieces of this size.
 const CHUNK: usize = 32 * 1024;
@@ -147,8 +147,8 @@ impl Fetch<'_> {
                 flags_of(mailbox, &mailbox.messages()[at]).write(self.recent.contains(uid), &mut self.out)
             }
             FetchItem::InternalDate => {
-                let seconds = mailbox.facts(uid)?.internal_date;
-                self.out.extend_from_slice(DateTime { seconds, offset_minutes: 0 }.to_string().as_bytes());
+                let date = local(mailbox.facts(uid)?.internal_date);
+                self.out.extend_from_slice(date.to_string().as_bytes());
             }
             FetchItem::Rfc822Size => self.out.extend_from_slice(mailbox.facts(uid)?.size.to_string().as_bytes()),
             FetchItem::Envelope => {

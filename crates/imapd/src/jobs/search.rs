@@ -9,6 +9,7 @@ use mail_store::{Flags as StoreFlags, KeywordSet, Mailbox, Message};
 
 use super::Jobs;
 use super::message::{Reading, Unreadable};
+use crate::local_time::local;
 
 /// A search key ready for one mailbox: texts decoded, keywords found.
 enum Test {
@@ -133,9 +134,7 @@ impl Candidate<'_> {
             Test::Uids(set) => set.contains(uid),
             Test::Flag(flag) => self.message.flags.contains(*flag),
             Test::Keyword(bit) => self.message.keywords & bit != 0,
-            Test::Internal(test, day) => {
-                test.passes(Day(self.mailbox.facts(uid)?.internal_date.div_euclid(86_400)), *day)
-            }
+            Test::Internal(test, day) => test.passes(local(self.mailbox.facts(uid)?.internal_date).day(), *day),
             Test::Larger(size) => self.mailbox.facts(uid)?.size > *size,
             Test::Smaller(size) => self.mailbox.facts(uid)?.size < *size,
             Test::Sent(test, day) => sent_date(self.reading.header()?).is_some_and(|sent| test.passes(Day(sent), *day)),

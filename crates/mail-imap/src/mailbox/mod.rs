@@ -490,6 +490,8 @@ impl Machine for Mailbox {
         self.fresh = true;
         match &self.state {
             State::Asked(Pending::Fetch { .. }) if matches!(answer, Answer::Data(_)) => self.fetch_data(answer),
+            // Only FETCH has data.
+            _ if matches!(answer, Answer::Data(_)) => {}
             State::Asked(pending) => {
                 let pending = pending.clone();
                 self.state = State::Ready;
