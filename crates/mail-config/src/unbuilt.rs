@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use crate::config::Config;
+use crate::dovecot;
 use crate::expand;
 use crate::main_cf::catalogue::{self, Effect};
 use crate::main_cf::{Entry, PARAMETERS, TRANSPORT_PARAMETERS};
 use crate::report::{Level, Report, nearest};
 
-/// Reports every written parameter of main.cf and of the overrides in master.cf.
+/// Reports every written parameter of main.cf and of the overrides in master.cf, and what dovecot.conf holds beyond us.
 pub(crate) fn report(config: &Config, reports: &mut Vec<Report>) {
     let raw = config.main.raw();
     let overrides = || config.master.services.iter().flat_map(|service| &service.overrides);
@@ -29,6 +30,7 @@ pub(crate) fn report(config: &Config, reports: &mut Vec<Report>) {
         };
         reports.push(found);
     }
+    dovecot::catalogue::report(&config.dovecot, &config.main.postrider_run_without, reports);
 }
 
 /// Whether the table declares the name, and what is missing of it.
