@@ -152,6 +152,9 @@ impl<P: Protocol> Server<P> {
                 Some(session) = inbox.ended.recv() => {
                     self.open -= 1;
                     self.report(SessionReport::Closed { session }).await?;
+                    if self.open == 0 && *self.shutdown.borrow() {
+                        return Ok(());
+                    }
                 }
                 order = inbox.orders.frame() => match order? {
                     Some(received) => {
@@ -189,7 +192,7 @@ impl<P: Protocol> Server<P> {
             }
             SessionOrder::Exit => return Ok(Then::Exit),
             SessionOrder::Shutdown => {
-                let _ = self.shutdown.send(true);
+                self.shutdown.send_replace(true);
                 if self.open == 0 {
                     return Ok(Then::Exit);
                 }
@@ -227,7 +230,7 @@ impl<P: Protocol> Server<P> {
 
     /// Tells the sessions to end and waits for them.
     async fn wind_down(mut self, ended: &mut mpsc::UnboundedReceiver<SessionId>) -> io::Result<()> {
-        let _ = self.shutdown.send(true);
+        self.shutdown.send_replace(true);
         let all = async {
             while self.open > 0 && ended.recv().await.is_some() {
                 self.open -= 1;
