@@ -322,6 +322,7 @@ impl Monitor {
             service.stop(&mut self.desk);
         }
         let mut code = None;
+        let mut front_gone = false;
         while Instant::now() < deadline {
             if let Ok(Some(ended)) = self.reap() {
                 code = Some(ended);
@@ -332,11 +333,10 @@ impl Monitor {
             }
             let left = deadline.saturating_duration_since(Instant::now()).min(Duration::from_secs(1));
             let Ok(woken) = self.wait(Some(left)) else { break };
-            let front_gone = code.is_some();
+            front_gone |= code.is_some();
             let woken = Woken { control: woken.control && !front_gone, front: woken.front && !front_gone, ..woken };
-            if self.attend(&woken).is_err() {
-                break;
-            }
+            // A front that has just ended breaks its conversations before its end can be reaped.
+            front_gone |= self.attend(&woken).is_err();
             while let Ok(Some(_)) = self.signals.next() {}
         }
         let _ = self.front.signal(KILL);
