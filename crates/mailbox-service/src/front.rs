@@ -31,6 +31,9 @@ use crate::wire::{FrontReply, FrontRequest, LineLevel, SessionLine};
 /// After an error of accept, such as too many open files, this long passes before the next.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
+/// How long the last lines of session processes may take.
+const LAST_LINES: Duration = Duration::from_secs(10);
+
 /// The most connections at one time, relays to session processes included.
 const CONNECTIONS: usize = 10_000;
 
@@ -137,6 +140,8 @@ pub(crate) async fn serve<P: Protocol>(mut context: Context) {
         context.stop.requested().await;
         // Every connection holds a place; when all are free, all are over.
         let _ = room.acquire_many(u32::try_from(CONNECTIONS).unwrap_or(u32::MAX)).await;
+        // The last lines of the sessions come through the monitor.
+        let _ = tokio::time::timeout(LAST_LINES, listening.monitor.drained()).await;
     };
     tokio::select! {
         // Without a monitor no login leads anywhere.
@@ -201,7 +206,7 @@ fn log_line<P: Protocol>(log: &Log, reply: FrontReply) {
             log.record(&record);
         }
         FrontReply::Warning { text } => log.warning(&ident, &text),
-        FrontReply::Started { .. } | FrontReply::Refused { .. } => {}
+        FrontReply::Started { .. } | FrontReply::Refused { .. } | FrontReply::Drained => {}
     }
 }
 

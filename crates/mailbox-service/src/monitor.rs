@@ -155,6 +155,7 @@ impl<P: Protocol> Service for Monitor<P> {
         if sessions > 0 {
             work.warn(&format!("session process {pid} ended with {sessions} sessions: {ended}"));
         }
+        work.tidy();
     }
 
     fn reloaded(&mut self, _desk: &mut Desk) {
@@ -169,6 +170,7 @@ impl<P: Protocol> Service for Monitor<P> {
         for process in processes {
             work.order(process, &SessionOrder::Shutdown, Vec::new());
         }
+        work.tidy();
     }
 
     fn busy(&self) -> bool {
@@ -397,6 +399,9 @@ impl<P: Protocol> Work<'_, P> {
         if oldest.is_some_and(|since| since.elapsed() >= AUTHORITY_PATIENCE) {
             self.monitor.authority = None;
             self.lost_authority(&io::ErrorKind::TimedOut.into());
+        }
+        if self.monitor.draining && self.monitor.processes.is_empty() {
+            self.tell_front(&FrontReply::Drained);
         }
     }
 

@@ -111,6 +111,8 @@ pub enum FrontReply {
         /// The line.
         line: SessionLine,
     },
+    /// The service ends, and all sessions are over: no further line follows.
+    Drained,
     /// A line of the monitor itself for the log.
     Warning {
         /// The text.

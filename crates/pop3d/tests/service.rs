@@ -392,6 +392,7 @@ fn a_stop_says_goodbye_and_ends_well() {
     let goodbye = "-ERR [SYS/TEMP] Server shutting down.\r\n";
     assert_eq!((session.rest().as_str(), waiting.rest().as_str()), (goodbye, goodbye));
     assert!(service.daemon.wait().expect("ours").success());
+    assert!(service.log().contains("Disconnected: Server shutting down. top=0/0"), "{}", service.log());
 }
 
 #[test]

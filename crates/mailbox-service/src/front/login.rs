@@ -191,7 +191,7 @@ impl<P: Protocol> Client<P> {
                 return None;
             }
             Ok(FrontReply::Refused { refusal, .. }) => refusal,
-            Ok(FrontReply::Line { .. } | FrontReply::Warning { .. }) | Err(_) => Refusal::Temporary,
+            Ok(_) | Err(_) => Refusal::Temporary,
         };
         let what = match refusal {
             Refusal::TooMany { limit } => {

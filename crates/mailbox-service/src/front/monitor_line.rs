@@ -8,7 +8,7 @@ use std::sync::{Mutex as StdMutex, PoisonError};
 
 use mail_ipc::frame::Frame;
 use mail_net::ipc::{Reader, Writer};
-use tokio::sync::{Mutex, oneshot};
+use tokio::sync::{Mutex, oneshot, watch};
 
 use crate::wire::{FrontReply, FrontRequest, HandOver};
 
@@ -17,12 +17,18 @@ pub(super) struct MonitorLine {
     writer: Mutex<Writer>,
     next: AtomicU64,
     waiting: StdMutex<HashMap<u64, oneshot::Sender<FrontReply>>>,
+    drained: watch::Sender<bool>,
 }
 
 impl MonitorLine {
     /// A line on the sending half of the conversation.
     pub(super) fn new(writer: Writer) -> Self {
-        Self { writer: Mutex::new(writer), next: AtomicU64::new(0), waiting: StdMutex::default() }
+        Self {
+            writer: Mutex::new(writer),
+            next: AtomicU64::new(0),
+            waiting: StdMutex::default(),
+            drained: watch::channel(false).0,
+        }
     }
 
     /// Hands replies out, and lines to `log`, until the monitor is gone.
@@ -37,6 +43,9 @@ impl MonitorLine {
                     }
                 }
                 FrontReply::Line { .. } | FrontReply::Warning { .. } => log(frame.body),
+                FrontReply::Drained => {
+                    self.drained.send_replace(true);
+                }
             }
         }
     }
@@ -58,6 +67,11 @@ impl MonitorLine {
             return Err(error);
         }
         receiver.await.map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+
+    /// Waits until all sessions are over, after the monitor was stopped.
+    pub(super) async fn drained(&self) {
+        let _ = self.drained.subscribe().wait_for(|drained| *drained).await;
     }
 
     /// Says something that is not answered.
