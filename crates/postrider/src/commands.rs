@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use crate::exit::{Outcome, USAGE};
 use crate::terminal::{complain, print};
-use crate::{check, doctor, doveconf, postcat, postconf, postfix, postmap, postqueue, postsuper, sendmail, up};
+use crate::{check, doctor, doveconf, manual, postcat, postconf, postfix, postmap, postqueue, postsuper, sendmail, up};
 
 /// The names of this binary itself.
 const OURSELVES: &str = "postrider";
@@ -52,6 +52,7 @@ pub const COMMANDS: &[Command] = &[
     command("doveconf", "show what dovecot.conf says", doveconf::run),
     command("doveadm", "", |_| doveconf::refuse("doveadm", "only `doveconf -n' is")),
     command("dovecot", "", |_| doveconf::refuse("dovecot", "use `postfix start', `stop' and `reload'")),
+    command("man", "", manual::run),
 ];
 
 /// The command of a name.

@@ -33,7 +33,9 @@ fn main() -> ExitCode {
         Trial::test("a_reload_follows_the_files", reloads),
         Trial::test("a_second_up_is_refused", is_alone),
     ];
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+    // One at a time: while one test forks, a program that another one has just copied cannot be started (ETXTBSY).
+    let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
+    libtest_mimic::run(&arguments, trials).exit_code()
 }
 
 /// As root the system would want its role users; this test is not about them.

@@ -1,0 +1,386 @@
+//! The pages of the commands.
+
+use super::{Page, list};
+use crate::commands::COMMANDS;
+
+const DIRECTORY: (&str, &str) = (
+    "-c DIR",
+    "The directory of main.cf and master.cf. Without it MAIL_CONFIG, /etc/postrider, /etc/postfix, in this order.",
+);
+const DOVECOT: (&str, &str) =
+    ("--dovecot FILE", "dovecot.conf. Without it the one beside main.cf, else /etc/dovecot/dovecot.conf.");
+
+/// A page of section 1 with its options and exit codes.
+fn page(
+    name: &'static str,
+    summary: &'static str,
+    synopsis: &'static [&'static str],
+    text: &'static [&'static str],
+    options: &[(&str, &str)],
+    exits: &[(&str, &str)],
+) -> Page {
+    let lists = [("options", list(options)), ("exit status", list(exits))];
+    Page {
+        name,
+        section: 1,
+        summary,
+        synopsis,
+        text,
+        lists: lists.into_iter().filter(|(_, entries)| !entries.is_empty()).collect(),
+        see_also: &["postrider(1)", "postrider-main.cf(5)"],
+    }
+}
+
+/// Every page of a command.
+pub(super) fn pages() -> Vec<Page> {
+    let mut pages = vec![postrider()];
+    pages.extend(system());
+    pages.extend(submission());
+    pages.extend(queue());
+    pages.extend(configuration());
+    pages
+}
+
+fn postrider() -> Page {
+    let commands = COMMANDS.iter().filter(|command| !command.summary.is_empty());
+    let entries =
+        commands.map(|command| (command.name.to_owned(), format!("{}.", sentence(command.summary)))).collect();
+    Page {
+        lists: vec![("commands", entries)],
+        ..page(
+            "postrider",
+            "the commands of the mail system",
+            &["postrider COMMAND [ARGUMENT ...]", "COMMAND [ARGUMENT ...]"],
+            &[
+                "One binary for all commands: the first argument names the command, or the name of the link by which it is called. The commands of Postfix and Dovecot keep their names, options, outputs and exit codes.",
+                "Every command finds the running system from the configuration directory alone.",
+            ],
+            &[],
+            &[],
+        )
+    }
+}
+
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
+/// up, check, reload, publish, postfix, doctor.
+fn system() -> Vec<Page> {
+    vec![
+        page(
+            "postrider-up",
+            "start all daemons and keep them alive",
+            &["postrider up [-c DIR] [--dovecot FILE] [--log-dir DIR] [--workers local-delivery=N,remote-delivery=N]"],
+            &[
+                "Checks and publishes the configuration, prints what of it has no effect, starts every daemon in order, and says `postrider: ready' when all of them are. It stays in the foreground: for containers, trials and tests. Under systemd postrider.target does the same.",
+                "A daemon that dies is started again at once, after further deaths with a pause that grows from 100 milliseconds to 5 seconds. One that ends with 78 (wrong configuration) stays down until a reload. imapd and pop3d run only where dovecot.conf lists their protocol.",
+                "SIGHUP checks and publishes the files again and has every daemon take them; SIGTERM and SIGINT stop the daemons in order, a second one at once. When up itself is killed, the daemons end with it.",
+                "Each daemon's log is INSTANCE.log in the log directory; what a daemon says on its standard error goes there too.",
+            ],
+            &[
+                DIRECTORY,
+                DOVECOT,
+                ("--log-dir DIR", "Where the logs go; log/ in the state directory without it."),
+                ("--workers NAME=N", "How many instances of local-delivery and remote-delivery run."),
+            ],
+            &[
+                ("0", "A signal asked to stop."),
+                ("64", "The command line is wrong."),
+                ("69", "The state directory cannot be used, or another up runs there."),
+                ("78", "The configuration is wrong, or every daemon found it so."),
+            ],
+        ),
+        page(
+            "postrider-check",
+            "say what of the configuration is supported",
+            &["postrider check [-c DIR] [--dovecot FILE] [--serves PROTOCOL]"],
+            &[
+                "Prints one line per parameter of the files: supported, partly, no effect and why, or not built. Mistakes are shown with file, line, column and what to write instead. Owners and modes of the files and of the state directory are checked as well.",
+                "Nothing is changed, and nothing needs to run.",
+            ],
+            &[
+                DIRECTORY,
+                DOVECOT,
+                ("--serves PROTOCOL", "Prints nothing; 0 if dovecot.conf asks for imap or pop3, else 1."),
+            ],
+            &[("0", "The mail system can start with these files."), ("78", "It cannot.")],
+        ),
+        page(
+            "postrider-reload",
+            "have changed files taken",
+            &["postrider reload [-c DIR]", "postfix [-c DIR] reload"],
+            &[
+                "Checks the files. If they are wrong, nothing changes. Else they are published as a new generation, and the command waits until every daemon runs on it; it names those that do not.",
+            ],
+            &[DIRECTORY],
+            &[
+                ("0", "Every daemon has the new generation."),
+                ("1", "The mail system is down, or a daemon lags."),
+                ("78", "The files are wrong."),
+            ],
+        ),
+        page(
+            "postrider-publish",
+            "check and publish the configuration",
+            &["postrider publish [-c DIR] [--dovecot FILE]"],
+            &[
+                "Writes the checked files as the generation that daemons read at their next start or reload. The units call it before they start a daemon. The number stays where nothing has changed.",
+            ],
+            &[DIRECTORY, DOVECOT],
+            &[("0", "Published."), ("78", "The files are wrong; the generation before stays.")],
+        ),
+        page(
+            "postfix",
+            "the mail system as a whole",
+            &["postfix [-c DIR] start|stop|reload|status|check|flush|abort"],
+            &[
+                "start runs postrider up in the background (or postrider.target, where systemd runs the machine and the units are installed) and waits until the mail system is ready. stop stops it in order, abort at once. reload has changed files taken. status says what runs. check is postrider check. flush attempts all mail that waits.",
+            ],
+            &[DIRECTORY],
+            &[
+                ("0", "Done."),
+                ("1", "The mail system is not in the state that the command needs."),
+                ("78", "The files are wrong."),
+            ],
+        ),
+        page(
+            "postrider-doctor",
+            "ask a server whether it is an open relay",
+            &["postrider doctor --relay HOST[:PORT] [--to ADDRESS]"],
+            &[
+                "Asks the server to take mail for somebody else in every known way: foreign, null and local senders, HELO localhost, %-hack, bang path, quoted @, source route, address literals. Each attempt stops before DATA; no mail is sent. Each answer is shown, then a verdict.",
+                "Ask from outside: a client of mynetworks is permitted to relay, and the answers then say nothing.",
+            ],
+            &[
+                ("--relay HOST[:PORT]", "The server; port 25 without one."),
+                ("--to ADDRESS", "The foreign recipient; relay-test@example.com without it."),
+            ],
+            &[
+                ("0", "Every attempt was refused."),
+                ("1", "The server relays, or takes an address that it may take apart and relay."),
+                ("69", "The server cannot be reached."),
+                ("75", "The answers do not tell."),
+            ],
+        ),
+    ]
+}
+
+/// sendmail, mailq, newaliases, postdrop.
+fn submission() -> Vec<Page> {
+    vec![
+        page(
+            "sendmail",
+            "hand in a message",
+            &["sendmail [OPTION ...] [RECIPIENT ...]", "mailq [--json]", "newaliases"],
+            &[
+                "Reads a message from standard input up to its end, or up to a line with only a dot, and hands it to smtpd(8) over public/submit.sock. Exit code 0 means that the message is on disk in the queue. When smtpd cannot take it now, postdrop(8) keeps it in maildrop/ until it can.",
+                "Bcc and Resent-Bcc fields are removed. Arguments with control characters are refused.",
+                "Options of Sendmail that have no meaning here are accepted and ignored, as Postfix does.",
+            ],
+            &[
+                ("-t", "Adds the recipients of To, Cc and Bcc; of the Resent- fields, where there are any, instead."),
+                ("-i, -oi", "A line with only a dot is part of the message."),
+                ("-f SENDER, -r SENDER", "The envelope sender, to whom failures are reported; empty for nobody."),
+                ("-F NAME", "The full name for the From field of a message that has none."),
+                ("-N LIST", "When the sender wants to hear: failure, delay, success, or never."),
+                ("-R full|hdrs", "How much of the message a failure report carries."),
+                ("-V ID", "The envelope id in reports."),
+                ("-B 7BIT|8BITMIME", "The type of the body; it is found out anyway."),
+                ("-bp", "Lists the queue, as mailq does."),
+                ("-bi, -I", "Has the aliases taken, as newaliases does; -oAFILE names the file."),
+                ("-bs", "Speaks SMTP on standard input and output; each message is handed in as the caller's."),
+                ("-bd, -bl", "Starts the mail system, as postfix start does."),
+                ("-q, -qIID, -qRSITE", "Attempts what waits: all of it, one message, what goes to one site."),
+                ("-C DIR", "The directory of main.cf, or main.cf itself."),
+            ],
+            &[
+                ("0", "Done; the message is on disk."),
+                ("64", "A control character in an argument."),
+                ("69", "The message was refused for ever, or what was asked for is not supported (-bv, -XV)."),
+                ("75", "Not now, or the command line is wrong (as with Postfix)."),
+                ("77", "authorized_submit_users does not permit the caller."),
+            ],
+        ),
+        page(
+            "mailq",
+            "list the queue",
+            &["mailq [--json]"],
+            &[
+                "As postqueue -p: queue id, size, arrival, sender, and the recipients that are not done with the reason why they wait. An asterisk after the id marks a message that is being attempted, an exclamation mark one that is on hold.",
+            ],
+            &[("--json", "One JSON object per message, as postqueue -j.")],
+            &[
+                ("0", "Listed."),
+                ("69", "queue-manager is down."),
+                ("77", "authorized_mailq_users does not permit the caller."),
+            ],
+        ),
+        page(
+            "newaliases",
+            "have changed aliases taken at once",
+            &["newaliases"],
+            &[
+                "Checks the files of alias_database and tells the daemons to read them now; without it they notice a change after two seconds. No .db file is written.",
+            ],
+            &[],
+            &[("0", "Taken."), ("1", "A file cannot be read."), ("75", "A daemon keeps the old table.")],
+        ),
+        Page {
+            section: 8,
+            ..page(
+                "postdrop",
+                "keep a message until smtpd is back",
+                &["postdrop [-c DIR] [-rv]"],
+                &[
+                    "sendmail(1) runs it when smtpd(8) cannot be reached. It writes one limited file into maildrop/ of the state directory and ends with 0 only after file and directory are on disk.",
+                    "It is installed set-gid postdrop, the group that may write that directory. A directory other than the default one must be listed in alternate_config_directories of the default main.cf, unless root calls.",
+                ],
+                &[("-c DIR", "The directory of main.cf.")],
+                &[
+                    ("0", "The message is on disk."),
+                    ("65", "The input is no submission."),
+                    ("69", "The message is larger than message_size_limit."),
+                    ("75", "Not now."),
+                    ("77", "The caller may not."),
+                ],
+            )
+        },
+    ]
+}
+
+/// postqueue, postsuper, postcat.
+fn queue() -> Vec<Page> {
+    vec![
+        page(
+            "postqueue",
+            "list the queue, attempt what waits",
+            &["postqueue [-c DIR] -p|-j|-f", "postqueue [-c DIR] -i ID", "postqueue [-c DIR] -s SITE"],
+            &[
+                "Asks queue-manager(8). The listing has the columns of Postfix's, and -j the members of Postfix's objects: queue_name, queue_id, arrival_time, message_size, forced_expire, sender, recipients with address and delay_reason. Members of our own are dsn and next_attempt of a recipient, and more_recipients where a message has more than are listed.",
+            ],
+            &[
+                DIRECTORY,
+                ("-p", "Lists the queue."),
+                ("-j", "Lists the queue as one JSON object per line."),
+                ("-f", "Attempts all mail that waits."),
+                ("-i ID", "Attempts one message; an unknown id is no error."),
+                ("-s SITE", "Attempts what goes to a domain."),
+            ],
+            &[
+                ("0", "Done."),
+                ("1", "The command line is wrong."),
+                ("69", "The mail system is down."),
+                ("77", "The caller may not."),
+            ],
+        ),
+        page(
+            "postsuper",
+            "delete, hold, release or requeue messages",
+            &["postsuper [-c DIR] [-d ID] [-h ID] [-H ID] [-r ID] [QUEUE ...]"],
+            &[
+                "For root and the owner of the queue. An option may be given several times; ID may be `-' for ids from standard input, one per line, or ALL in capitals. With names of queues (incoming, active, deferred, hold, corrupt) only messages in these are meant.",
+                "What is done is on disk before the count is printed. Structure checks (-p, -s, -S) are accepted and do nothing: queue-manager checks its files at every start.",
+            ],
+            &[
+                DIRECTORY,
+                ("-d ID", "Deletes without a report to the sender."),
+                ("-h ID", "Puts on hold."),
+                ("-H ID", "Releases from hold."),
+                ("-r ID", "Requeues: routing begins anew."),
+            ],
+            &[
+                ("0", "Done."),
+                ("1", "The caller may not, or the command line is wrong."),
+                ("69", "The mail system is down."),
+            ],
+        ),
+        page(
+            "postcat",
+            "show a message of the queue",
+            &["postcat [-c DIR] [-beh] -q ID ..."],
+            &[
+                "Prints envelope and content of messages in the queue, in the form of Postfix's postcat. Messages are not files here, so -q is always needed.",
+            ],
+            &[
+                DIRECTORY,
+                ("-q", "The arguments are queue ids."),
+                ("-e", "Only the envelope."),
+                ("-h", "Only the header."),
+                ("-b", "Only the body; -bh is the whole content."),
+            ],
+            &[
+                ("0", "Shown."),
+                ("1", "There is no such message, or the caller may not."),
+                ("69", "The mail system is down."),
+            ],
+        ),
+    ]
+}
+
+/// postconf, postmap, postalias, doveconf.
+fn configuration() -> Vec<Page> {
+    vec![
+        page(
+            "postconf",
+            "show parameters and their defaults",
+            &["postconf [-dhHnx] [-c DIR] [PARAMETER ...]", "postconf -M [-c DIR] [SERVICE[/TYPE] ...]", "postconf -m"],
+            &["Shows what main.cf says, completed with defaults. The files are not edited."],
+            &[
+                DIRECTORY,
+                ("-d", "Defaults instead of what is written."),
+                ("-n", "Only what is written."),
+                ("-h, -H", "Only values, only names."),
+                ("-x", "With $name replaced."),
+                ("-M", "The lines of master.cf."),
+                ("-m", "The types of tables."),
+            ],
+            &[("0", "Shown."), ("69", "Editing was asked for."), ("78", "The files are wrong.")],
+        ),
+        page(
+            "postmap",
+            "check a table, or look a key up in it",
+            &[
+                "postmap [-c DIR] [TYPE:]FILE ...",
+                "postmap [-c DIR] -q KEY [TYPE:]FILE ...",
+                "postmap [-c DIR] -s [TYPE:]FILE ...",
+            ],
+            &[
+                "Without -q and -s it checks the source and tells the daemons to read it now; without that they notice a change after two seconds. No .db file is written: the source is the table, also for hash: and btree:.",
+                "A table without a type is of default_database_type.",
+            ],
+            &[
+                DIRECTORY,
+                (
+                    "-q KEY",
+                    "Prints the first value that a table has for the key. With `-' each line of standard input is a key.",
+                ),
+                ("-s", "Lists keys and values."),
+            ],
+            &[
+                ("0", "Done, or found."),
+                ("1", "Not found, or a file cannot be read."),
+                ("75", "A daemon keeps the old table."),
+            ],
+        ),
+        page(
+            "postalias",
+            "check an alias file, or look a name up in it",
+            &["postalias [-c DIR] [TYPE:]FILE ...", "postalias [-c DIR] -q NAME [TYPE:]FILE ..."],
+            &["As postmap(1), for sources in the form `name: member, member'."],
+            &[DIRECTORY, ("-q NAME", "Prints the members of a name."), ("-s", "Lists names and members.")],
+            &[("0", "Done, or found."), ("1", "Not found, or a file cannot be read.")],
+        ),
+        page(
+            "doveconf",
+            "show what dovecot.conf says",
+            &["doveconf -n [-c FILE]"],
+            &[
+                "Prints the settings and blocks of dovecot.conf with includes resolved. Passwords are not shown. Of Dovecot's other commands none is there.",
+            ],
+            &[("-n", "Only what is written, the one form that is supported."), ("-c FILE", "dovecot.conf.")],
+            &[("0", "Shown."), ("64", "Something else was asked for."), ("78", "The file is wrong.")],
+        ),
+    ]
+}
