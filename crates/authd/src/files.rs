@@ -35,6 +35,8 @@ struct Known {
 struct Stamp {
     device: u64,
     inode: u64,
+    /// Numbers of inodes are used again; the birth of the file, where the file system knows it, tells two apart.
+    born: Option<SystemTime>,
     size: u64,
     modified: SystemTime,
 }
@@ -78,6 +80,7 @@ impl Stamp {
         Self {
             device: metadata.dev(),
             inode: metadata.ino(),
+            born: metadata.created().ok(),
             size: metadata.len(),
             modified: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
         }
@@ -86,7 +89,8 @@ impl Stamp {
 
 impl Known {
     fn is_outdated(&self, stamp: Stamp, now: SystemTime) -> bool {
-        let replaced = (stamp.device, stamp.inode) != (self.stamp.device, self.stamp.inode);
+        let identity = |stamp: Stamp| (stamp.device, stamp.inode, stamp.born);
+        let replaced = identity(stamp) != identity(self.stamp);
         // A time far in the future says nothing: such a file counts as rested.
         let distance = now.duration_since(stamp.modified).unwrap_or_else(|future| future.duration());
         let rested = distance >= REST;

@@ -1,5 +1,6 @@
 //! The front: configuration in force, listeners, stop.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -20,9 +21,11 @@ use crate::tokens::Tokens;
 use crate::{login, lookup};
 
 /// Logins and lookups evaluated at once; each holds a thread while it waits for PAM or a processor.
-const EVALUATIONS: usize = 64;
+const EVALUATIONS: usize = 256;
 /// Logins under way in all, those included that wait out a delay. Beyond it the answer is "not now".
 pub(crate) const LOGINS_MOST: usize = 8192;
+/// The most helpers, whatever the configuration says; the monitor refuses more.
+const HELPERS_MOST: usize = crate::helpers::HELPERS_MAX;
 /// How long logins under way may take after a stop.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -35,8 +38,22 @@ pub(crate) struct Rules {
     pub(crate) verbose: bool,
     /// How long the answer to a failed login takes.
     pub(crate) failure_delay: Duration,
-    /// Whether passwords in clear are refused on connections that others could read (imap and pop3; smtpd has its own setting).
-    pub(crate) needs_security: bool,
+    /// The services that refuse passwords in clear on connections that others could read (smtpd has a setting of its own).
+    need_security: Vec<&'static str>,
+    /// `login_trusted_networks`: webmail and proxies, whose users must not wait for each other's mistakes.
+    trusted: Vec<String>,
+}
+
+impl Rules {
+    /// Whether a password may not be sent on a connection that others could read.
+    pub(crate) fn needs_security(&self, service: &str) -> bool {
+        self.need_security.contains(&service)
+    }
+
+    /// Whether failures from this address slow nobody else down.
+    pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
+        self.trusted.iter().any(|network| accounts::networks::allows(network, peer))
+    }
 }
 
 /// Everything that conversations share.
@@ -88,7 +105,7 @@ pub(crate) async fn serve(mut context: Context) {
         hello: context.hello(),
         log: context.log.clone(),
         ident,
-        sources: FrontSources::new(helper, tell),
+        sources: FrontSources::new(helper, helpers(&context.now().config), tell),
         rules: RwLock::new(Arc::new(rules(&context.now().config, &context.log, privileged))),
         throttle: Mutex::default(),
         tokens: Mutex::default(),
@@ -111,6 +128,11 @@ pub(crate) async fn serve(mut context: Context) {
     // Logins under way get their answers; a client that waits out a delay asks the next authd.
     let all = u32::try_from(LOGINS_MOST).expect("8192 fits");
     let _ = tokio::time::timeout(DRAIN, front.logins.acquire_many(all)).await;
+}
+
+/// How many helpers may work for us at once (`auth_worker_max_count`).
+fn helpers(config: &Config) -> usize {
+    usize::try_from(*config.dovecot.settings.auth_worker_max_count).unwrap_or(HELPERS_MOST).clamp(1, HELPERS_MOST)
 }
 
 async fn accept(listener: &UnixListener, mut start: impl FnMut(UnixStream) -> tokio::task::JoinHandle<()>) {
@@ -158,7 +180,11 @@ fn rules(config: &Config, log: &Log, privileged: bool) -> Rules {
         mechanisms,
         verbose: *settings.auth_verbose,
         failure_delay: *settings.auth_failure_delay,
-        needs_security: *settings.disable_plaintext_auth,
+        need_security: [("imap", &dovecot.imap), ("pop3", &dovecot.pop3)]
+            .into_iter()
+            .filter_map(|(name, settings)| settings.disable_plaintext_auth.then_some(name))
+            .collect(),
+        trusted: settings.login_trusted_networks.to_vec(),
     }
 }
 
@@ -176,7 +202,7 @@ pub(crate) fn for_tests(text: &str) -> (tempfile::TempDir, Arc<Front>) {
         rules: RwLock::new(Arc::new(rules(&config, &log, false))),
         log,
         ident: Ident::dovecot(),
-        sources: FrontSources::new(None, Box::new(|_| {})),
+        sources: FrontSources::new(None, 1, Box::new(|_| {})),
         throttle: Mutex::default(),
         tokens: Mutex::default(),
         evaluations: Arc::new(Semaphore::new(EVALUATIONS)),

@@ -21,7 +21,7 @@ use mail_types::Octets;
 use crate::questions::{Answer, Opinion, Question};
 
 /// The most helpers at once, whatever the front asks for.
-const HELPERS_MAX: usize = 64;
+pub(crate) const HELPERS_MAX: usize = 64;
 /// A helper that has no answer by then is ended (seconds).
 const PATIENCE: u32 = 60;
 

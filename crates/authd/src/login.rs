@@ -103,7 +103,7 @@ impl Desk {
             return Err(Failure::Mechanism);
         }
         // The front refuses this by itself; here it is refused even if the front is wrong.
-        if client.service != "smtp" && rules.needs_security && !secured {
+        if rules.needs_security(&client.service) && !secured {
             return Err(Failure::Mechanism);
         }
         if self.open.len() >= EXCHANGES_MOST {
@@ -148,12 +148,12 @@ impl Desk {
 /// One attempt from the first wait to the answer.
 pub(crate) async fn login(front: &Arc<Front>, client: Client, credentials: Credentials) -> Response {
     let peer = client.peer;
-    let wait = front.throttle.lock().unwrap_or_else(PoisonError::into_inner).wait(peer, Instant::now());
+    let throttle = || front.throttle.lock().unwrap_or_else(PoisonError::into_inner);
+    let wait = throttle().wait(peer, Instant::now());
     tokio::time::sleep(wait).await;
     let rules = front.rules();
     let outcome = evaluate(front, &rules, &client, &credentials).await;
     front.note(&outcome.notes, rules.verbose, Some(&client.session));
-    let throttle = || front.throttle.lock().unwrap_or_else(PoisonError::into_inner);
     match outcome.result {
         Ok(login) => {
             throttle().succeeded(peer);
@@ -161,7 +161,9 @@ pub(crate) async fn login(front: &Arc<Front>, client: Client, credentials: Crede
         }
         Err(failure) => {
             let tried = (credentials.user.as_str(), credentials.password.as_bytes());
-            throttle().failed(peer, tried, Instant::now());
+            if !rules.trusts(peer) {
+                throttle().failed(peer, tried, Instant::now());
+            }
             // The same for an unknown user and a wrong password. "Not now" waits as well: where one database does not answer, another
             // one may still say yes to the right guess.
             tokio::time::sleep(rules.failure_delay.min(DELAY_MOST)).await;
@@ -275,7 +277,7 @@ mod tests {
     use super::*;
     use crate::front::for_tests;
 
-    const CONF: &str = "auth_failure_delay = 0\nauth_mechanisms = plain login cram-md5\nmail_location = maildir:~/Maildir\n\
+    const CONF: &str = "auth_failure_delay = 0\nauth_mechanisms = plain login cram-md5\nlogin_trusted_networks = 192.0.2.99/32\nmail_location = maildir:~/Maildir\n\
         passdb {\n  driver = passwd-file\n  args = DIR/users\n}\nuserdb {\n  driver = passwd-file\n  args = DIR/users\n}\n";
     const USERS: &str = "john:{PLAIN}secret:5000:5001::/srv/john::\nroot:{PLAIN}secret:0:0::/root::\n";
 
@@ -392,6 +394,9 @@ mod tests {
         assert_eq!((failed(&response), wait(9).as_secs()), (Some(Failure::Credentials), 2));
         login(&front, client(10), credentials("secret")).await;
         assert_eq!(wait(10).as_secs(), 0);
+        // A webmail server of login_trusted_networks.
+        login(&front, client(99), credentials("wrong")).await;
+        assert_eq!(wait(99).as_secs(), 0);
     }
 
     #[tokio::test]

@@ -20,6 +20,8 @@ use crate::questions::{Answer, Question};
 /// How long a system user is remembered; that there is none, never.
 const USER_LIFE: Duration = Duration::from_secs(10);
 const USERS_MOST: usize = 4096;
+/// How long a login waits for a free helper.
+const HELPER_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The front's sources. Asked from threads that may block, never from the event loop.
 pub(crate) struct FrontSources {
@@ -29,12 +31,14 @@ pub(crate) struct FrontSources {
     runtime: Handle,
     /// As many hashes at once as there are processors.
     hashing: Slots,
+    /// Helpers of the monitor at once.
+    helping: Slots,
     /// Where the problems of a file that was read are told.
     tell: Box<dyn Fn(&str) + Send + Sync>,
 }
 
 impl FrontSources {
-    pub(crate) fn new(helper: Option<Helper>, tell: Box<dyn Fn(&str) + Send + Sync>) -> Self {
+    pub(crate) fn new(helper: Option<Helper>, helpers: usize, tell: Box<dyn Fn(&str) + Send + Sync>) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             files: Files::default(),
@@ -42,6 +46,7 @@ impl FrontSources {
             helper,
             runtime: Handle::current(),
             hashing: Slots::new(processors),
+            helping: Slots::new(helpers),
             tell,
         }
     }
@@ -66,6 +71,9 @@ impl FrontSources {
     }
 
     fn opinion(&self, question: Question) -> PamAnswer {
+        let Some(_slot) = self.helping.take(Some(HELPER_PATIENCE)) else {
+            return PamAnswer::Unavailable("all helpers are busy".into());
+        };
         match self.ask(question) {
             Ok((Answer::Opinion { opinion }, _)) => opinion.into(),
             Ok((Answer::Refused { text }, _)) | Err(text) => PamAnswer::Unavailable(text),
@@ -93,7 +101,7 @@ impl FrontSources {
 
 impl Sources for FrontSources {
     fn hashing(&self, check: &mut dyn FnMut()) {
-        let _slot = self.hashing.take();
+        let _slot = self.hashing.take(None);
         check();
     }
 
@@ -150,11 +158,19 @@ impl Slots {
         Self { free: Mutex::new(count), freed: Condvar::new() }
     }
 
-    fn take(&self) -> Slot<'_> {
+    /// A place, waited for as long as `patience` says; for ever without it, which always gives one.
+    fn take(&self, patience: Option<Duration>) -> Option<Slot<'_>> {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut free = self.freed.wait_while(free, |free| *free == 0).unwrap_or_else(PoisonError::into_inner);
-        *free -= 1;
-        Slot(self)
+        let full = |free: &mut usize| *free == 0;
+        let mut free = match patience {
+            None => self.freed.wait_while(free, full).unwrap_or_else(PoisonError::into_inner),
+            Some(patience) => {
+                let waited = self.freed.wait_timeout_while(free, patience, full);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+        };
+        *free = free.checked_sub(1)?;
+        Some(Slot(self))
     }
 }
 
@@ -177,7 +193,7 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
-                    let _slot = slots.take();
+                    let _slot = slots.take(None).unwrap();
                     most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                     std::thread::yield_now();
                     running.fetch_sub(1, Ordering::SeqCst);
@@ -186,11 +202,13 @@ mod tests {
         });
         assert!((1..=2).contains(&most.load(Ordering::SeqCst)));
         assert_eq!(*slots.free.lock().unwrap(), 2);
+        let _held = (slots.take(None), slots.take(None));
+        assert!(slots.take(Some(Duration::ZERO)).is_none());
     }
 
     #[tokio::test]
     async fn without_a_monitor_system_passwords_are_unknown_not_wrong() {
-        let sources = FrontSources::new(None, Box::new(|_| {}));
+        let sources = FrontSources::new(None, 1, Box::new(|_| {}));
         let question = PamQuestion { service: "dovecot", user: "root", password: "x", remote: "192.0.2.1" };
         assert!(matches!(sources.pam(question), PamAnswer::Unavailable(_)));
         assert!(matches!(sources.shadow("root", &"x".into()), PamAnswer::Unavailable(_)));
@@ -198,7 +216,7 @@ mod tests {
 
     #[tokio::test]
     async fn system_users_are_found_and_absent_ones_are_not_remembered() {
-        let sources = FrontSources::new(None, Box::new(|_| {}));
+        let sources = FrontSources::new(None, 1, Box::new(|_| {}));
         assert_eq!(sources.passwd("root").unwrap().unwrap().uid, 0);
         assert_eq!(sources.passwd("root").unwrap().unwrap().uid, 0);
         assert_eq!(sources.passwd("no-such-user-anywhere").unwrap(), None);
