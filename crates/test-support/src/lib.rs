@@ -6,6 +6,7 @@
 
 pub mod binaries;
 pub mod clients;
+pub mod dns;
 pub mod harness;
 pub mod system;
 mod wait;
