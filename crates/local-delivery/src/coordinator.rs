@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -24,6 +25,8 @@ use crate::route;
 
 /// Leases under way at once.
 const SLOTS: usize = 400;
+/// After so many grants the worker says again how many it takes; when it has nothing to do, at once.
+const ANNOUNCE_AFTER: usize = SLOTS / 8;
 /// Outcomes of one frame: far below its limit of octets.
 const PAGE: usize = 100;
 /// Pauses between attempts to reach queue-manager.
@@ -45,6 +48,8 @@ struct Coordinator {
     books: Mutex<Books>,
     /// Something is to be sent: outcomes, free slots.
     changed: Notify,
+    /// Leases granted since the worker last said how many it takes.
+    granted: AtomicUsize,
     /// Logins to announce when the outcome is recorded.
     logins: Mutex<HashMap<OutcomeKey, String>>,
     announce: mpsc::Sender<String>,
@@ -73,6 +78,7 @@ pub async fn serve(mut context: Context) {
         tools,
         books: Mutex::default(),
         changed: Notify::new(),
+        granted: AtomicUsize::new(0),
         logins: Mutex::default(),
         announce,
     });
@@ -153,7 +159,8 @@ impl Coordinator {
         let mut stop = self.context.stop.clone();
         let held = self.books().held();
         writer.send(&Frame::new(0, FromWorker::Resume { leases: held, outcomes: Vec::new() }), &[], &[]).await?;
-        let mut announced = None;
+        writer.send(&Frame::new(0, self.offer()), &[], &[]).await?;
+        let mut closed = stop.is_requested();
         loop {
             loop {
                 let outcomes = self.books().unsent(Instant::now(), PAGE);
@@ -162,20 +169,31 @@ impl Coordinator {
                 }
                 writer.send(&Frame::new(0, FromWorker::Outcomes { outcomes }), &[], &[]).await?;
             }
-            let slots = if stop.is_requested() { 0 } else { SLOTS.saturating_sub(self.books().leases()) };
-            if announced != Some(slots) {
-                writer.send(&Frame::new(0, ready(slots)), &[], &[]).await?;
-                announced = Some(slots);
+            let granted = self.granted.load(Ordering::Relaxed);
+            let idle = granted > 0 && self.books().leases() == 0;
+            if granted >= ANNOUNCE_AFTER || idle || closed != stop.is_requested() {
+                closed = stop.is_requested();
+                writer.send(&Frame::new(0, self.offer()), &[], &[]).await?;
             }
             if stop.is_requested() && self.books().is_clear() {
                 return Ok(true);
             }
-            let stopping = stop.is_requested();
             tokio::select! {
                 () = self.changed.notified() => {}
-                () = stop.requested(), if !stopping => {}
+                () = stop.requested(), if !closed => {}
                 () = tokio::time::sleep(Duration::from_secs(5)) => self.tools.deliverers.end_idle().await,
             }
+        }
+    }
+
+    /// How many leases the worker takes now.
+    fn offer(&self) -> FromWorker {
+        self.granted.store(0, Ordering::Relaxed);
+        let free = if self.context.stop.is_requested() { 0 } else { SLOTS.saturating_sub(self.books().leases()) };
+        FromWorker::Ready {
+            kinds: vec![TransportKind::Local, TransportKind::Mailbox],
+            slots: u32::try_from(free).unwrap_or(u32::MAX),
+            open: Vec::new(),
         }
     }
 
@@ -213,6 +231,7 @@ impl Coordinator {
                 }
             };
             self.books().grant(&lease);
+            self.granted.fetch_add(1, Ordering::Relaxed);
             let work = Work {
                 scan: content.scan(),
                 content,
@@ -314,13 +333,5 @@ impl Coordinator {
                 line = None;
             }
         }
-    }
-}
-
-fn ready(slots: usize) -> FromWorker {
-    FromWorker::Ready {
-        kinds: vec![TransportKind::Local, TransportKind::Mailbox],
-        slots: u32::try_from(slots).unwrap_or(u32::MAX),
-        open: Vec::new(),
     }
 }

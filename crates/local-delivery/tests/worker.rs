@@ -87,37 +87,32 @@ async fn wait_for(path: &Path) {
 async fn play_authd(listener: UnixListener, home: PathBuf) {
     loop {
         let (stream, _) = listener.accept().await.expect("accepts");
-        let mut conversation = ipc::accept(stream, &Hello::new(Role::Authd, "authd")).await.expect("greets");
-        let home = home.clone();
-        tokio::spawn(async move {
-            while let Ok(Some(received)) = conversation.reader.frame().await {
-                let frame = received.read::<Request>().expect("a request");
-                let directory = |name: &str| Octets::from(home.join(name).to_str().expect("utf-8"));
-                let answer = match frame.body {
-                    Request::Passwd { name } if name == "john" || name == "anna" => Response::Passwd {
-                        user: PasswdUser {
-                            uid: 1000,
-                            gid: 1000,
-                            home: directory(&name),
-                            shell: Octets::default(),
-                            name,
-                        },
-                    },
-                    Request::Passwd { name } if name == "later" => Response::Temporary { text: "LDAP is down".into() },
-                    Request::Mail { user, .. } if user == "mail@info.net" => Response::Mail {
-                        user: MailUser {
-                            uid: None,
-                            gid: None,
-                            home: Some(directory("mail")),
-                            mail: Some("maildir:~/Maildir".into()),
-                            user,
-                        },
-                    },
-                    _ => Response::NotFound,
-                };
-                conversation.writer.send(&Frame::new(frame.id, answer), &[], &[]).await.expect("answers");
-            }
-        });
+        tokio::spawn(answer(stream, home.clone()));
+    }
+}
+
+async fn answer(stream: tokio::net::UnixStream, home: PathBuf) {
+    let mut conversation = ipc::accept(stream, &Hello::new(Role::Authd, "authd")).await.expect("greets");
+    while let Ok(Some(received)) = conversation.reader.frame().await {
+        let frame = received.read::<Request>().expect("a request");
+        let directory = |name: &str| Octets::from(home.join(name).to_str().expect("utf-8"));
+        let answer = match frame.body {
+            Request::Passwd { name } if name == "john" || name == "anna" => Response::Passwd {
+                user: PasswdUser { uid: 1000, gid: 1000, home: directory(&name), shell: Octets::default(), name },
+            },
+            Request::Passwd { name } if name == "later" => Response::Temporary { text: "LDAP is down".into() },
+            Request::Mail { user, .. } if user == "mail@info.net" => Response::Mail {
+                user: MailUser {
+                    uid: None,
+                    gid: None,
+                    home: Some(directory("mail")),
+                    mail: Some("maildir:~/Maildir".into()),
+                    user,
+                },
+            },
+            _ => Response::NotFound,
+        };
+        conversation.writer.send(&Frame::new(frame.id, answer), &[], &[]).await.expect("answers");
     }
 }
 
@@ -316,11 +311,14 @@ async fn mail_for_a_user_with_a_forward_file_waits() {
 #[tokio::test]
 async fn a_stop_finishes_what_is_under_way() {
     let mut system = start("mail_spool_directory = /nonexistent/dir/\n").await;
-    system.authd();
     let (mut queue, _) = system.worker().await;
     grant(&queue, lease(TransportKind::Local, &["john@info.net"], Content::Follows(MESSAGE.len() as u64))).await;
+    // The attempt waits for the answer to its lookup when the stop comes.
+    let lookup = system.lookup.take().expect("once");
+    let (stream, _) = lookup.accept().await.expect("accepts");
     let pid = rustix::process::Pid::from_child(&system.daemon);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("alive");
+    tokio::spawn(answer(stream, system.dir.path().join("home")));
     let ends = outcomes(&mut queue, 1).await;
     assert!(matches!(ends[&1].fate, Fate::Deferred { .. }));
     let recorded = ToWorker::Recorded { outcomes: vec![key(&ends[&1])] };
