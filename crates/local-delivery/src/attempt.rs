@@ -1,19 +1,32 @@
 //! One recipient of a lease, from the grant to its outcome.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use mail_config::Main;
+use decision::{Event, Ident, Lookup, Record, Stage};
+use mail_config::Config;
 use mail_daemon::Log;
 use mail_ipc::delivery::{Fate, Lease, LeaseRecipient, Outcome, TransportKind};
 use mail_ipc::lookup::{PasswdUser, Request, Response};
 use mail_net::ipc::Caller;
+use mail_route::{Answers, Question, Stop, World};
+use mail_tables::{RemoteAnswer, Snapshot, TableKind};
 use mail_types::{Address, EnhancedStatus, UnixTime};
 
 use crate::content::Content;
 use crate::deliverers::{Deliverers, Lost};
+use crate::expand::{self, Alias, Rest};
 use crate::headers::{Scan, Trace};
 use crate::job::{Job, Report};
 use crate::route::{self, Place};
+use crate::virtual_mailbox::{self, Virtual};
+
+/// How long authd may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Questions to other processes that one decision may need.
+const QUESTIONS_MAX: usize = 100;
+/// Octets that the members of one alias may take on their way to queue-manager.
+const MEMBERS_MAX: usize = 200 * 1024;
 
 /// What every attempt uses.
 pub struct Tools {
@@ -36,9 +49,11 @@ pub struct Work {
     /// What of the content's header matters; an error where it cannot be read.
     pub scan: std::io::Result<Scan>,
     /// The configuration.
-    pub main: Arc<Main>,
-    /// dovecot.conf's `recipient_delimiter`.
-    pub mail_delimiters: String,
+    pub config: Config,
+    /// The tables.
+    pub tables: Arc<Snapshot>,
+    /// Who writes the log lines.
+    pub ident: Ident,
     /// When the lease was granted to us.
     pub granted: UnixTime,
 }
@@ -100,6 +115,7 @@ impl Tools {
         };
         match work.lease.destination.kind {
             TransportKind::Local => self.local(work, recipient, scan).await,
+            TransportKind::Virtual => self.virtual_mailbox(work, recipient, scan).await,
             TransportKind::Mailbox => self.mailbox(work, recipient, scan).await,
             _ => End::deferred(3, 5, "this transport is not one of local-delivery's"),
         }
@@ -109,12 +125,145 @@ impl Tools {
         if scan.is_loop(&recipient.address) {
             return End::bounced(4, 6, format!("mail forwarding loop for {}", recipient.address));
         }
-        self.user(work, recipient, scan).await
+        let alias = match self.decide(work, |world, lookups| expand::alias(world, &recipient.address, lookups)).await {
+            Ok((alias, lookups)) => {
+                if let Some(alias) = &alias {
+                    self.log_alias(work, recipient, alias, &lookups);
+                }
+                alias
+            }
+            Err(text) => return End::deferred(3, 0, text),
+        };
+        let Some(alias) = alias else { return self.user(work, recipient, scan).await };
+        let again = recipient.chain.contains(&recipient.address);
+        match (again, alias.members.is_empty(), alias.rest.is_empty()) {
+            // An alias that names itself: the user of that name.
+            (true, _, _) if alias.members.contains(&recipient.address) || alias.rest.is_empty() => {
+                self.user(work, recipient, scan).await
+            }
+            (false, true, true) => {
+                End::bounced(3, 5, format!("alias {} expands to nothing", recipient.address.local()))
+            }
+            (true, _, _) | (false, true, false) => self.rest(work, recipient, &alias, scan).await,
+            (false, false, _) => expanded(alias, recipient, &work.lease),
+        }
+    }
+
+    fn log_alias(&self, work: &Work, recipient: &LeaseRecipient, alias: &Alias, lookups: &[Lookup]) {
+        let text = format!("<{}> is an alias: {} line {}", recipient.address, alias.table, alias.source);
+        let record = Record {
+            lookups,
+            source: Some(&alias.source),
+            rule: Some("alias_maps"),
+            ..Record::new(&work.ident, Stage::Delivery, Event::Text(&text))
+        };
+        self.log.record(&record.about(work.lease.id));
+    }
+
+    /// Asks a pure function again and again until it has all facts; the error is for a deferral.
+    async fn decide<T>(
+        &self,
+        work: &Work,
+        run: impl Fn(&World<'_>, &mut Vec<Lookup>) -> Result<T, Stop>,
+    ) -> Result<(T, Vec<Lookup>), String> {
+        let mut answers = Answers::default();
+        for _ in 0..QUESTIONS_MAX {
+            let question = {
+                let world =
+                    World { config: &work.config, main: &work.config.main, tables: &work.tables, facts: &answers };
+                let mut lookups = Vec::new();
+                match run(&world, &mut lookups) {
+                    Ok(decided) => return Ok((decided, lookups)),
+                    Err(Stop::Temporary(why)) => return Err(format!("table lookup problem: {why}")),
+                    Err(Stop::Missing(question)) => question,
+                }
+            };
+            let answer = self.ask(&question).await;
+            answers.0.insert(question, answer);
+        }
+        Err("too many lookups".to_owned())
+    }
+
+    async fn ask(&self, question: &Question) -> RemoteAnswer {
+        match question {
+            Question::Table(query) if query.table.kind == TableKind::UnixPasswd => {
+                match self.passwd(&query.key).await {
+                    Found::User(user) => RemoteAnswer::Found(user.name),
+                    Found::Nobody => RemoteAnswer::NotFound,
+                    Found::Later(text) => RemoteAnswer::Temporary(text),
+                }
+            }
+            Question::Table(query) => {
+                RemoteAnswer::Temporary(format!("{}: no process answers for this table", query.table))
+            }
+            Question::Mailbox { user } => RemoteAnswer::Temporary(format!("{user}: not asked by local-delivery")),
+        }
+    }
+
+    /// Commands, files and mistakes of an alias, which have no address of their own.
+    async fn rest(&self, work: &Work, recipient: &LeaseRecipient, alias: &Alias, scan: &Scan) -> End {
+        let mut ends = Vec::new();
+        for rest in &alias.rest {
+            ends.push(match rest {
+                Rest::Wrong(text) => End::bounced(1, 3, format!("bad address in alias {}: {text}", alias.source)),
+                Rest::Unreadable(path, why) => End::deferred(3, 5, format!("cannot read :include:{path}: {why}")),
+                Rest::Command(_, false) => End::bounced(7, 1, "mail to command is restricted"),
+                Rest::Command(command, true) => {
+                    End::deferred(3, 5, format!("delivery to commands is not supported: |{command}"))
+                }
+                Rest::File(_, false) => End::bounced(7, 1, "mail to file is restricted"),
+                Rest::File(path, true) => self.file(work, recipient, path, scan).await,
+            });
+        }
+        // What can still succeed is tried again before anybody is told of what cannot.
+        let worst = ends.iter().position(|end| matches!(end.fate, Fate::Deferred { .. }));
+        let worst = worst.or_else(|| ends.iter().position(|end| end.fate == Fate::Bounced)).unwrap_or(0);
+        ends.swap_remove(worst)
+    }
+
+    async fn file(&self, work: &Work, recipient: &LeaseRecipient, path: &str, scan: &Scan) -> End {
+        let delivered = |_| format!("delivered to file: {path}");
+        if path == "/dev/null" {
+            return end(Report::Delivered { text: String::new() }, None, delivered);
+        }
+        let rights = match self.default_privileges(work).await {
+            Ok(rights) => rights,
+            Err(end) => return end,
+        };
+        let place = route::file_place(path, &rights, &work.config.main);
+        let report = self.carry_out(work, recipient, &place, trace(work, recipient, "file"), scan).await;
+        end(report, None, delivered)
+    }
+
+    async fn default_privileges(&self, work: &Work) -> Result<PasswdUser, End> {
+        let name = work.config.main.default_privs.as_str();
+        match self.passwd(name).await {
+            Found::User(user) => Ok(user),
+            Found::Nobody => Err(End::deferred(3, 5, format!("unknown user in default_privs: {name}"))),
+            Found::Later(text) => Err(End::deferred(3, 0, text)),
+        }
+    }
+
+    async fn virtual_mailbox(&self, work: &Work, recipient: &LeaseRecipient, scan: &Scan) -> End {
+        let address = &recipient.address;
+        if scan.is_loop(address) {
+            return End::bounced(4, 6, format!("mail forwarding loop for {address}"));
+        }
+        let place = match self.decide(work, |world, _| virtual_mailbox::find(world, address)).await {
+            Ok((Virtual::Place(place), _)) => place,
+            Ok((Virtual::Unknown, _)) => return End::bounced(1, 1, format!("unknown user: \"{address}\"")),
+            Ok((Virtual::Wrong(text), _)) => {
+                return End::deferred(3, 5, format!("mail system configuration error: {text}"));
+            }
+            Err(text) => return End::deferred(3, 0, text),
+        };
+        let report = self.carry_out(work, recipient, &place, trace(work, recipient, "file"), scan).await;
+        end(report, Some(place.login), |text| text)
     }
 
     /// The mailbox of a user of the machine.
     async fn user(&self, work: &Work, recipient: &LeaseRecipient, scan: &Scan) -> End {
-        let names = route::user_names(&recipient.address, &work.main);
+        let names = route::user_names(&recipient.address, &work.config.main);
         let name = names.last().cloned().unwrap_or_default();
         for candidate in &names {
             match self.passwd(candidate).await {
@@ -141,39 +290,25 @@ impl Tools {
         let mut rights = user;
         if user.uid == 0 {
             // local(8): what belongs to root is written with `default_privs`.
-            privileged = match self.passwd(&work.main.default_privs).await {
-                Found::User(user) => user,
-                Found::Nobody => {
-                    return End::deferred(3, 5, format!("unknown user in default_privs: {}", *work.main.default_privs));
-                }
-                Found::Later(text) => return End::deferred(3, 0, text),
+            privileged = match self.default_privileges(work).await {
+                Ok(user) => user,
+                Err(end) => return end,
             };
             rights = &privileged;
         }
-        if *work.main.require_home_directory && user.home.as_bytes().is_empty() {
+        if *work.config.main.require_home_directory && user.home.as_bytes().is_empty() {
             return End::deferred(2, 0, format!("cannot access home directory of user {}", user.name));
         }
-        let place = route::local_place(user, rights, extension, &work.main);
-        let original = original(recipient);
-        let delivered =
-            work.main.prepend_delivered_header.iter().any(|word| word == "file").then_some(&recipient.address);
-        let trace = Trace {
-            sender: &work.lease.sender,
-            original: Some(&original),
-            delivered,
-            chain: &recipient.chain,
-            angles: false,
-        };
-        let report = self.carry_out(work, recipient, &place, trace.to_text(), scan).await;
-        end(report, place.login, |text| text)
+        let place = route::local_place(user, rights, extension, &work.config.main);
+        let report = self.carry_out(work, recipient, &place, trace(work, recipient, "file"), scan).await;
+        end(report, Some(place.login), |text| text)
     }
 
     /// The mailbox of a user of Dovecot's userdb.
     async fn mailbox(&self, work: &Work, recipient: &LeaseRecipient, scan: &Scan) -> End {
-        let user = mail_user_name(&recipient.address, &work.mail_delimiters);
-        let answer = self.users.call(&Request::Mail { user, service: "lmtp".to_owned() }, &[]).await;
+        let user = mail_user_name(&recipient.address, &work.config.dovecot.settings.recipient_delimiter);
         let address = &recipient.address;
-        let user = match answer.map(|reply| reply.message) {
+        let user = match self.call(Request::Mail { user, service: "lmtp".to_owned() }).await {
             Ok(Response::Mail { user }) => user,
             Ok(Response::NotFound) => {
                 return End::bounced(1, 1, format!("550 5.1.1 <{address}> User doesn't exist: {address}"));
@@ -194,7 +329,7 @@ impl Tools {
             angles: true,
         };
         let report = self.carry_out(work, recipient, &place, trace.to_text(), scan).await;
-        end(report, place.login, |_| format!("250 2.0.0 <{address}> Saved"))
+        end(report, Some(place.login), |_| format!("250 2.0.0 <{address}> Saved"))
     }
 
     async fn carry_out(
@@ -210,7 +345,7 @@ impl Tools {
             target: place.target.clone(),
             id: lease.id,
             recipient: recipient.number,
-            host: work.main.myhostname.value.clone(),
+            host: work.config.main.myhostname.value.clone(),
             repeated: lease.unreported || lease.attempt > 1,
             forward_files: place.forward_files.clone(),
             prefix,
@@ -228,8 +363,16 @@ impl Tools {
         Report::deferred(3, 0, "the delivery process ended unexpectedly")
     }
 
+    async fn call(&self, request: Request) -> Result<Response, String> {
+        match tokio::time::timeout(PATIENCE, self.users.call(&request, &[])).await {
+            Ok(Ok(reply)) => Ok(reply.message),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("authd does not answer".to_owned()),
+        }
+    }
+
     async fn passwd(&self, name: &str) -> Found {
-        match self.users.call(&Request::Passwd { name: name.to_owned() }, &[]).await.map(|reply| reply.message) {
+        match self.call(Request::Passwd { name: name.to_owned() }).await {
             Ok(Response::Passwd { user }) => Found::User(user),
             Ok(Response::NotFound) => Found::Nobody,
             Ok(Response::Temporary { text }) => Found::Later(format!("user lookup error: {text}")),
@@ -246,6 +389,39 @@ pub fn original(recipient: &LeaseRecipient) -> String {
     recipient.original.clone().unwrap_or_else(first)
 }
 
+/// The header fields of a delivery by local(8) or virtual(8); `kind` is the word of `prepend_delivered_header`.
+fn trace(work: &Work, recipient: &LeaseRecipient, kind: &str) -> String {
+    let delivered = work.config.main.prepend_delivered_header.iter().any(|word| word == kind);
+    let chain = if delivered { &recipient.chain[..] } else { &[] };
+    let original = original(recipient);
+    Trace {
+        sender: &work.lease.sender,
+        original: Some(&original),
+        delivered: delivered.then_some(&recipient.address),
+        chain,
+        angles: false,
+    }
+    .to_text()
+}
+
+/// The members of an alias take the recipient's place.
+fn expanded(alias: Alias, recipient: &LeaseRecipient, lease: &Lease) -> End {
+    let members = alias.into_members(recipient, &lease.sender);
+    let octets = |member: &mail_ipc::delivery::Member| {
+        let addresses = std::iter::once(&member.address).chain(&member.owner).chain(&member.chain);
+        40 + addresses.map(|address| address.to_string().len() + 16).sum::<usize>()
+    };
+    if members.iter().map(octets).sum::<usize>() > MEMBERS_MAX {
+        return End::deferred(
+            3,
+            5,
+            format!("alias {} expands to too many members: {}", recipient.address.local(), members.len()),
+        );
+    }
+    let text = format!("expanded to {} recipients", members.len());
+    End { fate: Fate::Expanded { members }, status: EnhancedStatus::of(2, 0, 0), text, login: None }
+}
+
 /// The name under which Dovecot's LMTP server looks a recipient up: the address without its detail.
 fn mail_user_name(address: &Address, delimiters: &str) -> String {
     let local = address.local();
@@ -253,14 +429,11 @@ fn mail_user_name(address: &Address, delimiters: &str) -> String {
     format!("{user}@{}", address.domain())
 }
 
-fn end(report: Report, login: String, delivered: impl FnOnce(String) -> String) -> End {
+fn end(report: Report, login: Option<String>, delivered: impl FnOnce(String) -> String) -> End {
     match report {
-        Report::Delivered { text } => End {
-            fate: Fate::Delivered,
-            status: EnhancedStatus::of(2, 0, 0),
-            text: delivered(text),
-            login: Some(login),
-        },
+        Report::Delivered { text } => {
+            End { fate: Fate::Delivered, status: EnhancedStatus::of(2, 0, 0), text: delivered(text), login }
+        }
         Report::Deferred { status, text } => End { fate: Fate::Deferred { dead: false }, status, text, login: None },
         Report::Bounced { status, text } => End { fate: Fate::Bounced, status, text, login: None },
     }

@@ -8,14 +8,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use decision::{Delivery, Event, Ident, Record, Stage};
-use mail_daemon::{Context, Running};
+use mail_daemon::{Context, Log, Running};
 use mail_ipc::Frame;
 use mail_ipc::delivery::{Content as Sent, Fate, FromWorker, Lease, OutcomeKey, ToWorker, TransportKind};
 use mail_ipc::mailbox::Announcement;
 use mail_ipc::sockets::{DELIVERY, LOOKUP, MAILBOX};
 use mail_net::ipc::{self, Caller, Conversation, Reader, Writer};
+use mail_tables::{Disk, TableSet};
 use mail_types::UnixTime;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, broadcast, mpsc};
 
 use crate::attempt::{Tools, Work, original};
 use crate::content::Content;
@@ -40,11 +41,14 @@ const ANNOUNCEMENTS: usize = 1024;
 struct Idents {
     local: Ident,
     lmtp: Ident,
+    virtual_: Ident,
 }
 
 struct Coordinator {
     context: Context,
     tools: Tools,
+    /// The tables of the configuration in force.
+    tables: Mutex<Arc<TableSet>>,
     books: Mutex<Books>,
     /// Something is to be sent: outcomes, free slots.
     changed: Notify,
@@ -72,10 +76,12 @@ pub async fn serve(mut context: Context) {
         log: context.log.clone(),
         zone: jiff::tz::TimeZone::system(),
     };
+    let tables = open_tables(&context.now(), &context.log);
     let (announce, announcements) = mpsc::channel(ANNOUNCEMENTS);
     let coordinator = Arc::new(Coordinator {
         context,
         tools,
+        tables: Mutex::new(tables),
         books: Mutex::default(),
         changed: Notify::new(),
         granted: AtomicUsize::new(0),
@@ -83,6 +89,7 @@ pub async fn serve(mut context: Context) {
         announce,
     });
     tokio::spawn(Arc::clone(&coordinator).announce(announcements));
+    tokio::spawn(Arc::clone(&coordinator).follow_tables());
     coordinator.context.ready();
     coordinator.follow_queue().await;
     coordinator.tools.deliverers.end().await;
@@ -90,7 +97,23 @@ pub async fn serve(mut context: Context) {
 
 fn idents(running: &Running) -> Idents {
     let name = running.config.main.syslog_name.as_str();
-    Idents { local: Ident::postfix(name, "local"), lmtp: Ident::postfix(name, "lmtp") }
+    Idents {
+        local: Ident::postfix(name, "local"),
+        lmtp: Ident::postfix(name, "lmtp"),
+        virtual_: Ident::postfix(name, "virtual"),
+    }
+}
+
+/// Loads the tables of a configuration and says what is wrong with them.
+fn open_tables(running: &Running, log: &Log) -> Arc<TableSet> {
+    let (tables, reports) = TableSet::open(&running.config, Box::new(Disk));
+    report(&reports, running, log);
+    Arc::new(tables)
+}
+
+fn report(reports: &[mail_config::Report], running: &Running, log: &Log) {
+    let ident = idents(running).local;
+    reports.iter().for_each(|report| log.warning(&ident, &report.message));
 }
 
 fn now() -> UnixTime {
@@ -100,6 +123,37 @@ fn now() -> UnixTime {
 impl Coordinator {
     fn books(&self) -> std::sync::MutexGuard<'_, Books> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tables(&self) -> Arc<TableSet> {
+        Arc::clone(&self.tables.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes changed tables: at once when postmap or newaliases says so, else when they have rested; all of them at reload.
+    async fn follow_tables(self: Arc<Self>) {
+        let mut running = self.context.running.clone();
+        let mut announced = self.context.tables.subscribe();
+        let mut seconds = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            let reports = tokio::select! {
+                changed = running.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let tables = open_tables(&self.context.now(), &self.tools.log);
+                    *self.tables.lock().unwrap_or_else(PoisonError::into_inner) = tables;
+                    Vec::new()
+                }
+                path = announced.recv() => match path {
+                    Ok(path) => self.tables().reload(path.to_str()),
+                    // Too many to count: all of them.
+                    Err(broadcast::error::RecvError::Lagged(_)) => self.tables().reload(None),
+                    Err(broadcast::error::RecvError::Closed) => return,
+                },
+                _ = seconds.tick() => self.tables().check(SystemTime::now()),
+            };
+            report(&reports, &self.context.now(), &self.tools.log);
+        }
     }
 
     /// Stays connected to queue-manager until stopped and clear.
@@ -191,7 +245,7 @@ impl Coordinator {
         self.granted.store(0, Ordering::Relaxed);
         let free = if self.context.stop.is_requested() { 0 } else { SLOTS.saturating_sub(self.books().leases()) };
         FromWorker::Ready {
-            kinds: vec![TransportKind::Local, TransportKind::Mailbox],
+            kinds: vec![TransportKind::Local, TransportKind::Virtual, TransportKind::Mailbox],
             slots: u32::try_from(free).unwrap_or(u32::MAX),
             open: Vec::new(),
         }
@@ -236,8 +290,9 @@ impl Coordinator {
                 scan: content.scan(),
                 content,
                 lease,
-                main: Arc::clone(&running.config.main),
-                mail_delimiters: running.config.dovecot.settings.recipient_delimiter.to_string(),
+                config: mail_config::Config::clone(&running.config),
+                tables: self.tables().snapshot(),
+                ident: idents(&running).local,
                 granted: now(),
             };
             tokio::spawn(Arc::clone(self).carry_out(Arc::new(work), Arc::downgrade(alive)));
@@ -266,7 +321,9 @@ impl Coordinator {
             self.logins.lock().unwrap_or_else(PoisonError::into_inner).insert(key, login);
         }
         let relay = self.relay(&work.lease);
-        self.log(work, at, &relay, &end);
+        if !matches!(end.fate, Fate::Expanded { .. }) {
+            self.log(work, at, &relay, &end);
+        }
         self.books().settle(end.outcome(&work.lease, recipient.number, relay));
         self.changed.notify_one();
     }
@@ -276,6 +333,7 @@ impl Coordinator {
             TransportKind::Mailbox => {
                 route::lmtp_relay(&lease.destination.nexthop, &self.context.now().config.main.myhostname)
             }
+            TransportKind::Virtual => "virtual".to_owned(),
             _ => "local".to_owned(),
         }
     }
@@ -283,7 +341,11 @@ impl Coordinator {
     fn log(&self, work: &Work, at: usize, relay: &str, end: &crate::attempt::End) {
         let (lease, recipient) = (&work.lease, &work.lease.recipients[at]);
         let idents = idents(&self.context.now());
-        let ident = if lease.destination.kind == TransportKind::Mailbox { &idents.lmtp } else { &idents.local };
+        let ident = match lease.destination.kind {
+            TransportKind::Mailbox => &idents.lmtp,
+            TransportKind::Virtual => &idents.virtual_,
+            _ => &idents.local,
+        };
         let (to, original) = (recipient.address.to_string(), original(recipient));
         let done = now();
         let status = match end.fate {

@@ -27,7 +27,9 @@ impl Trace<'_> {
             let printable: String = original.chars().filter(|c| !c.is_control()).collect();
             text.push_str(&format!("X-Original-To: {printable}\r\n"));
         }
-        for address in self.delivered.into_iter().chain(self.chain.iter().rev()) {
+        // A name in its own alias stands in the chain too, and is written once.
+        let chain = self.chain.iter().rev().filter(|address| Some(*address) != self.delivered);
+        for address in self.delivered.into_iter().chain(chain) {
             text.push_str(&if self.angles {
                 format!("Delivered-To: <{address}>\r\n")
             } else {

@@ -12,12 +12,14 @@ mod content;
 mod coordinator;
 mod deliverer;
 mod deliverers;
+mod expand;
 mod headers;
 mod job;
 mod mailboxes;
 mod monitor;
 mod outcomes;
 mod route;
+mod virtual_mailbox;
 
 use mail_daemon::{Daemon, Plan, Supervision};
 use mail_ipc::hello::Role;

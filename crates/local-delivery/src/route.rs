@@ -80,7 +80,9 @@ pub fn local_place(user: &PasswdUser, rights: &PasswdUser, extension: Option<&st
     }
 }
 
-fn mbox(path: Octets, size_limit: u64, locks: &[String], main: &Main, uid: u32) -> Target {
+/// An mbox as a target.
+#[must_use]
+pub fn mbox(path: Octets, size_limit: u64, locks: &[String], main: &Main, uid: u32) -> Target {
     let attempts = u32::try_from(*main.deliver_lock_attempts).unwrap_or(u32::MAX);
     let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
     Target::Mbox {
@@ -91,6 +93,24 @@ fn mbox(path: Octets, size_limit: u64, locks: &[String], main: &Main, uid: u32) 
         stale: millis(*main.stale_lock_time),
         owner: main.strict_mailbox_ownership.then_some(uid),
     }
+}
+
+/// A file that an alias names, written with these rights. A slash at the end makes it a Maildir.
+#[must_use]
+pub fn file_place(path: &str, rights: &PasswdUser, main: &Main) -> Place {
+    let size_limit = *main.mailbox_size_limit;
+    let target = match path.strip_suffix('/') {
+        Some(directory) => Target::Maildir { path: directory.into(), size_limit },
+        None => match mbox(path.into(), size_limit, &main.mailbox_delivery_lock, main, rights.uid) {
+            // Such a file may belong to anybody.
+            Target::Mbox { path, size_limit, locks, patience, stale, .. } => {
+                Target::Mbox { path, size_limit, locks, patience, stale, owner: None }
+            }
+            maildir @ Target::Maildir { .. } => maildir,
+        },
+    };
+    let owner = Owner::User { uid: rights.uid, gid: rights.gid, spool: false };
+    Place { owner, target, forward_files: Vec::new(), login: String::new() }
 }
 
 /// The inbox of a user of Dovecot's userdb.

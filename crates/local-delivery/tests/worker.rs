@@ -39,10 +39,20 @@ fn is_root() -> bool {
 
 /// Starts the daemon on these lines of main.cf.
 async fn start(main: &str) -> System {
+    start_with(main, "").await
+}
+
+/// The same with these lines of aliases; `DIR` stands for the temporary directory.
+async fn start_with(main: &str, aliases: &str) -> System {
     let dir = tempfile::tempdir().expect("tempdir");
     let home = dir.path().display();
     std::fs::create_dir(dir.path().join("etc")).expect("made");
-    let main = format!("myhostname = mail.info.net\nqueue_directory = {home}/spool\nalias_maps =\n{main}");
+    std::fs::write(dir.path().join("etc/aliases"), aliases.replace("DIR", &home.to_string())).expect("written");
+    let main = format!(
+        "myhostname = mail.info.net\nmyorigin = info.net\nmydestination = info.net\nqueue_directory = {home}/spool\n\
+         alias_maps = hash:{home}/etc/aliases\n{}",
+        main.replace("DIR", &home.to_string())
+    );
     std::fs::write(dir.path().join("etc/main.cf"), main).expect("written");
     for name in ["spool", "home", "spool/postrider"] {
         std::fs::create_dir(dir.path().join(name)).expect("made");
@@ -306,6 +316,123 @@ async fn mail_for_a_user_with_a_forward_file_waits() {
     let ends = outcomes(&mut queue, 1).await;
     assert_eq!(ends[&1].status.to_string(), "4.3.5");
     assert!(ends[&1].text.contains(".forward"));
+}
+
+const ALIASES: &str = "sales: charles,john,mike\ncharles: charles@gmail.com\nowner-sales: anna\njohn: john, copy@gmail.com\nnull: /dev/null\n\
+    both: anna, DIR/home/all, |/bin/x\ncommand: |/bin/x\nfile: DIR/home/all, DIR/home/dir/\nnothere: :include:/nonexistent\n\
+    list: :include:DIR/etc/list\n";
+
+#[tokio::test]
+async fn an_alias_becomes_its_members() {
+    let mut system = start_with("home_mailbox = Maildir/\nallow_mail_to_files = alias\n", ALIASES).await;
+    std::fs::write(system.dir.path().join("etc/list"), "# members\nanna\n|/bin/x\n").expect("written");
+    system.authd();
+    let (mut queue, _) = system.worker().await;
+    let names = ["sales", "charles", "john", "null", "both", "command", "nothere", "list"];
+    let addresses: Vec<String> = names.iter().map(|name| format!("{name}@info.net")).collect();
+    let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+    grant(&queue, lease(TransportKind::Local, &addresses, Content::Follows(MESSAGE.len() as u64))).await;
+    let ends = outcomes(&mut queue, names.len()).await;
+    let members = |number: u32| match &ends[&number].fate {
+        Fate::Expanded { members } => members.clone(),
+        other => panic!("{other:?}"),
+    };
+    let to = |number: u32| members(number).iter().map(|member| member.address.to_string()).collect::<Vec<_>>();
+    assert_eq!(to(1), ["charles@info.net", "john@info.net", "mike@info.net"]);
+    assert!(members(1).iter().all(|member| member.owner == Some("owner-sales@info.net".parse().expect("good"))));
+    assert_eq!(members(1)[0].chain, ["sales@info.net".parse().expect("good")]);
+    assert_eq!(to(2), ["charles@gmail.com"]);
+    assert_eq!(to(3), ["john@info.net", "copy@gmail.com"]);
+    assert_eq!((ends[&4].fate.clone(), ends[&4].text.as_str()), (Fate::Delivered, "delivered to file: /dev/null"));
+    // Commands and files have no address: the alias itself takes care of them later.
+    assert_eq!(to(5), ["anna@info.net", "both@info.net"]);
+    assert_eq!(ends[&6].text, "delivery to commands is not supported: |/bin/x");
+    assert!(matches!(ends[&7].fate, Fate::Deferred { .. }));
+    assert_eq!(to(8), ["anna@info.net", "list@info.net"]);
+}
+
+#[tokio::test]
+async fn a_member_of_its_own_alias_is_a_user_or_what_has_no_address() {
+    let mut system = start_with("home_mailbox = Maildir/\ndefault_privs = anna\n", ALIASES).await;
+    system.authd();
+    let (mut queue, _) = system.worker().await;
+    let mut lease = lease(
+        TransportKind::Local,
+        &["john@info.net", "list@info.net", "file@info.net"],
+        Content::Follows(MESSAGE.len() as u64),
+    );
+    std::fs::write(system.dir.path().join("etc/list"), "anna\n|/bin/x\n").expect("written");
+    for recipient in &mut lease.recipients[..2] {
+        recipient.chain = vec!["root@info.net".parse().expect("good"), recipient.address.clone()];
+    }
+    grant(&queue, lease).await;
+    let ends = outcomes(&mut queue, 3).await;
+    assert_eq!(ends[&1].fate, Fate::Delivered);
+    assert!(
+        system.files("john")[0]
+            .contains("X-Original-To: root@info.net\nDelivered-To: john@info.net\nDelivered-To: root@info.net\n")
+    );
+    assert_eq!((ends[&2].fate.clone(), ends[&2].text.as_str()), (Fate::Bounced, "mail to command is restricted"));
+    assert_eq!(ends[&3].fate, Fate::Delivered, "{}", ends[&3].text);
+    assert!(
+        std::fs::read_to_string(system.dir.path().join("home/all"))
+            .expect("made")
+            .starts_with("From sender@example.org  ")
+    );
+    assert_eq!(std::fs::read_dir(system.dir.path().join("home/dir/new")).expect("made").count(), 1);
+}
+
+#[tokio::test]
+async fn a_changed_alias_is_taken_when_newaliases_says_so() {
+    let mut system = start_with("home_mailbox = Maildir/\nmail_spool_directory = DIR/spool\n", "a: anna\n").await;
+    system.authd();
+    let (mut queue, _) = system.worker().await;
+    std::fs::write(system.dir.path().join("etc/aliases"), "a: john\n").expect("written");
+    let control = system.dir.path().join("spool/postrider/private/daemons");
+    let stream = ipc::connect_stream(&control, "local-delivery.sock").expect("listens");
+    let hello = Hello::new(Role::Command, "test");
+    let mut conversation = ipc::accept(stream, &hello).await.expect("greets");
+    let path = system.dir.path().join("etc/aliases").to_str().expect("utf-8").into();
+    let request = mail_ipc::control::DaemonRequest::TableChanged { path };
+    conversation.writer.send(&Frame::new(1, request), &[], &[]).await.expect("sent");
+    conversation.reader.frame().await.expect("sound").expect("answered");
+    let mut members = Vec::new();
+    // The table is taken by a task of its own, soon after the answer.
+    for attempt in 1..200 {
+        let lease =
+            Lease { attempt, ..lease(TransportKind::Local, &["a@info.net"], Content::Follows(MESSAGE.len() as u64)) };
+        grant(&queue, lease).await;
+        let ends = outcomes(&mut queue, 1).await;
+        let Fate::Expanded { members: found } = &ends[&1].fate else { panic!("{:?}", ends[&1]) };
+        members.clone_from(found);
+        if members[0].address.local() == "john" {
+            break;
+        }
+    }
+    assert_eq!(members[0].address.to_string(), "john@info.net");
+}
+
+#[tokio::test]
+async fn a_mailbox_of_virtual_mailbox_maps_is_found() {
+    let main = "virtual_mailbox_maps = inline:{ {a@v.org = v.org/a/}, {b@v.org = v.org/b} }\nvirtual_mailbox_base = DIR/home\n\
+                virtual_uid_maps = static:5000\nvirtual_gid_maps = static:5000\nstrict_mailbox_ownership = no\n";
+    let system = start(main).await;
+    let (mut queue, _) = system.worker().await;
+    let home = system.dir.path().join("home/v.org");
+    std::fs::create_dir(&home).expect("made");
+    if is_root() {
+        std::os::unix::fs::chown(&home, Some(NOBODY), Some(NOBODY)).expect("chown");
+    }
+    grant(
+        &queue,
+        lease(TransportKind::Virtual, &["a+x@v.org", "b@v.org", "c@v.org"], Content::Follows(MESSAGE.len() as u64)),
+    )
+    .await;
+    let ends = outcomes(&mut queue, 3).await;
+    assert_eq!(ends[&3].text, "unknown user: \"c@v.org\"");
+    assert_eq!(ends[&2].text, "delivered to mailbox");
+    assert!(std::fs::read_to_string(home.join("b")).expect("made").ends_with("Test message\n\n"));
+    assert_eq!(ends[&1].status.to_string(), "5.1.1", "no recipient_delimiter");
 }
 
 #[tokio::test]
