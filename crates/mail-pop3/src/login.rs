@@ -44,7 +44,7 @@ pub struct Options {
     pub local: bool,
     /// Whether passwords may be sent in clear on a connection that is not secured (`disable_plaintext_auth = no`).
     pub cleartext: bool,
-    /// Whether nobody may log in before TLS (`ssl = required`).
+    /// Whether nobody from elsewhere may log in before TLS (`ssl = required`).
     pub tls_required: bool,
 }
 
@@ -165,11 +165,15 @@ impl LoginMachine {
         self.tried_cleartext
     }
 
-    /// Whether the password may be sent on this connection in clear.
+    /// Whether nobody may log in before TLS.
+    fn needs_tls(&self) -> bool {
+        self.options.tls_required && !self.options.tls && !self.options.local
+    }
+
+    /// Whether a mechanism may be used on this connection as it is.
     fn may_use(&self, plaintext: bool) -> bool {
-        let tls_missing = self.options.tls_required && !self.options.tls;
         let secured = self.options.tls || self.options.local || self.options.cleartext;
-        !tls_missing && (secured || !plaintext)
+        !self.needs_tls() && (secured || !plaintext)
     }
 
     fn send(&mut self, bytes: Vec<u8>) {
@@ -291,7 +295,11 @@ impl LoginMachine {
         };
         if !self.may_use(mechanism.plaintext) {
             self.tried_cleartext = true;
-            return self.send(reply::err_code(Code::Auth, "Plaintext authentication disabled."));
+            let text = match self.needs_tls() {
+                true => "Authentication not allowed until SSL/TLS is enabled.",
+                false => "Plaintext authentication disabled.",
+            };
+            return self.send(reply::err_code(Code::Auth, text));
         }
         let initial = match argument {
             b"" => None,
@@ -551,15 +559,21 @@ mod tests {
     }
 
     #[test]
-    fn nobody_logs_in_before_tls_where_it_is_required() {
-        let required = Options { tls_required: true, ..options() };
+    fn nobody_from_elsewhere_logs_in_before_tls_where_it_is_required() {
+        let required = Options { tls_required: true, local: false, cleartext: true, ..options() };
         play(
-            required,
+            required.clone(),
             "S: +OK Dovecot ready.
              C: USER john
              S: -ERR [AUTH] Plaintext authentication disallowed on non-secure (SSL/TLS) connections.
              C: AUTH PLAIN AGpvaG4AIHR3byB3b3Jkcw==
-             S: -ERR [AUTH] Plaintext authentication disabled.",
+             S: -ERR [AUTH] Authentication not allowed until SSL/TLS is enabled.",
+        );
+        play(
+            Options { local: true, ..required },
+            "S: +OK Dovecot ready.
+             C: AUTH PLAIN AGpvaG4AIHR3byB3b3Jkcw==
+             X:",
         );
     }
 

@@ -50,6 +50,11 @@ struct Service {
 
 impl Service {
     fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// A service whose dovecot.conf holds some lines more.
+    fn start_with(lines: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let root = directory.path();
         fs::set_permissions(root, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("ours");
@@ -61,7 +66,7 @@ impl Service {
         );
         let text = format!(
             "protocols = pop3\nlisten = 127.0.0.1\nauth_mechanisms = plain\nmail_max_userip_connections = 3\n\
-             service pop3-login {{\n {listeners}\n}}\n"
+             service pop3-login {{\n {listeners}\n}}\n{lines}"
         );
         fs::write(root.join("dovecot.conf"), text).expect("written");
         for name in ["spool", "spool/postrider", "spool/postrider/private", "mail"] {
@@ -325,6 +330,33 @@ fn one_process_serves_an_owner_and_the_limit_counts_sessions() {
     service.log_with("Disconnected: Logged out");
     let (_, reply) = Client::login(&service, "john");
     assert_eq!(reply, "+OK Logged in.");
+}
+
+#[test]
+fn pop3_lock_session_lets_one_session_in() {
+    // P02c
+    let service = Service::start_with("pop3_lock_session = yes\n");
+    let (mut first, _) = Client::login(&service, "john");
+    let (_, reply) = Client::login(&service, "john");
+    assert_eq!(reply, "-ERR [IN-USE] Mailbox is locked by another POP3 session.");
+    assert_eq!(first.say("QUIT"), "+OK Logging out.");
+    service.log_with("Disconnected: Logged out");
+    let (_, reply) = Client::login(&service, "john");
+    assert_eq!(reply, "+OK Logged in.");
+}
+
+#[test]
+fn a_deleted_flag_hides_what_would_be_removed() {
+    let service = Service::start_with("pop3_deleted_flag = $POP3Deleted\npop3_uidl_format = %f\n");
+    service.deliver("john", "1.a.host", "Subject: one\n\n");
+    service.deliver("john", "2.b.host", "Subject: two\n\n");
+    let (mut client, _) = Client::login(&service, "john");
+    assert_eq!(client.say("UIDL 1"), "+OK 1 1.a.host");
+    client.send("DELE 1\r\nQUIT\r\n");
+    assert!(client.rest().ends_with("+OK Logging out, messages deleted.\r\n"));
+    assert_eq!(service.files("john", "cur"), ["1.a.host:2,a", "2.b.host:2,"]);
+    let (mut client, _) = Client::login(&service, "john");
+    assert_eq!(client.say("UIDL 1"), "+OK 1 2.b.host");
 }
 
 #[test]
