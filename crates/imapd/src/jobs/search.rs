@@ -4,7 +4,7 @@ use mail_imap::grammar::date::Day;
 use mail_imap::grammar::search::{DateTest, SearchKey};
 use mail_imap::grammar::sequence::Ranges;
 use mail_imap::{Answer, Refusal, ResponseCode};
-use mail_message::mime::{Needle, SearchText, sent_date};
+use mail_message::mime::{Needle, SearchText, field_contains, sent_date};
 use mail_store::{Flags as StoreFlags, KeywordSet, Mailbox, Message};
 
 use super::Jobs;
@@ -47,7 +47,12 @@ impl Jobs {
         for &uid in view {
             let Some(at) = mailbox.position(uid) else { continue };
             let message = mailbox.messages()[at];
-            let mut candidate = Candidate { mailbox: &**mailbox, message, reading: Reading::new(&**mailbox, uid) };
+            let mut candidate = Candidate {
+                mailbox: &**mailbox,
+                message,
+                reading: Reading::new(&**mailbox, uid),
+                text: SearchText::default(),
+            };
             match candidate.passes(&test) {
                 Ok(true) => found.push(uid),
                 Ok(false) | Err(Unreadable::Gone) => {}
@@ -114,6 +119,7 @@ struct Candidate<'m> {
     mailbox: &'m dyn Mailbox,
     message: Message,
     reading: Reading<'m>,
+    text: SearchText,
 }
 
 impl Candidate<'_> {
@@ -138,16 +144,17 @@ impl Candidate<'_> {
             Test::Larger(size) => self.mailbox.facts(uid)?.size > *size,
             Test::Smaller(size) => self.mailbox.facts(uid)?.size < *size,
             Test::Sent(test, day) => sent_date(self.reading.header()?).is_some_and(|sent| test.passes(Day(sent), *day)),
-            Test::Header(name, needle) => SearchText::field_contains(self.reading.header()?, name, needle),
-            Test::Body(needle) => {
-                let (message, part) = self.reading.structure()?;
-                SearchText::new(message, part).body_contains(needle)
-            }
+            Test::Header(name, needle) => field_contains(self.reading.header()?, name, needle),
+            Test::Body(needle) => self.body_contains(needle)?,
             Test::Text(needle) => {
-                let (message, part) = self.reading.structure()?;
-                let mut text = SearchText::new(message, part);
-                text.header_contains(needle) || text.body_contains(needle)
+                let header = self.reading.header()?;
+                self.text.header_contains(header, needle) || self.body_contains(needle)?
             }
         })
+    }
+
+    fn body_contains(&mut self, needle: &Needle) -> Result<bool, Unreadable> {
+        let (message, part) = self.reading.structure()?;
+        Ok(self.text.body_contains(message, part, needle))
     }
 }

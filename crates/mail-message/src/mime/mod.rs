@@ -14,7 +14,7 @@ mod structure;
 pub use address::{MailAddress, parse_addresses};
 pub use content::{ContentType, Disposition, Parameter};
 pub use envelope::{Envelope, sent_date};
-pub use search::{Needle, SearchText};
+pub use search::{Needle, SearchText, field_contains};
 pub use section::{Located, SectionPart};
 pub use structure::{Body, Content, NESTING_LIMIT, PARTS_LIMIT, Part};
 

@@ -16,74 +16,66 @@ impl Needle {
         Some(Self(folded(&text)))
     }
 
-    fn is_in(&self, text: &str) -> bool {
-        self.0.is_empty() || folded(text).contains(&self.0)
+    fn is_in(&self, folded: &str) -> bool {
+        self.0.is_empty() || folded.contains(&self.0)
     }
 }
 
-/// Case does not matter, nor do line ends.
+/// Case does not matter.
 fn folded(text: &str) -> String {
-    text.chars().flat_map(char::to_lowercase).collect()
+    if text.is_ascii() { text.to_ascii_lowercase() } else { text.chars().flat_map(char::to_lowercase).collect() }
 }
 
-/// A message to search in. Header and body are decoded when they are first asked for.
-#[derive(Debug)]
-pub struct SearchText<'m> {
-    message: &'m [u8],
-    part: &'m Part,
+/// Whether a field of this name (in any case) holds the text; an empty text asks only for the field.
+#[must_use]
+pub fn field_contains(header: &[u8], name: &str, needle: &Needle) -> bool {
+    fields(header)
+        .filter(|field| field.name.eq_ignore_ascii_case(name.as_bytes()))
+        .any(|field| needle.is_in(&folded(&words_decoded(&unfolded(field.value)))))
+}
+
+/// The searchable text of one message, decoded when it is first asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SearchText {
+    header: Option<String>,
     body: Option<String>,
 }
 
-impl<'m> SearchText<'m> {
-    /// A message with CRLF line ends and its structure.
-    #[must_use]
-    pub fn new(message: &'m [u8], part: &'m Part) -> Self {
-        Self { message, part, body: None }
+impl SearchText {
+    /// Whether the header holds the text in one of its fields.
+    pub fn header_contains(&mut self, header: &[u8], needle: &Needle) -> bool {
+        let text = self.header.get_or_insert_with(|| {
+            let mut text = String::new();
+            gather_fields(header, &mut text);
+            text
+        });
+        needle.is_in(text)
     }
 
-    /// Whether a field of this name (in any case) holds the text; an empty text asks only for the field.
-    #[must_use]
-    pub fn field_contains(header: &[u8], name: &str, needle: &Needle) -> bool {
-        fields(header)
-            .filter(|field| field.name.eq_ignore_ascii_case(name.as_bytes()))
-            .any(|field| needle.is_in(&words_decoded(&unfolded(field.value))))
-    }
-
-    /// Whether the header of the message holds the text.
-    #[must_use]
-    pub fn header_contains(&self, needle: &Needle) -> bool {
-        header_contains(&self.message[self.part.header.clone()], needle)
-    }
-
-    /// Whether the body holds the text: its text parts decoded, the headers of its parts and of messages in it.
-    pub fn body_contains(&mut self, needle: &Needle) -> bool {
-        let (message, part) = (self.message, self.part);
-        let body = self.body.get_or_insert_with(|| {
+    /// Whether the body of the message with this structure holds the text: its text parts decoded, the headers of its parts and of messages in it.
+    pub fn body_contains(&mut self, message: &[u8], part: &Part, needle: &Needle) -> bool {
+        let text = self.body.get_or_insert_with(|| {
             let mut text = String::new();
             gather(message, part, true, &mut text);
             text
         });
-        needle.0.is_empty() || body.contains(&needle.0)
+        needle.is_in(text)
     }
 }
 
-fn header_contains(header: &[u8], needle: &Needle) -> bool {
-    fields(header).any(|field| {
-        let line = format!("{}: {}", String::from_utf8_lossy(field.name), words_decoded(&unfolded(field.value)));
-        needle.is_in(&line)
-    })
+/// Fields are kept apart by NUL, which no needle holds.
+fn gather_fields(header: &[u8], out: &mut String) {
+    for field in fields(header) {
+        let value = words_decoded(&unfolded(field.value));
+        out.push_str(&folded(&format!("{}: {value}", String::from_utf8_lossy(field.name))));
+        out.push('\0');
+    }
 }
 
-/// The searchable text of a part, folded. Parts are kept apart by NUL, which no needle holds.
+/// The searchable text of a part, folded.
 fn gather(message: &[u8], part: &Part, root: bool, out: &mut String) {
     if !root {
-        for field in fields(&message[part.header.clone()]) {
-            out.push_str(&folded(&format!(
-                "{}: {}\0",
-                String::from_utf8_lossy(field.name),
-                words_decoded(&unfolded(field.value))
-            )));
-        }
+        gather_fields(&message[part.header.clone()], out);
     }
     match &part.kind {
         Body::Multipart(children) => children.iter().for_each(|child| gather(message, child, false, out)),
@@ -114,16 +106,16 @@ mod tests {
         // I17
         let message = with_crlf(MESSAGE.as_bytes());
         let part = Part::parse(&message);
-        let mut text = SearchText::new(&message, &part);
+        let mut text = SearchText::default();
         let needle = |t: &str| Needle::new(t.as_bytes(), None).expect("UTF-8");
-        assert!(text.header_contains(&needle("café TODAY")));
-        assert!(SearchText::field_contains(&message, "from", &needle("JÖRG")));
-        assert!(!SearchText::field_contains(&message, "cc", &needle("")));
-        assert!(text.body_contains(&needle("GRÜSS".replace("SS", "ß").as_str())));
-        assert!(text.body_contains(&needle("hello world")));
-        assert!(text.body_contains(&needle("bild.PNG")));
-        assert!(!text.body_contains(&needle("hello\0")), "an image is no text");
-        assert!(!text.body_contains(&needle("café")));
+        assert!(text.header_contains(&message[part.header.clone()], &needle("café TODAY")));
+        assert!(field_contains(&message, "from", &needle("JÖRG")));
+        assert!(!field_contains(&message, "cc", &needle("")));
+        assert!(text.body_contains(&message, &part, &needle("GRÜSS".replace("SS", "ß").as_str())));
+        assert!(text.body_contains(&message, &part, &needle("hello world")));
+        assert!(text.body_contains(&message, &part, &needle("bild.PNG")));
+        assert!(!text.body_contains(&message, &part, &needle("hello\0")), "an image is no text");
+        assert!(!text.body_contains(&message, &part, &needle("café")));
     }
 
     #[test]
@@ -131,8 +123,8 @@ mod tests {
         // I17
         let message = with_crlf(MESSAGE.as_bytes());
         let part = Part::parse(&message);
-        let mut text = SearchText::new(&message, &part);
-        assert!(text.body_contains(&Needle::new(b"Gr\xfc\xdfe", Some("ISO-8859-1")).expect("known")));
+        let mut text = SearchText::default();
+        assert!(text.body_contains(&message, &part, &Needle::new(b"Gr\xfc\xdfe", Some("ISO-8859-1")).expect("known")));
         assert!(Needle::new(b"x", Some("X-UNKNOWN")).is_none());
     }
 }

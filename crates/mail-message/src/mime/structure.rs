@@ -116,7 +116,7 @@ impl Part {
     /// Reads the structure of a message with CRLF line ends.
     #[must_use]
     pub fn parse(message: &[u8]) -> Self {
-        let mut scanner = Scanner { message, at: 0, boundaries: Vec::new(), parts: 1 };
+        let mut scanner = Scanner { message, at: 0, newlines: 0, boundaries: Vec::new(), parts: 1 };
         scanner.part(0, false).0
     }
 
@@ -145,108 +145,113 @@ enum End {
     Boundary { level: usize, closing: bool },
 }
 
+/// Where a part ends: its last octet, the line ends up to there, and what ended it.
+#[derive(Clone, Copy)]
+struct Stop {
+    at: usize,
+    newlines: usize,
+    end: End,
+}
+
 struct Scanner<'a> {
     message: &'a [u8],
     at: usize,
+    /// Line ends before `at`; counted once, so that nesting costs nothing.
+    newlines: usize,
     boundaries: Vec<Vec<u8>>,
     parts: usize,
 }
 
 impl<'a> Scanner<'a> {
     /// A part from here to the next delimiter of a multipart around it.
-    fn part(&mut self, depth: usize, digest_default: bool) -> (Part, End) {
+    fn part(&mut self, depth: usize, digest_default: bool) -> (Part, Stop) {
         let start = self.at;
-        let (header_end, end) = self.header();
-        let content = Content::read(&self.message[start..header_end], digest_default);
-        let body_start = header_end;
-        if let Some(end) = end {
-            return (self.finished(start..header_end, header_end..header_end, content, Body::Single), end);
-        }
-        let (kind, body_end, end) = self.body(depth, &content);
-        (self.finished(start..header_end, body_start..body_end.max(body_start), content, kind), end)
+        let (header, over) = self.header();
+        let content = Content::read(&self.message[start..header.at], digest_default);
+        let (kind, stop) = if over { (Body::Single, header) } else { self.body(depth, &content) };
+        let body = header.at..stop.at.max(header.at);
+        let lines = stop.newlines.saturating_sub(header.newlines);
+        (Part { header: start..header.at, body, lines, content, kind }, stop)
     }
 
-    fn finished(&self, header: Range<usize>, body: Range<usize>, content: Content, kind: Body) -> Part {
-        let lines = self.message[body.clone()].iter().filter(|&&b| b == b'\n').count();
-        Part { header, body, lines, content, kind }
-    }
-
-    /// Lines up to the blank one, which belongs to the header. A delimiter ends it as well.
-    fn header(&mut self) -> (usize, Option<End>) {
+    /// Lines up to the blank one, which belongs to the header. A delimiter ends it as well, and then the part is over.
+    fn header(&mut self) -> (Stop, bool) {
         loop {
-            let line_start = self.at;
-            let Some(line) = self.line() else { return (self.at, Some(End::Message)) };
+            let here = self.stop(End::Message);
+            let Some(line) = self.line() else { return (here, true) };
             if line == b"\r\n" || line == b"\n" {
-                return (self.at, None);
+                return (self.stop(End::Message), false);
             }
             if let Some(end) = self.delimiter(line) {
-                return (line_start, Some(end));
+                return (Stop { end, ..here }, true);
             }
         }
     }
 
-    /// The body: its kind, where it ends, and what ended it.
-    fn body(&mut self, depth: usize, content: &Content) -> (Body, usize, End) {
+    fn stop(&self, end: End) -> Stop {
+        Stop { at: self.at, newlines: self.newlines, end }
+    }
+
+    /// The body: its kind, and where it ends.
+    fn body(&mut self, depth: usize, content: &Content) -> (Body, Stop) {
         let room = depth < NESTING_LIMIT && self.parts < PARTS_LIMIT;
         if content.is("multipart") {
             return match content.boundary().filter(|_| room) {
                 Some(boundary) => self.multipart(depth, boundary, content),
-                None => {
-                    let (at, end) = self.text();
-                    (Body::Multipart(Vec::new()), at, end)
-                }
+                None => (Body::Multipart(Vec::new()), self.text()),
             };
         }
         if content.is_message() && room {
             self.parts += 1;
-            let (inner, end) = self.part(depth + 1, false);
-            let at = inner.body.end;
-            return (Body::Message(Box::new(inner)), at, end);
+            let (inner, stop) = self.part(depth + 1, false);
+            return (Body::Message(Box::new(inner)), stop);
         }
-        let (at, end) = self.text();
-        (Body::Single, at, end)
+        (Body::Single, self.text())
     }
 
-    fn multipart(&mut self, depth: usize, boundary: Vec<u8>, content: &Content) -> (Body, usize, End) {
+    fn multipart(&mut self, depth: usize, boundary: Vec<u8>, content: &Content) -> (Body, Stop) {
         let own = self.boundaries.len();
         let digest = content.kind.as_ref().is_some_and(|kind| kind.subtype.eq_ignore_ascii_case(b"digest"));
         self.boundaries.push(boundary);
         let mut children = Vec::new();
-        let (mut at, mut end) = self.text();
-        while end == (End::Boundary { level: own, closing: false }) {
+        let mut stop = self.text();
+        while stop.end == (End::Boundary { level: own, closing: false }) {
             self.parts += 1;
-            let (child, child_end) = self.part(depth + 1, digest);
-            at = child.body.end;
+            let (child, child_stop) = self.part(depth + 1, digest);
             children.push(child);
-            end = child_end;
+            stop = child_stop;
         }
         self.boundaries.truncate(own);
-        if end == (End::Boundary { level: own, closing: true }) {
+        if stop.end == (End::Boundary { level: own, closing: true }) {
             // The epilogue belongs to the multipart.
-            (at, end) = self.text();
+            stop = self.text();
         }
-        (Body::Multipart(children), at, end)
+        (Body::Multipart(children), stop)
     }
 
-    /// Lines up to a delimiter; gives where the text ends, without the line end that belongs to the delimiter.
-    fn text(&mut self) -> (usize, End) {
+    /// Lines up to a delimiter; the line end before it belongs to it.
+    fn text(&mut self) -> Stop {
         let start = self.at;
         loop {
-            let line_start = self.at;
-            let Some(line) = self.line() else { return (self.at, End::Message) };
+            let here = self.stop(End::Message);
+            let Some(line) = self.line() else { return here };
             if let Some(end) = self.delimiter(line) {
-                let text = &self.message[start..line_start];
-                let text = text.strip_suffix(b"\n").unwrap_or(text);
-                let text = text.strip_suffix(b"\r").unwrap_or(text);
-                return (start + text.len(), end);
+                let text = &self.message[start..here.at];
+                let without = text.strip_suffix(b"\n").map(|text| text.strip_suffix(b"\r").unwrap_or(text));
+                return match without {
+                    Some(text) => Stop { at: start + text.len(), newlines: here.newlines - 1, end },
+                    None => Stop { end, ..here },
+                };
             }
         }
     }
 
     fn line(&mut self) -> Option<&'a [u8]> {
         let rest = &self.message[self.at..];
-        let length = rest.iter().position(|&b| b == b'\n').map_or(rest.len(), |at| at + 1);
+        let end = rest.iter().position(|&b| b == b'\n');
+        let length = end.map_or(rest.len(), |at| at + 1);
         self.at += length;
+        self.newlines += usize::from(end.is_some());
         (length > 0).then(|| &rest[..length])
     }
 
