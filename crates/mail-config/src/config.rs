@@ -8,6 +8,7 @@ use std::sync::Arc;
 use mail_types::SourceLine;
 use serde::{Deserialize, Serialize};
 
+use crate::agreement;
 use crate::dovecot::{self, Dovecot};
 use crate::machine::Machine;
 use crate::main_cf::lists::TableRef;
@@ -81,9 +82,17 @@ impl Config {
             Some(text) => master_cf::parse(&file, &text, &mut reports),
             None => master_cf::parse(&Arc::from("default"), master_cf::DEFAULT, &mut reports),
         };
-        let dovecot = dovecot::load(&dovecot_path(dir, dovecot), &mut reports);
+        let path = dovecot_path(dir, dovecot);
+        let raw = dovecot::load(&path, &mut reports);
+        if dovecot.is_some() && !raw.present {
+            let message = format!("{}: no such file", path.display());
+            let source = SourceLine::new(path.display().to_string(), 0);
+            reports.push(Report::new(Level::Warning, source, message, "the defaults of Dovecot hold"));
+        }
+        let dovecot = raw;
         let config = Self::typed(Raw { main, master, dovecot }, &mut reports);
         unbuilt::report(&config, &mut reports);
+        agreement::report(&config, &mut reports);
         let (errors, reports): (Vec<_>, Vec<_>) = reports.into_iter().partition(|r| r.level == Level::Error);
         if errors.is_empty() { Ok(Loaded { config, reports }) } else { Err(Errors(errors)) }
     }
@@ -231,6 +240,7 @@ mod tests {
     /// The configuration of a directory with these files.
     fn load(files: &[(&str, &str)]) -> Result<Loaded, Errors> {
         let dir = tempfile::tempdir().expect("temporary directory");
+        fs::write(dir.path().join("dovecot.conf"), "").expect("written");
         for (name, text) in files {
             fs::write(dir.path().join(name), text).expect("written");
         }
@@ -250,7 +260,7 @@ mod tests {
         assert_eq!(loaded.config.state_dir(), Path::new("/var/spool/postrider"));
         let trusted = main.mynetworks.iter().map(|item| item.text.as_str()).collect::<Vec<_>>();
         assert_eq!(trusted, ["127.0.0.0/8", "[::1]/128"]);
-        assert!(loaded.reports.is_empty(), "{:?}", loaded.reports);
+        assert_eq!(loaded.reports.len(), 1, "only that mail and logins differ: {:?}", loaded.reports);
         assert_eq!(loaded.config.listeners()[0].addresses[0].port(), 25);
     }
 
@@ -297,7 +307,7 @@ mod tests {
     #[test]
     fn an_unknown_parameter_is_warned_about_with_the_nearest_name() {
         let loaded = main_cf("mydestinations = info.net\nmine = 1\nsmtpd_banner = $mine\n");
-        let warnings: Vec<_> = loaded.reports.iter().filter(|r| r.level == Level::Warning).collect();
+        let warnings: Vec<_> = loaded.reports.iter().filter(|r| r.column > 0 && r.level == Level::Warning).collect();
         assert_eq!(warnings.len(), 1, "{warnings:?}");
         assert!(warnings[0].to_string().ends_with("^~~~~~~~~~~~~~  did you mean `mydestination'?"), "{}", warnings[0]);
     }
@@ -308,7 +318,7 @@ mod tests {
         let errors = load(&[("main.cf", text)]).expect_err("refused");
         assert_eq!(errors.0.len(), 2, "{errors}");
         let loaded = main_cf(&format!("{text}postrider_run_without = smtpd_milters, pcre\n"));
-        assert_eq!(loaded.reports.iter().filter(|r| r.level == Level::Warning).count(), 2);
+        assert_eq!(loaded.reports.iter().filter(|r| r.column > 0 && r.level == Level::Warning).count(), 2);
         assert!(loaded.config.main.virtual_alias_maps.is_empty());
         let loaded = main_cf("smtpd_milters =\nsmtpd_tls_ciphers = high\n");
         assert!(loaded.reports.iter().any(|r| r.message.contains("acts stricter")));
@@ -379,7 +389,8 @@ mod tests {
     fn every_declared_default_is_of_its_type() {
         for level in ["0", "1", "2", "3.6"] {
             let loaded = main_cf(&format!("compatibility_level = {level}\n"));
-            assert!(loaded.reports.iter().all(|r| r.level == Level::Note), "{:?}", loaded.reports);
+            let about_values = loaded.reports.iter().filter(|r| !r.message.starts_with("mail is delivered to"));
+            assert!(about_values.clone().all(|r| r.level == Level::Note), "{:?}", loaded.reports);
         }
         assert!(PARAMETERS.len() > 250);
         // A default may name only parameters that exist, or that Postfix itself leaves undefined.
@@ -387,6 +398,23 @@ mod tests {
         for parameter in PARAMETERS {
             assert!(raw.expand(parameter.default).is_ok(), "{}", parameter.name);
         }
+    }
+
+    #[test]
+    fn mail_that_no_login_would_show_is_warned_about() {
+        let count = |main: &str, dovecot: &str| {
+            let loaded = load(&[("main.cf", main), ("dovecot.conf", dovecot)]).expect("loads");
+            loaded.reports.iter().filter(|r| r.message.starts_with("mail is delivered to")).count()
+        };
+        assert_eq!(count("home_mailbox = Maildir/\n", "mail_location = maildir:~/Maildir\n"), 0);
+        assert_eq!(count("home_mailbox = mail/\n", "mail_location = maildir:~/Maildir\n"), 1);
+        assert_eq!(count("mail_spool_directory = /var/mail/\n", "mail_location = maildir:/var/mail/%u\n"), 0);
+        assert_eq!(count("", "mail_location = maildir:~/Maildir\n"), 1);
+        assert_eq!(
+            count("local_transport = lmtp:unix:private/dovecot-lmtp\n", "mail_location = maildir:~/Maildir\n"),
+            0
+        );
+        assert_eq!(count("", "protocols = lmtp\n"), 0);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! It owns the syntax of the three files, `$name` expansion, defaults and the reports about mistakes. It reads no table
 //! (mail-tables does), decides nothing about mail, and keeps nothing open.
 
+mod agreement;
 mod config;
 pub mod dovecot;
 pub mod expand;

@@ -276,6 +276,10 @@ fn take(one: &mut Watched, files: &dyn Files, meant: bool, reports: &mut Vec<Rep
     let text = String::from_utf8_lossy(&bytes);
     let (table, warnings) = Table::parse(&one.table, &text, one.aliases);
     reports.extend(warnings);
+    reports.extend(table.network_keys().map(|(net, source)| {
+        let hint = "Postfix ignores it; here it holds for refusals, and for OK in smtpd_client_restrictions";
+        Report::new(Level::Warning, source, format!("the key `{net}' is a network"), hint)
+    }));
     if table.is_empty() && one.had_entries && !meant {
         let why = format!("{}: became empty", one.table);
         reports.push(about(one, why.clone(), "lookups fail temporarily until postmap or reload says that it is meant"));
@@ -415,6 +419,15 @@ mod tests {
         let (set, reports) = open(&files, true);
         assert!(reports[0].message.contains("only /t.db is there"), "{reports:?}");
         assert!(matches!(get(&set), Answer::Temporary(_)));
+    }
+
+    // The user's page, row 7.
+    #[test]
+    fn a_network_among_the_keys_is_warned_about() {
+        let files = Memory::default();
+        files.write("/t", "192.168.2.0/24 OK\n192.168.2.10 REJECT\n", 1);
+        let (_, reports) = open(&files, true);
+        assert_eq!(reports.iter().map(|r| r.source.line).collect::<Vec<_>>(), [1]);
     }
 
     #[test]
