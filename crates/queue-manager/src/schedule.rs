@@ -1,0 +1,581 @@
+//! The scheduler: which message goes to which destination when. State and time in, grants out; no I/O, no clock.
+//!
+//! As in Postfix's SCHEDULER_README: each destination has a window of concurrent deliveries that grows with successes and shrinks with failed
+//! connections; a destination whose failures add up to a cohort is dead and left alone for `minimal_backoff_time`. Destinations take turns;
+//! within one, mail that was never attempted and mail that was deferred take turns. Memory holds one entry per destination with mail and
+//! what is active; everything else stays in the index.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::time::Duration;
+
+use mail_types::{QueueId, UnixTime};
+use queue_store::{Class, Due, Hop};
+
+use crate::destination::{Carrier, carrier};
+
+/// Entries fetched at once for a destination.
+const PAGE: usize = 100;
+
+/// What main.cf says about one transport.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TransportLimits {
+    /// `initial_destination_concurrency`.
+    pub initial: u32,
+    /// `transport_destination_concurrency_limit`; 0 is no limit.
+    pub concurrency: u32,
+    /// `transport_destination_recipient_limit`: recipients of one lease. With 1, a destination is a recipient, not a domain.
+    pub recipients: u32,
+    /// `transport_destination_concurrency_positive_feedback`, as a function of the window.
+    pub positive: Feedback,
+    /// `transport_destination_concurrency_negative_feedback`.
+    pub negative: Feedback,
+    /// `transport_destination_concurrency_failed_cohort_limit`; 0 never declares a destination dead.
+    pub failed_cohorts: f64,
+}
+
+impl Default for TransportLimits {
+    fn default() -> Self {
+        Self {
+            initial: 5,
+            concurrency: 20,
+            recipients: 50,
+            positive: Feedback { amount: 1.0, divisor: Divisor::One },
+            negative: Feedback { amount: 1.0, divisor: Divisor::One },
+            failed_cohorts: 1.0,
+        }
+    }
+}
+
+/// How much one delivery moves the window: `number`, `number / concurrency`, `number / sqrt_concurrency`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Feedback {
+    /// The number, 0 to 1.
+    pub amount: f64,
+    /// What it is divided by.
+    pub divisor: Divisor,
+}
+
+/// The divisor of a [`Feedback`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Divisor {
+    /// 1.
+    One,
+    /// The window.
+    Concurrency,
+    /// Its square root.
+    SquareRoot,
+}
+
+impl Feedback {
+    /// Reads the value of a feedback parameter.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (amount, divisor) = match text.split_once('/') {
+            None => (text, Divisor::One),
+            Some((amount, by)) => match by.trim() {
+                "concurrency" => (amount, Divisor::Concurrency),
+                "sqrt_concurrency" => (amount, Divisor::SquareRoot),
+                _ => return None,
+            },
+        };
+        let amount: f64 = amount.trim().parse().ok()?;
+        (0.0..=1.0).contains(&amount).then_some(Self { amount, divisor })
+    }
+
+    fn at(self, window: u32) -> f64 {
+        let window = f64::from(window.max(1));
+        match self.divisor {
+            Divisor::One => self.amount,
+            Divisor::Concurrency => self.amount / window,
+            Divisor::SquareRoot => self.amount / window.sqrt(),
+        }
+    }
+}
+
+/// What the scheduler works by.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limits {
+    /// `qmgr_message_active_limit`, counted in recipients that are ready or leased.
+    pub active: usize,
+    /// `minimal_backoff_time`: how long a dead destination is left alone.
+    pub dead_for: Duration,
+    /// Limits of transports by name.
+    pub transports: HashMap<String, TransportLimits>,
+    /// Limits of every other transport.
+    pub others: TransportLimits,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let local = TransportLimits { concurrency: 2, recipients: 1, ..TransportLimits::default() };
+        Self {
+            active: 20_000,
+            dead_for: Duration::from_secs(300),
+            transports: HashMap::from([("local".to_owned(), local)]),
+            others: TransportLimits::default(),
+        }
+    }
+}
+
+impl Limits {
+    fn of(&self, hop: &Hop) -> TransportLimits {
+        let transport = hop.as_str().split(' ').nth(1);
+        transport.and_then(|name| self.transports.get(name)).copied().unwrap_or(self.others)
+    }
+}
+
+/// What is due, as the index says.
+pub trait Source {
+    /// Entries of a hop and class behind `after`, in the order of time.
+    fn schedule(&self, hop: &Hop, class: Class, after: Option<Due>, limit: usize) -> Vec<Due>;
+
+    /// What limits the concurrency of a recipient where one lease takes one recipient: its address.
+    fn recipient(&self, due: &Due) -> Option<String>;
+}
+
+/// Recipients of one message for one destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// Where.
+    pub hop: Hop,
+    /// The message.
+    pub id: QueueId,
+    /// The recipients' numbers.
+    pub recipients: Vec<u32>,
+    /// The address, where concurrency is per recipient.
+    pub lane: Option<String>,
+    /// Whether it was never attempted.
+    pub class: Class,
+    /// When it was due; what was due before a restart may have been attempted then.
+    pub due: UnixTime,
+}
+
+/// How a grant ended, for the window of its destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The destination answered, whatever it said.
+    Answered,
+    /// Nothing could be done with the destination.
+    Dead,
+    /// Nobody tried: the window stays as it is.
+    Untried,
+}
+
+/// One destination with mail.
+#[derive(Debug)]
+struct Lane {
+    carrier: Carrier,
+    limits: TransportLimits,
+    window: u32,
+    busy: u32,
+    success: f64,
+    failure: f64,
+    cohorts: f64,
+    dead_until: Option<UnixTime>,
+    /// The next time something is due in each class, as far as known.
+    wake: [Option<UnixTime>; 2],
+    ready: [VecDeque<Due>; 2],
+    cursor: [Option<Due>; 2],
+    turn: usize,
+    /// Leases per recipient, where concurrency is per recipient, and who waits for one to end.
+    recipients: HashMap<String, u32>,
+    parked: HashMap<String, Vec<(Class, Due)>>,
+    queued: bool,
+}
+
+impl Lane {
+    fn per_recipient(&self) -> bool {
+        self.limits.recipients == 1 && self.carrier != Carrier::Here
+    }
+
+    fn has_room(&self) -> bool {
+        self.per_recipient() || self.busy < self.window
+    }
+
+    fn idle(&self) -> bool {
+        self.busy == 0
+            && self.dead_until.is_none()
+            && self.parked.is_empty()
+            && self.wake == [None, None]
+            && self.ready.iter().all(VecDeque::is_empty)
+    }
+}
+
+/// The state of the scheduler.
+#[derive(Debug)]
+pub struct Scheduler {
+    limits: Limits,
+    lanes: HashMap<Hop, Lane>,
+    /// Destinations that may have something to grant, taking turns.
+    rings: BTreeMap<Carrier, VecDeque<Hop>>,
+    /// Destinations that wait for a time.
+    timers: BTreeMap<(UnixTime, Hop), ()>,
+    /// Recipients that are ready or leased.
+    active: HashSet<(QueueId, u32)>,
+    /// Entries that were due before this time are not granted yet: a worker of before the restart may be at them.
+    pub hold_before: Option<UnixTime>,
+}
+
+const CLASSES: [Class; 2] = [Class::Incoming, Class::Deferred];
+
+impl Scheduler {
+    /// A scheduler that knows of no mail.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            lanes: HashMap::new(),
+            rings: BTreeMap::new(),
+            timers: BTreeMap::new(),
+            active: HashSet::new(),
+            hold_before: None,
+        }
+    }
+
+    /// Takes new limits; windows stay within them.
+    pub fn set_limits(&mut self, limits: Limits) {
+        for (hop, lane) in &mut self.lanes {
+            lane.limits = limits.of(hop);
+            if lane.limits.concurrency > 0 {
+                lane.window = lane.window.min(lane.limits.concurrency);
+            }
+        }
+        self.limits = limits;
+    }
+
+    /// Something is scheduled for `hop` at `time`.
+    pub fn due(&mut self, hop: &Hop, class: Class, time: UnixTime, now: UnixTime) {
+        let lane = lane(&mut self.lanes, &self.limits, hop);
+        let wake = &mut lane.wake[class as usize];
+        if wake.is_none_or(|known| time < known) {
+            *wake = Some(time);
+        }
+        self.settle(hop, now);
+    }
+
+    /// Everything of a hop may have changed: looks into the index again.
+    pub fn look_again(&mut self, hop: &Hop, now: UnixTime) {
+        for class in CLASSES {
+            self.due(hop, class, now, now);
+        }
+    }
+
+    /// All dead destinations are tried again (`postqueue -f`).
+    pub fn revive(&mut self, now: UnixTime) {
+        let hops: Vec<Hop> = self.lanes.keys().cloned().collect();
+        for hop in hops {
+            self.revive_hop(&hop, now);
+        }
+    }
+
+    /// A dead destination is tried again.
+    pub fn revive_hop(&mut self, hop: &Hop, now: UnixTime) {
+        if let Some(lane) = self.lanes.get_mut(hop) {
+            lane.dead_until = None;
+            lane.cohorts = 0.0;
+            lane.window = lane.window.max(1);
+        }
+        self.settle(hop, now);
+    }
+
+    /// Whether a recipient is ready or leased.
+    #[must_use]
+    pub fn is_active(&self, id: QueueId, recipient: u32) -> bool {
+        self.active.contains(&(id, recipient))
+    }
+
+    /// How many recipients are ready or leased.
+    #[must_use]
+    pub fn active(&self) -> usize {
+        self.active.len()
+    }
+
+    /// A lease of before the restart is still held: its recipients are active without a grant.
+    pub fn adopt(&mut self, hop: &Hop, id: QueueId, recipients: &[u32], lane_of: Option<&str>) {
+        self.active.extend(recipients.iter().map(|number| (id, *number)));
+        let lane = lane(&mut self.lanes, &self.limits, hop);
+        lane.busy += 1;
+        if let Some(address) = lane_of {
+            *lane.recipients.entry(address.to_owned()).or_default() += 1;
+        }
+    }
+
+    /// The next time at which something may be granted without any event.
+    #[must_use]
+    pub fn wake(&self) -> Option<UnixTime> {
+        self.timers.keys().next().map(|(time, _)| *time)
+    }
+
+    /// The next grant for one carrier, if anything is due and its destination has room.
+    pub fn grant(&mut self, carrier: Carrier, now: UnixTime, source: &impl Source) -> Option<Grant> {
+        self.wake_up(now);
+        for _ in 0..self.rings.get(&carrier)?.len() {
+            let hop = self.rings.get_mut(&carrier)?.pop_front()?;
+            if let Some(lane) = self.lanes.get_mut(&hop) {
+                lane.queued = false;
+            }
+            let grant = self.grant_from(&hop, now, source);
+            self.settle(&hop, now);
+            if grant.is_some() {
+                return grant;
+            }
+        }
+        None
+    }
+
+    fn wake_up(&mut self, now: UnixTime) {
+        while let Some(entry) = self.timers.first_entry() {
+            if entry.key().0 > now {
+                return;
+            }
+            let ((_, hop), ()) = entry.remove_entry();
+            if let Some(lane) = self.lanes.get_mut(&hop) {
+                if lane.dead_until.is_some_and(|until| until <= now) {
+                    // One probe at a time until it answers.
+                    lane.dead_until = None;
+                    lane.cohorts = 0.0;
+                    lane.window = 1;
+                }
+            }
+            self.settle(&hop, now);
+        }
+    }
+
+    fn grant_from(&mut self, hop: &Hop, now: UnixTime, source: &impl Source) -> Option<Grant> {
+        let lane = self.lanes.get(hop)?;
+        if lane.dead_until.is_some() || !lane.has_room() {
+            return None;
+        }
+        let first = lane.turn;
+        for turn in [first, 1 - first] {
+            let class = CLASSES[turn];
+            loop {
+                if self.lanes.get(hop)?.ready[turn].is_empty() && !self.fetch(hop, class, now, source) {
+                    break;
+                }
+                let lane = self.lanes.get_mut(hop)?;
+                let due = lane.ready[turn].pop_front()?;
+                let Some(limited) = admit(lane, class, due, source) else { continue };
+                lane.turn = 1 - turn;
+                lane.busy += 1;
+                let mut grant = Grant {
+                    hop: hop.clone(),
+                    id: due.id,
+                    recipients: vec![due.recipient],
+                    lane: limited,
+                    class,
+                    due: due.time,
+                };
+                gather(lane, turn, &mut grant);
+                return Some(grant);
+            }
+        }
+        None
+    }
+
+    /// Fetches what is due; false if nothing is.
+    fn fetch(&mut self, hop: &Hop, class: Class, now: UnixTime, source: &impl Source) -> bool {
+        let turn = class as usize;
+        let Some(lane) = self.lanes.get_mut(hop) else { return false };
+        if lane.wake[turn].is_none_or(|time| time > now) || self.active.len() >= self.limits.active {
+            return false;
+        }
+        lane.wake[turn] = None;
+        loop {
+            let page = source.schedule(hop, class, lane.cursor[turn], PAGE);
+            let full = page.len() == PAGE;
+            for due in page {
+                if due.time > now {
+                    lane.cursor[turn] = None;
+                    lane.wake[turn] = Some(due.time);
+                    return !lane.ready[turn].is_empty();
+                }
+                lane.cursor[turn] = Some(due);
+                // Whoever ends the holding back looks again.
+                let held = self.hold_before.is_some_and(|before| due.time < before);
+                if !held && self.active.insert((due.id, due.recipient)) {
+                    lane.ready[turn].push_back(due);
+                }
+            }
+            if !full {
+                lane.cursor[turn] = None;
+                return !lane.ready[turn].is_empty();
+            }
+            if !lane.ready[turn].is_empty() {
+                lane.wake[turn] = Some(now);
+                return true;
+            }
+        }
+    }
+
+    /// A grant ended. The outcomes of its recipients are in the index before this is called.
+    pub fn finished(&mut self, grant: &Grant, ended: Ended, now: UnixTime) {
+        for number in &grant.recipients {
+            self.active.remove(&(grant.id, *number));
+        }
+        let Some(lane) = self.lanes.get_mut(&grant.hop) else { return };
+        lane.busy = lane.busy.saturating_sub(1);
+        if let Some(address) = &grant.lane {
+            release(lane, address);
+        } else {
+            match ended {
+                Ended::Answered => widen(lane),
+                Ended::Dead => narrow(lane, now.after(self.limits.dead_for)),
+                Ended::Untried => {}
+            }
+        }
+        let hop = grant.hop.clone();
+        self.settle(&hop, now);
+    }
+
+    /// Recipients that are no longer to be granted (deleted, held): those ready are forgotten; true for those that are leased.
+    pub fn withdraw(&mut self, hop: &Hop, id: QueueId, recipient: u32) -> bool {
+        if !self.is_active(id, recipient) {
+            return false;
+        }
+        let Some(lane) = self.lanes.get_mut(hop) else { return true };
+        let same = |due: &Due| due.id == id && due.recipient == recipient;
+        let before = self.active.len();
+        for ready in &mut lane.ready {
+            if let Some(at) = ready.iter().position(same) {
+                ready.remove(at);
+                self.active.remove(&(id, recipient));
+            }
+        }
+        for parked in lane.parked.values_mut() {
+            if let Some(at) = parked.iter().position(|(_, due)| same(due)) {
+                parked.remove(at);
+                self.active.remove(&(id, recipient));
+            }
+        }
+        lane.parked.retain(|_, waiting| !waiting.is_empty());
+        self.active.len() == before
+    }
+
+    /// Puts a destination where it belongs: into its ring, onto a timer, or out of memory.
+    fn settle(&mut self, hop: &Hop, now: UnixTime) {
+        let Some(lane) = self.lanes.get_mut(hop) else { return };
+        if lane.idle() {
+            if !lane.queued {
+                self.lanes.remove(hop);
+            }
+            return;
+        }
+        if let Some(until) = lane.dead_until {
+            self.timers.insert((until, hop.clone()), ());
+            return;
+        }
+        let ready = lane.ready.iter().any(|queue| !queue.is_empty());
+        let due = lane.wake.iter().flatten().any(|time| *time <= now);
+        if (ready || due) && lane.has_room() {
+            let full = !ready && self.active.len() >= self.limits.active;
+            if !lane.queued && !full {
+                lane.queued = true;
+                self.rings.entry(lane.carrier).or_default().push_back(hop.clone());
+            } else if full {
+                self.timers.insert((now.after(Duration::from_secs(1)), hop.clone()), ());
+            }
+        } else if let Some(time) = lane.wake.iter().flatten().filter(|time| **time > now).min() {
+            self.timers.insert((*time, hop.clone()), ());
+        }
+    }
+}
+
+fn lane<'a>(lanes: &'a mut HashMap<Hop, Lane>, limits: &Limits, hop: &Hop) -> &'a mut Lane {
+    lanes.entry(hop.clone()).or_insert_with(|| {
+        let carrier = carrier(hop);
+        let limits = limits.of(hop);
+        // What is carried out here waits for nobody.
+        let window = if carrier == Carrier::Here { u32::MAX } else { limits.initial.max(1) };
+        Lane {
+            carrier,
+            limits,
+            window: if limits.concurrency > 0 && carrier != Carrier::Here {
+                window.min(limits.concurrency)
+            } else {
+                window
+            },
+            busy: 0,
+            success: 0.0,
+            failure: 0.0,
+            cohorts: 0.0,
+            dead_until: None,
+            wake: [None, None],
+            ready: [VecDeque::new(), VecDeque::new()],
+            cursor: [None, None],
+            turn: 0,
+            recipients: HashMap::new(),
+            parked: HashMap::new(),
+            queued: false,
+        }
+    })
+}
+
+/// Whether the recipient may be granted now: none if it has to wait for another delivery to the same address.
+fn admit(lane: &mut Lane, class: Class, due: Due, source: &impl Source) -> Option<Option<String>> {
+    if !lane.per_recipient() {
+        return Some(None);
+    }
+    let Some(address) = source.recipient(&due) else { return Some(None) };
+    let busy = lane.recipients.entry(address.clone()).or_default();
+    if lane.limits.concurrency > 0 && *busy >= lane.limits.concurrency {
+        lane.parked.entry(address).or_default().push((class, due));
+        return None;
+    }
+    *busy += 1;
+    Some(Some(address))
+}
+
+/// Adds further recipients of the same message.
+fn gather(lane: &mut Lane, turn: usize, grant: &mut Grant) {
+    let most = if lane.limits.recipients == 0 { usize::MAX } else { lane.limits.recipients as usize };
+    while grant.recipients.len() < most && lane.ready[turn].front().is_some_and(|next| next.id == grant.id) {
+        grant.recipients.extend(lane.ready[turn].pop_front().map(|due| due.recipient));
+    }
+}
+
+/// A delivery to one recipient ended: those that waited for it come first.
+fn release(lane: &mut Lane, address: &str) {
+    if let Some(busy) = lane.recipients.get_mut(address) {
+        *busy = busy.saturating_sub(1);
+        if *busy == 0 {
+            lane.recipients.remove(address);
+        }
+    }
+    for (class, due) in lane.parked.remove(address).into_iter().flatten().rev() {
+        lane.ready[class as usize].push_front(due);
+    }
+}
+
+fn widen(lane: &mut Lane) {
+    lane.cohorts = 0.0;
+    let limit = if lane.limits.concurrency == 0 { u32::MAX } else { lane.limits.concurrency };
+    // Only a window that is used grows: as far above what is under way as a new destination may begin with.
+    if lane.window >= limit || lane.window >= lane.busy + 1 + lane.limits.initial {
+        return;
+    }
+    lane.success += lane.limits.positive.at(lane.window);
+    while lane.success >= 1.0 {
+        lane.success -= 1.0;
+        lane.failure = 0.0;
+        lane.window = (lane.window + 1).min(limit);
+    }
+}
+
+fn narrow(lane: &mut Lane, dead_until: UnixTime) {
+    lane.cohorts += 1.0 / f64::from(lane.window.max(1));
+    // Sums of thirds and sevenths must reach a whole cohort.
+    if lane.limits.failed_cohorts > 0.0 && lane.cohorts >= lane.limits.failed_cohorts - 1e-6 {
+        lane.dead_until = Some(dead_until);
+        return;
+    }
+    lane.failure += lane.limits.negative.at(lane.window);
+    while lane.failure >= 1.0 {
+        lane.failure -= 1.0;
+        lane.success = 0.0;
+        lane.window = lane.window.saturating_sub(1).max(1);
+    }
+}
+
+#[cfg(test)]
+mod tests;
