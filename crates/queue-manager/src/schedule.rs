@@ -262,8 +262,7 @@ impl Scheduler {
 
     /// All dead destinations are tried again (`postqueue -f`).
     pub fn revive(&mut self, now: UnixTime) {
-        let hops: Vec<Hop> = self.lanes.keys().cloned().collect();
-        for hop in hops {
+        for hop in self.hops() {
             self.revive_hop(&hop, now);
         }
     }
@@ -426,6 +425,24 @@ impl Scheduler {
         }
         let hop = grant.hop.clone();
         self.settle(&hop, now);
+    }
+
+    /// A recipient of a grant has its outcome, the others of the grant not yet.
+    pub fn recipient_done(&mut self, id: QueueId, recipient: u32) {
+        self.active.remove(&(id, recipient));
+    }
+
+    /// A grant is carried out as two.
+    pub fn split(&mut self, hop: &Hop) {
+        if let Some(lane) = self.lanes.get_mut(hop) {
+            lane.busy += 1;
+        }
+    }
+
+    /// The destinations known now.
+    #[must_use]
+    pub fn hops(&self) -> Vec<Hop> {
+        self.lanes.keys().cloned().collect()
     }
 
     /// Recipients that are no longer to be granted (deleted, held): those ready are forgotten; true for those that are leased.

@@ -17,7 +17,7 @@ use mail_types::{Envelope, QueueId, UnixTime};
 use crate::clean;
 use crate::committer::{Committer, Request};
 use crate::content::{self, Content};
-use crate::format::HEADER;
+use crate::format::{HEADER, RecordHeader};
 use crate::hop::Hop;
 use crate::index::{Engine, IndexError};
 use crate::keys::{Class, Due};
@@ -449,6 +449,17 @@ impl Store {
         load(&self.shared, id)
     }
 
+    /// Reads the content of a message from the log, without its envelope. Blocks.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub fn body(&self, id: QueueId) -> Result<Body, LoadError> {
+        with_record(&self.shared, id, |message, file| {
+            let (header, octets) = read_record(message, file)?;
+            body_of(&self.shared, id, message, header.content_crc, octets)
+        })
+    }
+
     /// Remembers which workers are connected, for the next start.
     ///
     /// # Errors
@@ -523,47 +534,56 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
 
 /// Reads the record of a message and its content.
 pub(crate) fn load(shared: &Shared, id: QueueId) -> Result<Loaded, LoadError> {
+    with_record(shared, id, |message, file| {
+        let (header, octets) = read_record(message, file)?;
+        let envelope = match Record::decode(header.kind, &octets[HEADER..HEADER + header.meta as usize]) {
+            Ok(Record::Accepted(accepted)) if accepted.id == id => accepted.envelope,
+            Ok(Record::Moved(moved)) if moved.id == id => moved.envelope,
+            _ => return Err(LoadError::Damaged),
+        };
+        Ok(Loaded { envelope, body: body_of(shared, id, message, header.content_crc, octets)? })
+    })
+}
+
+fn with_record<T>(
+    shared: &Shared,
+    id: QueueId,
+    read: impl Fn(&MessageState, &File) -> Result<T, LoadError>,
+) -> Result<T, LoadError> {
     // The cleaner may move the message between the question and the reading: then it is asked again.
     for _ in 0..3 {
         let message = shared.read().message(id)?.ok_or(LoadError::Unknown)?;
         if let Some(file) = shared.file(message.location.segment) {
-            return load_record(shared, id, &message, &file);
+            return read(&message, &file);
         }
     }
     Err(LoadError::Damaged)
 }
 
-fn load_record(shared: &Shared, id: QueueId, message: &MessageState, file: &File) -> Result<Loaded, LoadError> {
+/// The octets of a whole record, with metadata that has its checksum.
+fn read_record(message: &MessageState, file: &File) -> Result<(RecordHeader, Vec<u8>), LoadError> {
     let location = message.location;
-    let too_long = |_| LoadError::Damaged;
-    let content = usize::try_from(location.content).map_err(too_long)?;
-    let meta = usize::try_from(location.meta).map_err(too_long)?;
+    let content = usize::try_from(location.content).map_err(|_| LoadError::Damaged)?;
+    let meta = location.meta as usize;
     let mut octets = vec![0; HEADER + meta + content];
     file.read_exact_at(&mut octets, location.offset).map_err(LoadError::Io)?;
     let header = crate::segment::header_in(&octets).ok_or(LoadError::Damaged)?;
-    if header.meta != location.meta || header.meta_crc != crc32c::crc32c(&octets[HEADER..HEADER + meta]) {
-        return Err(LoadError::Damaged);
-    }
-    let envelope = match Record::decode(header.kind, &octets[HEADER..HEADER + meta]) {
-        Ok(Record::Accepted(accepted)) if accepted.id == id => accepted.envelope,
-        Ok(Record::Moved(moved)) if moved.id == id => moved.envelope,
-        _ => return Err(LoadError::Damaged),
-    };
-    let body = match message.place {
+    let good = header.meta == location.meta && header.meta_crc == crc32c::crc32c(&octets[HEADER..HEADER + meta]);
+    if good { Ok((header, octets)) } else { Err(LoadError::Damaged) }
+}
+
+fn body_of(shared: &Shared, id: QueueId, message: &MessageState, crc: u32, mut octets: Vec<u8>) -> Result<Body, LoadError> {
+    match message.place {
         Place::Segment => {
-            octets.drain(..HEADER + meta);
-            if !message.corrupt && crc32c::crc32c(&octets) != header.content_crc {
-                return Err(LoadError::Damaged);
-            }
-            Body::Octets(octets)
+            octets.drain(..HEADER + message.location.meta as usize);
+            // A damaged content is kept and shown to operators, never delivered.
+            let good = message.corrupt || crc32c::crc32c(&octets) == crc;
+            if good { Ok(Body::Octets(octets)) } else { Err(LoadError::Damaged) }
         }
         Place::File(length) => {
             let file = File::open(content::path(&shared.dir, id)).map_err(LoadError::Io)?;
-            if file.metadata().map_err(LoadError::Io)?.len() != length {
-                return Err(LoadError::Damaged);
-            }
-            Body::File(file, length)
+            let whole = file.metadata().map_err(LoadError::Io)?.len() == length;
+            if whole { Ok(Body::File(file, length)) } else { Err(LoadError::Damaged) }
         }
-    };
-    Ok(Loaded { envelope, body })
+    }
 }

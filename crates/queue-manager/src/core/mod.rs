@@ -1,0 +1,457 @@
+//! The one thread that knows the queue's present: schedule, leases, outcomes, operators. It commits through the store and never waits for it.
+
+mod leases;
+mod operators;
+mod outcomes;
+mod reports;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, SystemTime};
+
+use decision::{Event as Line, Record, Stage};
+use mail_daemon::Log;
+use mail_ipc::control;
+use mail_ipc::delivery::{Content, FromWorker, Lease, OutcomeKey, TransportKind};
+use mail_types::{Address, Envelope, QueueId, Sender as Reverse, UnixTime};
+use queue_store::{Class, Due, Hop, Recovery, Store};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::destination::Target;
+use crate::schedule::{Grant, Scheduler, Source};
+use crate::settings::Settings;
+
+/// How long mail of before a restart waits for the workers of before the restart.
+const RESUME_WAIT: Duration = Duration::from_secs(30);
+/// How long a commit that failed waits for its repetition.
+const AGAIN: Duration = Duration::from_secs(1);
+/// Events taken before grants are made.
+const EVENTS: usize = 512;
+
+/// Finds the route of a recipient. Pure, quick, and never wrong for ever: what cannot be found now is a [`Target::Retry`].
+pub trait Router: Send + Sync {
+    /// Where a recipient goes.
+    fn route(&self, sender: &Reverse, address: &Address) -> Target;
+}
+
+/// The name of a connection.
+pub type Connection = u64;
+
+/// What a worker is sent.
+#[derive(Debug)]
+pub enum ToWorker {
+    /// Leases with their contents in the same order.
+    Grants(Vec<(Lease, Piece)>),
+    /// Outcomes that are on disk.
+    Recorded(Vec<OutcomeKey>),
+    /// It said something of a later version.
+    NotUnderstood,
+}
+
+/// The content of a lease.
+#[derive(Debug, Clone)]
+pub enum Piece {
+    /// Octets that follow the frame.
+    Octets(Arc<Vec<u8>>),
+    /// A descriptor.
+    File(Arc<std::fs::File>, u64),
+}
+
+impl Piece {
+    /// How the lease states it.
+    #[must_use]
+    pub fn content(&self) -> Content {
+        match self {
+            Self::Octets(octets) => Content::Follows(octets.len() as u64),
+            Self::File(_, length) => Content::Descriptor { length: *length },
+        }
+    }
+}
+
+/// What the core is told.
+pub enum Event {
+    /// A message is on disk.
+    Accepted(NewMessage),
+    /// A worker said hello.
+    Worker {
+        /// Its connection.
+        connection: Connection,
+        /// Its instance.
+        instance: String,
+        /// Where it is answered.
+        sender: mpsc::UnboundedSender<ToWorker>,
+    },
+    /// A worker spoke.
+    FromWorker(Connection, FromWorker),
+    /// A worker's connection ended.
+    WorkerGone(Connection),
+    /// An operator asks. The descriptor belongs to the answer.
+    Control {
+        /// What.
+        request: control::Request,
+        /// Whether it is root or the mail owner.
+        privileged: bool,
+        /// Where the answer goes.
+        answer: oneshot::Sender<(control::Response, Option<std::fs::File>)>,
+    },
+    /// A new generation is in force.
+    Reload(Box<Settings>, Arc<dyn Router>),
+    /// The store answered what the core committed.
+    Committed(outcomes::Committed),
+    /// The store answered a report.
+    Reported(reports::Reported),
+    /// An operator's change is on disk.
+    Changed(operators::Changed),
+    /// A long flush goes on behind this message.
+    FlushFrom(operators::Flush),
+    /// The store granted serial numbers.
+    Serials(u32, u32),
+    /// Ends: nothing new is granted, what is under way is recorded.
+    Stop,
+}
+
+/// A message that was just accepted.
+pub struct NewMessage {
+    /// Its id.
+    pub id: QueueId,
+    /// Its envelope.
+    pub envelope: Arc<Envelope>,
+    /// Where its recipients are scheduled.
+    pub hops: Vec<Hop>,
+    /// When.
+    pub at: UnixTime,
+    /// It rests.
+    pub hold: bool,
+}
+
+/// A message in memory, because something is under way with it.
+struct Active {
+    envelope: Arc<Envelope>,
+    since: UnixTime,
+    leased: u32,
+    /// The configuration that its routes were found with.
+    routed: u64,
+    report_due: bool,
+    warn_due: bool,
+    /// The report was handed to the store and is not answered.
+    reporting: bool,
+    content: Option<Arc<Vec<u8>>>,
+    /// Operators' changes that wait for the outcomes.
+    pending: Vec<operators::Kind>,
+}
+
+/// A connected worker.
+struct Worker {
+    instance: String,
+    sender: mpsc::UnboundedSender<ToWorker>,
+    kinds: Vec<TransportKind>,
+    slots: u32,
+    open: HashSet<String>,
+    resumed: bool,
+}
+
+/// A lease that is under way.
+struct Leased {
+    grant: Grant,
+    instance: String,
+    connection: Connection,
+    attempt: u32,
+    open: Vec<u32>,
+    all_dead: bool,
+}
+
+/// The store as the scheduler asks it.
+struct Index<'a>(&'a Store);
+
+impl Source for Index<'_> {
+    fn schedule(&self, hop: &Hop, class: Class, after: Option<Due>, limit: usize) -> Vec<Due> {
+        // A failing index is noticed by the loop, which ends the process; until then nothing is due.
+        self.0.schedule(hop, class, after, limit).unwrap_or_default()
+    }
+
+    fn recipient(&self, due: &Due) -> Option<String> {
+        let state = self.0.recipient(due.id, due.recipient).ok().flatten()?;
+        Some(state.recipient.address.to_string().to_ascii_lowercase())
+    }
+}
+
+/// The core of queue-manager.
+pub struct Core {
+    store: Arc<Store>,
+    settings: Settings,
+    router: Arc<dyn Router>,
+    /// Counts configurations; routes found with an older one are found again before a grant.
+    routing: u64,
+    scheduler: Scheduler,
+    log: Log,
+    now: fn() -> UnixTime,
+    events: Receiver<Event>,
+    to_self: Sender<Event>,
+    workers: HashMap<Connection, Worker>,
+    leases: HashMap<u64, Leased>,
+    leased: HashMap<(QueueId, u32), u64>,
+    next_lease: u64,
+    messages: HashMap<QueueId, Active>,
+    /// Attempts that never got an outcome: the next one says so.
+    lost: HashMap<(QueueId, u32), u32>,
+    recording: HashSet<(QueueId, u32)>,
+    again: Vec<(UnixTime, outcomes::Again)>,
+    orphans: HashMap<String, UnixTime>,
+    awaited: HashSet<String>,
+    started: UnixTime,
+    serials: std::ops::Range<u32>,
+    serials_asked: bool,
+    cached: usize,
+    stopping: Option<UnixTime>,
+}
+
+/// The present time of the system's clock.
+#[must_use]
+pub fn system_time() -> UnixTime {
+    UnixTime::from_system(SystemTime::now())
+}
+
+impl Core {
+    /// A core over a store that was just opened.
+    #[must_use]
+    pub fn new(
+        store: Arc<Store>,
+        recovery: &Recovery,
+        settings: Settings,
+        router: Arc<dyn Router>,
+        log: Log,
+    ) -> (Self, Sender<Event>) {
+        let (to_self, events) = channel();
+        let now = system_time;
+        let scheduler = Scheduler::new(settings.limits.clone());
+        let core = Self {
+            store,
+            settings,
+            router,
+            routing: 1,
+            scheduler,
+            log,
+            now,
+            events,
+            to_self: to_self.clone(),
+            workers: HashMap::new(),
+            leases: HashMap::new(),
+            leased: HashMap::new(),
+            next_lease: 1,
+            messages: HashMap::new(),
+            lost: HashMap::new(),
+            recording: HashSet::new(),
+            again: Vec::new(),
+            orphans: HashMap::new(),
+            awaited: recovery.workers.iter().cloned().collect(),
+            started: now(),
+            serials: 0..0,
+            serials_asked: false,
+            cached: 0,
+            stopping: None,
+        };
+        (core, to_self)
+    }
+
+    /// Runs until [`Event::Stop`] and what is under way is recorded. Returns false if the index failed, so that the store must be opened anew.
+    pub fn run(mut self) -> bool {
+        self.begin();
+        loop {
+            if self.store.index_failed() {
+                self.error("the queue index failed; it is rebuilt at the next start");
+                return false;
+            }
+            if let Some(trouble) = self.store.trouble() {
+                self.warn(&format!("a queue segment could not be cleaned: {trouble}"));
+            }
+            match self.events.recv_timeout(self.patience()) {
+                Ok(event) => {
+                    self.take(event);
+                    for _ in 0..EVENTS {
+                        let Ok(event) = self.events.try_recv() else { break };
+                        self.take(event);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return true,
+            }
+            self.tick();
+            if self.is_drained() {
+                return true;
+            }
+        }
+    }
+
+    fn begin(&mut self) {
+        let now = (self.now)();
+        if !self.awaited.is_empty() {
+            self.scheduler.hold_before = Some(self.started);
+        }
+        self.want_serials();
+        let mut hop = self.store.next_hop(None).ok().flatten();
+        while let Some(name) = hop {
+            for class in [Class::Incoming, Class::Deferred] {
+                if let Ok(Some(first)) = self.store.schedule(&name, class, None, 1).map(|page| page.first().copied()) {
+                    self.scheduler.due(&name, class, first.time, now);
+                }
+            }
+            hop = self.store.next_hop(Some(&name)).ok().flatten();
+        }
+        self.find_due_reports();
+    }
+
+    /// How long nothing happens unless an event comes.
+    fn patience(&self) -> Duration {
+        let now = (self.now)();
+        let mut next = now.after(Duration::from_secs(5));
+        let times =
+            [self.scheduler.wake(), self.again.iter().map(|(at, _)| *at).min(), self.orphans.values().min().copied()];
+        for time in times.into_iter().flatten() {
+            next = next.min(time);
+        }
+        if self.scheduler.hold_before.is_some() {
+            next = next.min(self.started.after(RESUME_WAIT));
+        }
+        if self.stopping.is_some() {
+            next = next.min(now.after(Duration::from_millis(50)));
+        }
+        next.since(now).max(Duration::from_millis(1))
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Accepted(message) => self.accepted(message),
+            Event::Worker { connection, instance, sender } => self.worker_came(connection, instance, sender),
+            Event::FromWorker(connection, message) => self.from_worker(connection, message),
+            Event::WorkerGone(connection) => self.worker_gone(connection),
+            Event::Control { request, privileged, answer } => self.control(request, privileged, answer),
+            Event::Reload(settings, router) => self.reload(*settings, router),
+            Event::Committed(committed) => self.committed(committed),
+            Event::Reported(reported) => self.reported(reported),
+            Event::Changed(changed) => self.changed(changed),
+            Event::FlushFrom(flush) => self.flush_page(flush),
+            Event::Serials(first, count) => {
+                self.serials_asked = false;
+                if count == 0 {
+                    self.again.push(((self.now)().after(AGAIN), outcomes::Again::Serials));
+                } else {
+                    self.serials = first..first.saturating_add(count);
+                    self.find_due_reports();
+                }
+            }
+            Event::Stop => self.stopping = Some((self.now)()),
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = (self.now)();
+        if self.scheduler.hold_before.is_some() && (self.awaited.is_empty() || now.since(self.started) >= RESUME_WAIT) {
+            self.scheduler.hold_before = None;
+            for hop in self.scheduler.hops() {
+                self.scheduler.look_again(&hop, now);
+            }
+        }
+        self.return_orphans(now);
+        for (at, work) in std::mem::take(&mut self.again) {
+            if at <= now {
+                self.once_more(work);
+            } else {
+                self.again.push((at, work));
+            }
+        }
+        if self.stopping.is_none() {
+            self.carry_out_here();
+            self.grant();
+        }
+    }
+
+    fn is_drained(&self) -> bool {
+        let Some(since) = self.stopping else { return false };
+        let waited = (self.now)().since(since);
+        let under_way = !self.leases.is_empty() || !self.recording.is_empty() || !self.again.is_empty();
+        // Leases that are not done stay with their workers, which report to the next queue-manager.
+        !under_way || waited >= Duration::from_secs(5)
+    }
+
+    fn accepted(&mut self, message: NewMessage) {
+        let now = (self.now)();
+        if message.hold {
+            return;
+        }
+        for hop in &message.hops {
+            self.scheduler.due(hop, Class::Incoming, message.at, now);
+        }
+        if message.hops.len() < message.envelope.recipients.len() {
+            self.scheduler.due(&Hop::default(), Class::Incoming, message.at, now);
+        }
+        if self.messages.len() < self.settings.limits.active {
+            self.activate(message.id, message.envelope, self.routing);
+        }
+    }
+
+    fn activate(&mut self, id: QueueId, envelope: Arc<Envelope>, routed: u64) {
+        let nrcpt = match self.store.message(id) {
+            Ok(Some(message)) => message.open,
+            _ => u32::try_from(envelope.recipients.len()).unwrap_or(u32::MAX),
+        };
+        let from = envelope.sender.to_string();
+        let line = Line::Active { from: &from, size: envelope.size, nrcpt };
+        self.log.record(&Record::new(&self.settings.idents.qmgr, Stage::Queue, line).about(id));
+        let active = Active {
+            envelope,
+            since: (self.now)(),
+            leased: 0,
+            routed,
+            report_due: false,
+            warn_due: false,
+            reporting: false,
+            content: None,
+            pending: Vec::new(),
+        };
+        self.messages.insert(id, active);
+    }
+
+    fn reload(&mut self, settings: Settings, router: Arc<dyn Router>) {
+        self.scheduler.set_limits(settings.limits.clone());
+        self.settings = settings;
+        self.router = router;
+        self.routing += 1;
+        let now = (self.now)();
+        // What could not be routed, or was to wait, may have a route now.
+        for hop in self.scheduler.hops() {
+            self.scheduler.look_again(&hop, now);
+        }
+    }
+
+    fn want_serials(&mut self) {
+        if self.serials.len() < 100 && !self.serials_asked {
+            self.serials_asked = true;
+            let events = self.to_self.clone();
+            self.store.submit(vec![queue_store::Op::Grant(1000)], move |answers| {
+                let granted = answers.ok().and_then(|answers| answers.first().copied());
+                let (first, count) = match granted {
+                    Some(queue_store::Answer::Granted { first, count }) => (first, count),
+                    _ => (0, 0),
+                };
+                let _ = events.send(Event::Serials(first, count));
+            });
+        }
+    }
+
+    /// A new queue id; none until serial numbers are granted.
+    fn mint(&mut self) -> Option<QueueId> {
+        let serial = self.serials.next();
+        self.want_serials();
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        QueueId::new(since.as_secs(), since.subsec_micros(), serial?).ok()
+    }
+
+    fn warn(&self, text: &str) {
+        self.log.warning(&self.settings.idents.qmgr, text);
+    }
+
+    fn error(&self, text: &str) {
+        self.log.record(&Record::new(&self.settings.idents.qmgr, Stage::Queue, Line::Error(text)));
+    }
+}
