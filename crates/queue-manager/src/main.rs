@@ -1,3 +1,5 @@
 //! The queue: commit, schedule, lease, retry, bounce, hold.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    mail_daemon::run(queue_manager::daemon())
+}

@@ -328,13 +328,13 @@ impl Scheduler {
                 return;
             }
             let ((_, hop), ()) = entry.remove_entry();
-            if let Some(lane) = self.lanes.get_mut(&hop) {
-                if lane.dead_until.is_some_and(|until| until <= now) {
-                    // One probe at a time until it answers.
-                    lane.dead_until = None;
-                    lane.cohorts = 0.0;
-                    lane.window = 1;
-                }
+            if let Some(lane) =
+                self.lanes.get_mut(&hop).filter(|lane| lane.dead_until.is_some_and(|until| until <= now))
+            {
+                // One probe at a time until it answers.
+                lane.dead_until = None;
+                lane.cohorts = 0.0;
+                lane.window = 1;
             }
             self.settle(&hop, now);
         }

@@ -1,11 +1,11 @@
 //! What queue-manager takes from main.cf.
 
-use std::collections::HashMap;
-
 use decision::Ident;
+use mail_config::Config;
+use mail_config::main_cf::kinds;
 
 use crate::backoff::Times;
-use crate::schedule::Limits;
+use crate::schedule::{Feedback, Limits, TransportLimits};
 
 /// The configuration of the queue.
 #[derive(Debug, Clone)]
@@ -24,7 +24,7 @@ pub struct Settings {
     pub postmaster: String,
     /// Whose log lines are whose.
     pub idents: Idents,
-    /// `max_idle` and friends do not matter here; how long leases of a worker whose connection broke are kept for it.
+    /// How long leases of a worker whose connection broke are kept for it.
     pub lease_grace: std::time::Duration,
 }
 
@@ -50,11 +50,61 @@ impl Idents {
     }
 }
 
+impl Settings {
+    /// What a configuration says.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        let main = &config.main;
+        let limits_of = |name: &str| {
+            let limits = main.transport_limits(name);
+            let narrow = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
+            let feedback = |sign: &str, otherwise: Feedback| {
+                let text = |name: &str| main.typed::<kinds::Text>(name).ok().flatten().map(|value| value.value);
+                let own = text(&format!("{name}_destination_concurrency_{sign}_feedback"));
+                let all = || text(&format!("default_destination_concurrency_{sign}_feedback"));
+                own.or_else(all).and_then(|text| Feedback::parse(&text)).unwrap_or(otherwise)
+            };
+            let plain = TransportLimits::default();
+            TransportLimits {
+                initial: narrow(limits.initial_concurrency),
+                concurrency: narrow(limits.concurrency),
+                recipients: narrow(limits.recipients),
+                positive: feedback("positive", plain.positive),
+                negative: feedback("negative", plain.negative),
+                failed_cohorts: f64::from(narrow(limits.failed_cohorts)),
+            }
+        };
+        let transports =
+            config.master.transports().map(|transport| (transport.name().to_owned(), limits_of(transport.name())));
+        Self {
+            times: Times {
+                backoff_min: *main.minimal_backoff_time,
+                backoff_max: *main.maximal_backoff_time,
+                lifetime: *main.maximal_queue_lifetime,
+                bounce_lifetime: *main.bounce_queue_lifetime,
+                warn_after: *main.delay_warning_time,
+            },
+            limits: Limits {
+                active: usize::try_from(*main.qmgr_message_active_limit).unwrap_or(usize::MAX),
+                dead_for: *main.minimal_backoff_time,
+                transports: transports.collect(),
+                others: TransportLimits::default(),
+            },
+            bounce_size: *main.bounce_size_limit,
+            host: main.myhostname.value.clone(),
+            mail_name: main.mail_name.value.clone(),
+            postmaster: format!("postmaster@{}", main.myorigin.value),
+            idents: Idents::new(&main.syslog_name),
+            ..Self::default()
+        }
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
             times: Times::default(),
-            limits: Limits { transports: HashMap::new(), ..Limits::default() },
+            limits: Limits::default(),
             bounce_size: 50_000,
             host: "localhost".to_owned(),
             mail_name: "Postfix".to_owned(),

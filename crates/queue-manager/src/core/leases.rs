@@ -32,7 +32,8 @@ impl Core {
         instance: String,
         sender: mpsc::UnboundedSender<ToWorker>,
     ) {
-        let worker = Worker { instance, sender, kinds: Vec::new(), slots: 0, open: HashSet::new(), resumed: false };
+        let worker =
+            Worker { instance, sender, kinds: Vec::new(), slots: 0, most: 0, open: HashSet::new(), resumed: false };
         self.workers.insert(connection, worker);
         self.remember_workers();
     }
@@ -57,7 +58,7 @@ impl Core {
         }
     }
 
-    pub(super) fn from_worker(&mut self, connection: Connection, message: FromWorker) {
+    pub(super) fn worker_said(&mut self, connection: Connection, message: FromWorker) {
         match message {
             FromWorker::Resume { leases, outcomes } => {
                 self.resume(connection, &leases);
@@ -67,6 +68,7 @@ impl Core {
                 if let Some(worker) = self.workers.get_mut(&connection) {
                     worker.kinds = kinds;
                     worker.slots = slots;
+                    worker.most = worker.most.max(slots);
                     worker.open = open.into_iter().map(|to| Target::Worker(to).hop().into()).collect();
                 }
             }

@@ -146,7 +146,9 @@ struct Worker {
     instance: String,
     sender: mpsc::UnboundedSender<ToWorker>,
     kinds: Vec<TransportKind>,
+    /// Further leases it takes, and the most it ever said.
     slots: u32,
+    most: u32,
     open: HashSet<String>,
     resumed: bool,
 }
@@ -323,7 +325,7 @@ impl Core {
         match event {
             Event::Accepted(message) => self.accepted(message),
             Event::Worker { connection, instance, sender } => self.worker_came(connection, instance, sender),
-            Event::FromWorker(connection, message) => self.from_worker(connection, message),
+            Event::FromWorker(connection, message) => self.worker_said(connection, message),
             Event::WorkerGone(connection) => self.worker_gone(connection),
             Event::Control { request, privileged, answer } => self.control(request, privileged, answer),
             Event::Reload(settings, router) => self.reload(*settings, router),

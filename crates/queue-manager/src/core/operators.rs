@@ -225,7 +225,7 @@ impl Core {
         }
     }
 
-    /// Makes the deferred recipients of a message due now; whether there were any.
+    /// Makes the recipients of a message that wait due now; whether there were any.
     fn flush_message(&mut self, id: QueueId, site: Option<&str>) -> bool {
         let now = (self.now)();
         let mut any = false;
@@ -240,8 +240,8 @@ impl Core {
             if state.next > now && matches!(self.store.reschedule(id, number, None, Some(now)), Ok(true)) {
                 let class = if state.attempts > 0 { Class::Deferred } else { Class::Incoming };
                 self.scheduler.due(&state.hop, class, now, now);
+                any = true;
             }
-            any = true;
         }
         any
     }

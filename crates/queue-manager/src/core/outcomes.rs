@@ -287,6 +287,10 @@ impl Core {
         {
             let ended = if lease.all_dead { Ended::Dead } else { Ended::Answered };
             self.scheduler.finished(&lease.grant, ended, (self.now)());
+            // A worker that was quick says nothing, since its room is as it was.
+            if let Some(worker) = self.workers.get_mut(&lease.connection) {
+                worker.slots = (worker.slots + 1).min(worker.most);
+            }
             self.lease_ended(key.id);
         }
     }

@@ -13,6 +13,7 @@ use mail_ipc::hello::{Hello, Role};
 use mail_net::ipc::{self, Conversation};
 use queue_store::Store;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
 
 use crate::core::{Event, Router};
 
@@ -27,6 +28,7 @@ pub struct Hub {
     /// How we introduce ourselves.
     pub hello: Hello,
     connections: AtomicU64,
+    closing: watch::Sender<bool>,
 }
 
 /// Which conversation a socket is for.
@@ -44,7 +46,14 @@ impl Hub {
     /// A hub over an open store and a running core.
     #[must_use]
     pub fn new(store: Arc<Store>, events: Sender<Event>, router: Arc<dyn Router>, hello: Hello) -> Arc<Self> {
-        Arc::new(Self { store, events, router: RwLock::new(router), hello, connections: AtomicU64::new(1) })
+        Arc::new(Self {
+            store,
+            events,
+            router: RwLock::new(router),
+            hello,
+            connections: AtomicU64::new(1),
+            closing: watch::Sender::new(false),
+        })
     }
 
     fn next_connection(&self) -> u64 {
@@ -53,6 +62,11 @@ impl Hub {
 
     fn router(&self) -> Arc<dyn Router> {
         self.router.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// Ends all conversations; answers that wait for a sync still go out.
+    pub fn close(&self) {
+        self.closing.send_replace(true);
     }
 
     /// Takes the routes of a new configuration.
@@ -66,12 +80,7 @@ pub async fn listen(hub: Arc<Hub>, listener: UnixListener, kind: Kind) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let hub = hub.clone();
-                tokio::spawn(async move {
-                    if let Err(error) = converse(hub, stream, kind).await {
-                        tracing::debug!(%error, ?kind, "conversation ended");
-                    }
-                });
+                begin(hub.clone(), stream, kind);
             }
             // Out of descriptors: those that end make room.
             Err(error) => {
@@ -82,11 +91,26 @@ pub async fn listen(hub: Arc<Hub>, listener: UnixListener, kind: Kind) {
     }
 }
 
+/// Serves one connection in a task of its own, to its end or [`Hub::close`].
+pub fn begin(hub: Arc<Hub>, stream: UnixStream, kind: Kind) {
+    let mut closing = hub.closing.subscribe();
+    tokio::spawn(async move {
+        tokio::select! {
+            ended = converse(hub, stream, kind) => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, ?kind, "conversation ended");
+                }
+            }
+            _ = closing.wait_for(|closing| *closing) => {}
+        }
+    });
+}
+
 /// Serves one connection to its end.
 ///
 /// # Errors
 /// The connection broke, or the peer has no business here.
-pub async fn converse(hub: Arc<Hub>, stream: UnixStream, kind: Kind) -> io::Result<()> {
+async fn converse(hub: Arc<Hub>, stream: UnixStream, kind: Kind) -> io::Result<()> {
     let conversation = ipc::accept(stream, &hub.hello).await?;
     if !may_speak(kind, conversation.hello.role) {
         return Err(io::ErrorKind::PermissionDenied.into());

@@ -1,0 +1,82 @@
+//! The routes of a configuration: `mail-route` over tables in this process.
+
+use std::sync::Arc;
+
+use mail_config::Config;
+use mail_ipc::delivery::{Destination, TransportKind};
+use mail_route::{Kind, Routed, World, transport};
+use mail_tables::TableSet;
+use mail_types::{Address, EnhancedStatus, Sender, Severity};
+
+use crate::core::Router;
+use crate::destination::Target;
+
+/// Routes by a configuration and its tables.
+pub struct Routes {
+    config: Arc<Config>,
+    tables: Arc<TableSet>,
+}
+
+impl Routes {
+    /// Routes by these.
+    #[must_use]
+    pub fn new(config: Arc<Config>, tables: Arc<TableSet>) -> Self {
+        Self { config, tables }
+    }
+}
+
+impl Router for Routes {
+    fn route(&self, _sender: &Sender, address: &Address) -> Target {
+        let tables = self.tables.snapshot();
+        let world = World { config: &self.config, main: &self.config.main, tables: &tables, facts: &() };
+        match transport(&world, address, &mut Vec::new()) {
+            Ok(routed) => target(routed),
+            // A table that cannot say, or that another process would have to answer, defers: never "unknown".
+            Err(_) => Target::Retry(EnhancedStatus::of(4, 3, 0), "address resolver failure".to_owned()),
+        }
+    }
+}
+
+fn target(routed: Routed) -> Target {
+    let kind = match routed.kind {
+        Kind::Local => TransportKind::Local,
+        Kind::Virtual => TransportKind::Virtual,
+        Kind::Mailbox => TransportKind::Mailbox,
+        Kind::Smtp => TransportKind::Smtp,
+        Kind::Lmtp => TransportKind::Lmtp,
+        Kind::Discard => return Target::Discard(routed.nexthop),
+        Kind::Error(text) => {
+            let (status, text) = status_of(&text, EnhancedStatus::of(5, 0, 0));
+            return Target::Error(status, text);
+        }
+        Kind::Retry(text) => {
+            let (status, text) = status_of(&text, EnhancedStatus::of(4, 0, 0));
+            return Target::Retry(status, text);
+        }
+    };
+    Target::Worker(Destination { transport: routed.transport, kind, nexthop: routed.nexthop })
+}
+
+/// The enhanced status that a text may begin with, in the class of `otherwise`.
+fn status_of(text: &str, otherwise: EnhancedStatus) -> (EnhancedStatus, String) {
+    let (first, rest) = text.split_once(' ').unwrap_or((text, ""));
+    let stated: Option<EnhancedStatus> = first.parse().ok();
+    match stated.filter(|status| status.severity() != Severity::Success) {
+        Some(status) => (status.with_severity(otherwise.severity()), rest.trim().to_owned()),
+        None => (otherwise, text.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_may_begin_with_its_status() {
+        let otherwise = EnhancedStatus::of(5, 0, 0);
+        let of = |text| status_of(text, otherwise);
+        assert_eq!(of("5.1.1 no such user"), (EnhancedStatus::of(5, 1, 1), "no such user".to_owned()));
+        assert_eq!(of("4.1.1 no"), (EnhancedStatus::of(5, 1, 1), "no".to_owned()), "an error is permanent");
+        assert_eq!(of("mail here is not wanted"), (otherwise, "mail here is not wanted".to_owned()));
+    }
+}
