@@ -1,4 +1,4 @@
-//! The generated pages: one manual page per daemon, from its crate's own words, and the page of all parameters of main.cf.
+//! The generated pages: one manual page per daemon, from its crate's own words, those of the commands, and the page of all parameters of main.cf.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -35,6 +35,9 @@ fn pages() -> Result<Vec<(PathBuf, String)>, String> {
     for daemon in DAEMONS {
         let words = process::read(&format!("crates/{daemon}/src/lib.rs"))?;
         pages.push((root.join(format!("man/{daemon}.8")), manual(daemon, &words)));
+    }
+    for page in postrider::manual::pages() {
+        pages.push((root.join("man").join(page.file()), page.roff()));
     }
     Ok(pages)
 }

@@ -1,7 +1,7 @@
-//! The manual pages, as data and as roff. `cargo xtask docs` writes them into `man/`; `postrider man NAME` prints one.
+//! The manual pages of the commands and of the configuration files, as data and as roff. `cargo xtask docs` writes them into `man/`, beside
+//! those of the daemons; `postrider man NAME` prints one.
 
 mod commands;
-mod daemons;
 mod files;
 
 use std::ffi::OsString;
@@ -32,7 +32,7 @@ pub struct Page {
 /// Every page.
 #[must_use]
 pub fn pages() -> Vec<Page> {
-    commands::pages().into_iter().chain(daemons::pages()).chain(files::pages()).collect()
+    commands::pages().into_iter().chain(files::pages()).collect()
 }
 
 impl Page {
