@@ -30,6 +30,13 @@ pub enum Owner {
         /// Whether mail goes to `mail_spool_directory`, whose group may be needed for lock files.
         spool: bool,
     },
+    /// An owner that `virtual_uid_maps` and `virtual_gid_maps` name, mostly no user of the machine.
+    Virtual {
+        /// The uid.
+        uid: u32,
+        /// The gid.
+        gid: u32,
+    },
     /// A user of Dovecot's userdb.
     MailUser {
         /// The uid.
@@ -113,7 +120,7 @@ impl Deliverers {
         let socket = descriptors.into_iter().next().ok_or_else(|| io::Error::other("a deliverer needs a socket"))?;
         let identity = identity(desk, owner)?;
         let monitor = std::process::id();
-        let child = desk.fork(&[socket.as_fd()], || run(identity.as_ref(), monitor, &socket))?;
+        let child = desk.fork(&[socket.as_fd()], || run(owner, identity.as_ref(), monitor, &socket))?;
         drop(socket);
         self.children.push(child);
         Ok(())
@@ -121,8 +128,12 @@ impl Deliverers {
 }
 
 /// The deliverer's life, in the child.
-fn run(identity: Option<&Identity>, monitor: u32, socket: &OwnedFd) -> u8 {
+fn run(owner: Owner, identity: Option<&Identity>, monitor: u32, socket: &OwnedFd) -> u8 {
     if let Some(identity) = identity {
+        if let Err(error) = confirm(owner, identity) {
+            eprintln!("local-delivery: deliverer: {error}");
+            return mail_daemon::EX_OSERR;
+        }
         if let Err(error) = become_user(identity, Confinement::FULL) {
             eprintln!("local-delivery: deliverer: {error}");
             return mail_daemon::EX_OSERR;
@@ -158,7 +169,16 @@ fn identity(desk: &Desk, owner: Owner) -> io::Result<Option<Identity>> {
     let refused = |text: &str| Err(io::Error::new(io::ErrorKind::PermissionDenied, text.to_owned()));
     match owner {
         Owner::Caller => refused("a deliverer that is root"),
-        Owner::User { uid: 0, .. } | Owner::MailUser { uid: 0, .. } => refused("mail is never delivered as root"),
+        Owner::User { uid: 0, .. } | Owner::Virtual { uid: 0, .. } | Owner::MailUser { uid: 0, .. } => {
+            refused("mail is never delivered as root")
+        }
+        Owner::Virtual { uid, gid } => {
+            if config.main.virtual_uid_maps.is_empty() || u64::from(uid) < *config.main.virtual_minimum_uid || gid == 0
+            {
+                return refused(&format!("uid {uid} with gid {gid} cannot own a mailbox of virtual_mailbox_maps"));
+            }
+            Ok(Some(Identity::ids(uid, gid)))
+        }
         Owner::User { uid, gid, spool } => {
             let identity = Identity::ids(uid, gid);
             let group = if spool { spool_group(&config.main.mail_spool_directory)? } else { None };
@@ -170,8 +190,22 @@ fn identity(desk: &Desk, owner: Owner) -> io::Result<Option<Identity>> {
             if u64::from(uid) < first || (last != 0 && u64::from(uid) > last) {
                 return refused(&format!("uid {uid} is not between first_valid_uid {first} and last_valid_uid {last}"));
             }
+            let (first, last) = (*settings.first_valid_gid, *settings.last_valid_gid);
+            if gid == 0 || u64::from(gid) < first || (last != 0 && u64::from(gid) > last) {
+                return refused(&format!("gid {gid} is not between first_valid_gid {first} and last_valid_gid {last}"));
+            }
             Ok(Some(Identity::ids(uid, gid)))
         }
+    }
+}
+
+/// Holds a user of the machine against the passwd database: a coordinator that was taken over gets nobody's uid with a group of its choice
+/// (`shadow`, `disk`). In the child, because the databases run foreign code.
+fn confirm(owner: Owner, identity: &Identity) -> io::Result<()> {
+    let Owner::User { uid, gid, .. } = owner else { return Ok(()) };
+    match mail_posix::users::by_uid(uid)? {
+        Some(user) if user.gid == gid && identity.gid == gid => Ok(()),
+        _ => Err(io::Error::other(format!("uid {uid} with gid {gid} is no user of the machine"))),
     }
 }
 

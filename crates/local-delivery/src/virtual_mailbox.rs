@@ -52,7 +52,7 @@ pub fn find(world: &World<'_>, address: &Address) -> Result<Virtual, Stop> {
         Some(directory) => crate::job::Target::Maildir { path: Octets::new(directory), size_limit },
         None => mbox(full.clone(), size_limit, &main.virtual_mailbox_lock, main, uid),
     };
-    let owner = Owner::User { uid, gid, spool: false };
+    let owner = Owner::Virtual { uid, gid };
     Ok(Virtual::Place(Box::new(Place { owner, target, forward_files: Vec::new(), login: address.to_string() })))
 }
 
