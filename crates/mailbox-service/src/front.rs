@@ -3,6 +3,7 @@
 //! It reads what strangers send, so it can read no mail, no password file and no key but those of its own listeners. After a good login it holds
 //! a token that only the monitor can redeem; the connection then goes to the owner's session process.
 
+mod hand_over;
 mod login;
 mod monitor_line;
 mod relay;

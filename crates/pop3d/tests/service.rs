@@ -365,7 +365,8 @@ fn a_mail_location_that_is_not_built_is_refused_and_never_empty() {
     let (mut client, reply) = Client::login(&service, "odd");
     assert!(reply.starts_with("-ERR [SYS/PERM] "), "{reply}");
     assert_eq!(client.rest(), "");
-    service.log_with("not supported: mail_location mdbox:");
+    let log = service.log_with("not supported: mail_location mdbox:");
+    assert!(log.find("pop3-login: Login: user=<odd>") < log.find("mdbox"), "lines in their order: {log}");
 }
 
 #[test]
@@ -425,6 +426,25 @@ fn a_stop_says_goodbye_and_ends_well() {
     assert_eq!((session.rest().as_str(), waiting.rest().as_str()), (goodbye, goodbye));
     assert!(service.daemon.wait().expect("ours").success());
     assert!(service.log().contains("Disconnected: Server shutting down. top=0/0"), "{}", service.log());
+}
+
+#[test]
+fn without_its_front_the_daemon_ends_and_nothing_of_it_stays() {
+    let mut service = Service::start();
+    let front = service.children();
+    let (mut session, _) = Client::login(&service, "john");
+    let all = service.children();
+    let pid = front.first().expect("the front").to_string();
+    assert!(Command::new("kill").arg("-9").arg(pid).status().expect("kill exists").success());
+    assert!(!service.daemon.wait().expect("ours").success());
+    let _ = session.rest();
+    let begun = Instant::now();
+    // An orphan that nobody has reaped yet is gone as well.
+    let lives = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
+    while all.iter().any(lives) {
+        assert!(begun.elapsed() < PATIENCE, "processes stay");
+        std::thread::yield_now();
+    }
 }
 
 #[test]

@@ -1,42 +1,34 @@
 //! One connection in the front, from accept to the hand-over.
 
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use decision::{Event, Ident, LoginEvent, Record, Stage};
 use mail_ipc::auth::{Failure, Request, Response};
-use mail_net::{Answers, Driver, Ended, Handler, Stream};
+use mail_net::{Answers, Driver, Handler, Stream};
 use mail_types::Octets;
 use session::{AskId, Close, Machine};
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
-use super::relay::relay;
+use super::hand_over::Leaving;
 use super::{Current, Shared, session_name};
 use crate::login_log::{self, Attempts};
-use crate::service::{Facts, LoginAnswer, LoginQuestion, Protocol, Resume};
-use crate::wire::{FrontReply, HandOver, Refusal};
+use crate::service::{Facts, LoginAnswer, LoginQuestion, Protocol};
 
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(60);
-/// More unread input than this does not fit into a hand-over: it goes through a relay.
-const UNREAD_MAX: usize = 16 * 1024;
-/// How long a refusal may take to be written.
-const GOODBYE: Duration = Duration::from_secs(5);
 
 /// What is known of a connection, for authd, the log and the hand-over.
-struct Client<P> {
-    shared: Arc<Shared<P>>,
+pub(super) struct Client<P> {
+    pub(super) shared: Arc<Shared<P>>,
     /// The configuration as it was when the connection came.
-    current: Arc<Current<P>>,
-    session: String,
-    peer: IpAddr,
-    local: IpAddr,
-    local_peer: bool,
+    pub(super) current: Arc<Current<P>>,
+    pub(super) session: String,
+    pub(super) peer: IpAddr,
+    pub(super) local: IpAddr,
+    pub(super) local_peer: bool,
     began: Instant,
 }
 
@@ -81,6 +73,7 @@ impl<P: Protocol> Client<P> {
         Self { shared, current, session, peer, local, local_peer, began: Instant::now() }
     }
 
+    /// Runs the login machine to its end.
     async fn login(self: Arc<Self>, stream: Stream) {
         let facts = Facts {
             peer: self.peer,
@@ -110,99 +103,18 @@ impl<P: Protocol> Client<P> {
         };
         let Progress { mut attempts, token } = std::mem::take(&mut *lock(&progress));
         match token.filter(|_| ended.reason == Close::HandOver) {
-            Some(token) => self.hand_over(ended, token, &attempts).await,
+            Some(token) => {
+                let mut resume = P::resume(&ended.machine);
+                resume.unread.extend_from_slice(&ended.unread);
+                // Boxed, because this future would otherwise keep its size for every connection before its login.
+                Box::pin(Leaving::new(self, attempts, resume).go(ended.stream, token)).await;
+            }
             None => {
                 attempts.cleartext = P::tried_cleartext(&ended.machine);
                 let what = login_log::disconnected(&ended.reason, &attempts, self.began.elapsed());
                 self.log(&what, &attempts, None, ended.stream.tls().is_some());
             }
         }
-    }
-
-    /// Gives the connection to the owner's session process.
-    async fn hand_over(&self, ended: Ended<P::Login>, token: String, attempts: &Attempts) {
-        let mut resume = P::resume(&ended.machine);
-        resume.unread.extend_from_slice(&ended.unread);
-        let tls = ended.stream.tls().is_some();
-        let mut connection = HandOver {
-            session: self.session.clone(),
-            peer: self.peer,
-            local: self.local,
-            tls,
-            secured: tls || self.local_peer,
-            tag: resume.tag.clone(),
-            enabled: resume.enabled.clone(),
-            unread: Octets::default(),
-        };
-        match ended.stream {
-            Stream::Tcp(stream) if resume.unread.len() <= UNREAD_MAX => {
-                connection.unread = Octets::new(resume.unread.clone());
-                self.pass(stream, connection, token, attempts, &resume).await;
-            }
-            stream => self.pass_relayed(stream, connection, token, attempts, &resume).await,
-        }
-    }
-
-    /// Passes the socket itself.
-    async fn pass(&self, stream: TcpStream, to: HandOver, token: String, attempts: &Attempts, resume: &Resume) {
-        let Ok(stream) = stream.into_std() else { return };
-        let reply = self.shared.monitor.start(token, to, stream.as_fd()).await;
-        if let Some(refusal) = self.started(reply, attempts, false)
-            && let Ok(mut stream) = TcpStream::from_std(stream)
-        {
-            let text = self.current.protocol.refusal(&refusal, resume);
-            let _ = tokio::time::timeout(GOODBYE, stream.write_all(&text)).await;
-        }
-    }
-
-    /// Keeps the socket, passes one end of a pair, and relays.
-    async fn pass_relayed(
-        &self,
-        mut client: Stream,
-        to: HandOver,
-        token: String,
-        attempts: &Attempts,
-        resume: &Resume,
-    ) {
-        let Ok((ours, theirs)) = StdUnixStream::pair() else { return };
-        let theirs = OwnedFd::from(theirs);
-        let reply = self.shared.monitor.start(token, to.clone(), theirs.as_fd()).await;
-        drop(theirs);
-        if let Some(refusal) = self.started(reply, attempts, to.tls) {
-            let text = self.current.protocol.refusal(&refusal, resume);
-            let goodbye = async {
-                let _ = client.write_all(&text).await;
-                let _ = client.shutdown().await;
-            };
-            let _ = tokio::time::timeout(GOODBYE, goodbye).await;
-        } else if ours.set_nonblocking(true).is_ok()
-            && let Ok(ours) = UnixStream::from_std(ours)
-        {
-            // The session's end is logged by its process.
-            let _ = relay(client, ours, &resume.unread).await;
-        }
-    }
-
-    /// Logs what the monitor said; the refusal, if it was one.
-    fn started(&self, reply: std::io::Result<FrontReply>, attempts: &Attempts, tls: bool) -> Option<Refusal> {
-        let refusal = match reply {
-            Ok(FrontReply::Started { pid, .. }) => {
-                self.log("Login", attempts, Some(pid), tls);
-                return None;
-            }
-            Ok(FrontReply::Refused { refusal, .. }) => refusal,
-            Ok(_) | Err(_) => Refusal::Temporary,
-        };
-        let what = match refusal {
-            Refusal::TooMany { limit } => {
-                format!("Maximum number of connections from user+IP exceeded (mail_max_userip_connections={limit})")
-            }
-            Refusal::Temporary => "Internal login failure".to_owned(),
-            Refusal::Forbidden => "Login refused (see the monitor's lines)".to_owned(),
-            Refusal::ShuttingDown => "Disconnected: Shutting down".to_owned(),
-        };
-        self.log(&what, attempts, None, tls);
-        Some(refusal)
     }
 
     fn log_failed_handshake(&self, problem: &str) {
@@ -212,7 +124,7 @@ impl<P: Protocol> Client<P> {
         self.log_with(&what, &attempts, None, Some("TLS handshaking"));
     }
 
-    fn log(&self, what: &str, attempts: &Attempts, mpid: Option<u32>, tls: bool) {
+    pub(super) fn log(&self, what: &str, attempts: &Attempts, mpid: Option<u32>, tls: bool) {
         let security = match (tls, self.local_peer) {
             (true, _) => Some("TLS"),
             (false, true) => Some("secured"),

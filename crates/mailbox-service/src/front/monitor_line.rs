@@ -12,11 +12,20 @@ use tokio::sync::{Mutex, oneshot, watch};
 
 use crate::wire::{FrontReply, FrontRequest, HandOver};
 
+/// Sees a reply before anything that follows it is taken.
+pub(super) type OnReply = Box<dyn FnOnce(&io::Result<FrontReply>) + Send>;
+
+/// A request that has no reply yet.
+struct Waiting {
+    reply: oneshot::Sender<FrontReply>,
+    on_reply: OnReply,
+}
+
 /// Sends requests side by side and brings each reply to its request.
 pub(super) struct MonitorLine {
     writer: Mutex<Writer>,
     next: AtomicU64,
-    waiting: StdMutex<HashMap<u64, oneshot::Sender<FrontReply>>>,
+    waiting: StdMutex<HashMap<u64, Waiting>>,
     drained: watch::Sender<bool>,
 }
 
@@ -37,9 +46,10 @@ impl MonitorLine {
             let Ok(frame) = received.read::<FrontReply>() else { return };
             match &frame.body {
                 FrontReply::Started { request, .. } | FrontReply::Refused { request, .. } => {
-                    let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(request);
-                    if let Some(waiting) = waiting {
-                        let _ = waiting.send(frame.body);
+                    if let Some(Waiting { reply, on_reply }) = self.take(*request) {
+                        let body = Ok(frame.body);
+                        on_reply(&body);
+                        let _ = body.map(|body| reply.send(body));
                     }
                 }
                 FrontReply::Line { .. } | FrontReply::Warning { .. } => log(frame.body),
@@ -50,21 +60,30 @@ impl MonitorLine {
         }
     }
 
+    fn take(&self, request: u64) -> Option<Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&request)
+    }
+
     /// Asks for a session on a stream, of which the caller keeps its own copy.
     pub(super) async fn start(
         &self,
         token: String,
         connection: HandOver,
         stream: BorrowedFd<'_>,
+        on_reply: OnReply,
     ) -> io::Result<FrontReply> {
         let request = self.next.fetch_add(1, Ordering::Relaxed);
-        let (sender, receiver) = oneshot::channel();
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(request, sender);
+        let (reply, receiver) = oneshot::channel();
+        let waiting = Waiting { reply, on_reply };
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(request, waiting);
         let message = Frame::new(0, FrontRequest::Start { request, token, connection });
         let sent = self.writer.lock().await.send(&message, &[stream], &[]).await;
         if let Err(error) = sent {
-            self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&request);
-            return Err(error);
+            let error = Err(error);
+            if let Some(waiting) = self.take(request) {
+                (waiting.on_reply)(&error);
+            }
+            return error;
         }
         receiver.await.map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
