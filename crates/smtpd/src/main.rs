@@ -1,3 +1,7 @@
 //! SMTP, submission and local submission: the only door.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mail_daemon::run(smtpd::daemon())
+}

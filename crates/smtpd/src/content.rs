@@ -1,0 +1,173 @@
+//! The content of one message on its way through: header first, then memory or a file.
+
+use std::fs::File;
+use std::io::Write as _;
+
+use mail_intake::{HeaderError, Prepared};
+use mail_ipc::intake::INLINE_MAX;
+use mail_message::header::Header;
+use mail_types::{EnhancedStatus, QueueId, Reply, ReplyCode};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::queue::{Queue, Stored, unavailable};
+
+/// So much content is searched for the end of the header; a header that is longer is taken as it is from there on.
+const HEADER_MAX: usize = 256 * 1024;
+
+/// Makes the header that is stored of the header that came.
+pub type Prepare<'a> = dyn Fn(&[u8]) -> Result<Prepared, HeaderError> + Send + Sync + 'a;
+
+/// Content that is being received.
+pub struct Content {
+    id: QueueId,
+    /// The header as far as it came; none once it was prepared.
+    header: Option<Vec<u8>>,
+    searched: usize,
+    memory: Vec<u8>,
+    file: Option<File>,
+    length: u64,
+    /// What the client will hear instead of 250.
+    failed: Option<Reply>,
+    /// What was found in the header.
+    pub message_id: Option<String>,
+    /// Whether a header field holds UTF-8.
+    pub utf8: bool,
+    /// Whether any octet is outside ASCII.
+    pub eight_bit: bool,
+    _budget: OwnedSemaphorePermit,
+}
+
+/// Content that came whole.
+pub struct Complete {
+    /// Where it is.
+    pub stored: Stored,
+    /// Octets as stored.
+    pub length: u64,
+}
+
+impl Content {
+    /// Content of a message; `budget` is its share of the memory that all sessions have together.
+    #[must_use]
+    pub fn new(id: QueueId, budget: OwnedSemaphorePermit) -> Self {
+        Self {
+            id,
+            header: Some(Vec::new()),
+            searched: 0,
+            memory: Vec::new(),
+            file: None,
+            length: 0,
+            failed: None,
+            message_id: None,
+            utf8: false,
+            eight_bit: false,
+            _budget: budget,
+        }
+    }
+
+    /// Takes a chunk. What goes wrong is kept until the end, since a client cannot be told before.
+    pub async fn push(&mut self, chunk: Vec<u8>, prepare: &Prepare<'_>, queue: &Queue) {
+        if self.failed.is_some() {
+            return;
+        }
+        self.eight_bit |= !chunk.is_ascii();
+        let body = match self.header.take() {
+            None => chunk,
+            Some(mut header) => {
+                header.extend_from_slice(&chunk);
+                match Header::find_end(&header, self.searched) {
+                    Err(searched) if header.len() < HEADER_MAX => {
+                        self.searched = searched;
+                        self.header = Some(header);
+                        return;
+                    }
+                    _ => match self.prepared(&header, prepare) {
+                        Some(stored) => stored,
+                        None => return,
+                    },
+                }
+            }
+        };
+        if let Err(reply) = self.store(body, queue).await {
+            self.failed = Some(reply);
+        }
+    }
+
+    /// The stored form of the header and of what came with it.
+    fn prepared(&mut self, content: &[u8], prepare: &Prepare<'_>) -> Option<Vec<u8>> {
+        match prepare(content) {
+            Ok(prepared) => {
+                let mut stored = prepared.header;
+                stored.extend_from_slice(&content[prepared.body..]);
+                self.message_id = prepared.message_id;
+                self.utf8 = prepared.utf8;
+                Some(stored)
+            }
+            Err(HeaderError::TooManyHops) => {
+                let status = EnhancedStatus::of(5, 4, 6);
+                self.failed = Some(Reply::new(ReplyCode::of(554), status, "Error: too many hops"));
+                None
+            }
+        }
+    }
+
+    async fn store(&mut self, octets: Vec<u8>, queue: &Queue) -> Result<(), Reply> {
+        self.length += octets.len() as u64;
+        if self.file.is_none() && self.length <= INLINE_MAX {
+            if self.memory.is_empty() { self.memory = octets } else { self.memory.extend_from_slice(&octets) }
+            return Ok(());
+        }
+        let mut file = match self.file.take() {
+            Some(file) => file,
+            None => queue.open_content(self.id).await?,
+        };
+        let memory = std::mem::take(&mut self.memory);
+        let written = tokio::task::spawn_blocking(move || {
+            file.write_all(&memory)?;
+            file.write_all(&octets)?;
+            std::io::Result::Ok(file)
+        });
+        match written.await {
+            Ok(Ok(file)) => {
+                self.file = Some(file);
+                Ok(())
+            }
+            _ => {
+                queue.abandon(self.id).await;
+                Err(unavailable())
+            }
+        }
+    }
+
+    /// Ends the content.
+    ///
+    /// # Errors
+    /// The reply that refuses it; nothing is left behind.
+    pub async fn finish(&mut self, prepare: &Prepare<'_>, queue: &Queue) -> Result<Complete, Reply> {
+        if let Some(header) = self.header.take()
+            && let Some(stored) = self.prepared(&header, prepare)
+            && let Err(reply) = self.store(stored, queue).await
+        {
+            self.failed = Some(reply);
+        }
+        match self.failed.take() {
+            Some(reply) => {
+                self.discard(queue).await;
+                Err(reply)
+            }
+            None => {
+                let stored = match self.file.take() {
+                    Some(_) => Stored::File,
+                    None => Stored::Memory(std::mem::take(&mut self.memory)),
+                };
+                Ok(Complete { stored, length: self.length })
+            }
+        }
+    }
+
+    /// Gives the content up.
+    pub async fn discard(&mut self, queue: &Queue) {
+        if self.file.take().is_some() {
+            queue.abandon(self.id).await;
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! What all sessions of the daemon share, and the way that every message takes from here to the queue.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::SystemTime;
+
+use decision::{Event, Ident, Record, Stage};
+use mail_daemon::Log;
+use mail_intake::{Intake as HeaderIntake, Origin};
+use mail_ipc::hello::Hello;
+use mail_message::header::Received;
+use mail_route::{Stop, World};
+use mail_smtp::server::Event as SessionEvent;
+use mail_types::{Address, Client, EnhancedStatus, QueueId, Reply, ReplyCode, Sender, UnixTime};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use crate::clients::Clients;
+use crate::content::Prepare;
+use crate::facts::{Fetched, Sources, View};
+use crate::ports::Shared;
+use crate::queue::Queue;
+use crate::sasl::Sasl;
+use crate::transaction::{Facts, Transaction, envelope};
+use crate::users::Users;
+
+/// The memory that the content of all messages under way may take, in KiB; beyond it sessions wait, and so stop reading.
+const BUDGET: usize = 128 * 1024;
+/// What one message may take of it in KiB: a chunk of the machine, and what waits for the end of the header or the file.
+const SHARE: u32 = 128;
+/// How often routing may ask for one more fact.
+const FACTS_MAX: usize = 2000;
+
+/// The shared part of the daemon.
+pub struct Door {
+    /// The log.
+    pub log: Log,
+    /// The state directory.
+    pub state: PathBuf,
+    current: RwLock<Arc<Shared>>,
+    /// The way to queue-manager.
+    pub queue: Queue,
+    /// The way to authd's logins.
+    pub sasl: Sasl,
+    /// Users and DNS.
+    pub sources: Sources,
+    /// Counts per client.
+    pub clients: Clients,
+    budget: Arc<Semaphore>,
+    sessions: Mutex<Sessions>,
+}
+
+/// The sessions that are open, to tell them that the daemon stops.
+#[derive(Default)]
+struct Sessions {
+    next: u64,
+    open: HashMap<u64, mpsc::Sender<SessionEvent>>,
+    draining: bool,
+}
+
+impl Door {
+    /// The shared part for a state directory.
+    #[must_use]
+    pub fn new(log: Log, state: PathBuf, hello: &Hello, shared: Shared) -> Self {
+        let sources = Sources {
+            users: Users::new(state.clone(), hello.clone()),
+            dns: mail_dns::Resolver::system().ok(),
+        };
+        Self {
+            log,
+            queue: Queue::new(state.clone(), hello.clone()),
+            sasl: Sasl::new(state.clone(), hello.clone()),
+            sources,
+            clients: Clients::default(),
+            budget: Arc::new(Semaphore::new(BUDGET)),
+            sessions: Mutex::default(),
+            current: RwLock::new(Arc::new(shared)),
+            state,
+        }
+    }
+
+    /// The generation in force.
+    #[must_use]
+    pub fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts another generation in force, for sessions that begin from now on.
+    pub fn replace(&self, shared: Shared) {
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(shared);
+        self.sources.users.forget();
+    }
+
+    /// Waits for a share of the memory for content.
+    ///
+    /// # Errors
+    /// A 451, if the daemon ends.
+    pub async fn share(&self) -> Result<OwnedSemaphorePermit, Reply> {
+        Arc::clone(&self.budget).acquire_many_owned(SHARE).await.map_err(|_| crate::queue::unavailable())
+    }
+
+    /// Enters a session; its number, and what it will hear.
+    #[must_use]
+    pub fn enter(&self) -> (u64, mpsc::Receiver<SessionEvent>) {
+        let (sender, receiver) = mpsc::channel(1);
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.next += 1;
+        let number = sessions.next;
+        if sessions.draining {
+            let _ = sender.try_send(SessionEvent::Drain);
+        }
+        sessions.open.insert(number, sender);
+        (number, receiver)
+    }
+
+    /// Takes a session out.
+    pub fn leave(&self, number: u64) {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).open.remove(&number);
+    }
+
+    /// Tells every session, now and later, that the daemon stops.
+    pub fn drain(&self) {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.draining = true;
+        for sender in sessions.open.values() {
+            // The channel has room for the one event there is.
+            let _ = sender.try_send(SessionEvent::Drain);
+        }
+    }
+
+    /// Asks routing, and fetches what it wants to know, until it has an answer.
+    ///
+    /// # Errors
+    /// A 451 if a table or another process cannot say; `what` names the address for the client.
+    pub async fn route<T>(
+        &self,
+        view: &mut RouteView<'_>,
+        what: &str,
+        ask: impl Fn(&World<'_>) -> Result<T, Stop>,
+    ) -> Result<T, Reply> {
+        let failure = || {
+            let text = format!("<{what}>: Temporary lookup failure");
+            Reply::new(ReplyCode::of(451), EnhancedStatus::of(4, 3, 0), text)
+        };
+        for _ in 0..FACTS_MAX {
+            let answer = ask(&view.view().world());
+            match answer {
+                Ok(answer) => return Ok(answer),
+                Err(Stop::Missing(question)) => {
+                    let fact = self.sources.fetch_route(question).await;
+                    view.fetched.add(fact);
+                }
+                Err(Stop::Temporary(why)) => {
+                    self.log.warning(view.ident, &why);
+                    return Err(failure());
+                }
+            }
+        }
+        Err(failure())
+    }
+
+    /// Hands a complete message to the queue, and writes its Message-ID into the log.
+    ///
+    /// # Errors
+    /// What the client hears; nothing is left behind then.
+    pub async fn commit(
+        &self,
+        transaction: &mut Transaction,
+        sender: Sender,
+        client: Client,
+        prepare: &Prepare<'_>,
+        cleanup: &Ident,
+    ) -> Result<QueueId, Reply> {
+        let (Some(id), Some(mut content)) = (transaction.id, transaction.content.take()) else {
+            return Err(crate::queue::unavailable());
+        };
+        let complete = content.finish(prepare, &self.queue).await?;
+        let message_id = content.message_id.take();
+        let event = Event::MessageId { message_id: message_id.as_deref().unwrap_or("<>") };
+        self.log.record(&Record::new(cleanup, Stage::Data, event).about(id));
+        let facts =
+            Facts { size: complete.length, message_id, utf8: content.utf8, eight_bit: content.eight_bit };
+        let envelope = envelope(transaction, sender, facts, client);
+        // A file stays queue-manager's whatever it answers: it removes what no record names.
+        self.queue.submit(id, envelope, &complete.stored, transaction.hold).await?;
+        Ok(id)
+    }
+}
+
+/// What routing works on: a view whose facts grow.
+pub struct RouteView<'a> {
+    /// The generation.
+    pub shared: &'a Shared,
+    /// main.cf as the listener sees it.
+    pub main: &'a mail_config::Main,
+    /// The tables.
+    pub tables: &'a Arc<mail_tables::Snapshot>,
+    /// What was fetched.
+    pub fetched: &'a mut Fetched,
+    /// Who warns.
+    pub ident: &'a Ident,
+}
+
+impl RouteView<'_> {
+    /// The view at this moment.
+    #[must_use]
+    pub fn view(&self) -> View<'_> {
+        View { config: &self.shared.config, main: self.main, tables: self.tables, fetched: self.fetched }
+    }
+}
+
+/// The time of now as records hold it.
+#[must_use]
+pub fn now() -> UnixTime {
+    UnixTime::from_system(SystemTime::now())
+}
+
+/// How the header of a message is made, apart from what each message has of its own.
+pub struct HeaderPlan<'a> {
+    /// main.cf.
+    pub main: &'a mail_config::Main,
+    /// Whether the client is ours (`local_header_rewrite_clients`).
+    pub ours: bool,
+    /// The full name for a missing From.
+    pub full_name: Option<&'a str>,
+}
+
+impl HeaderPlan<'_> {
+    /// Makes the header that is stored.
+    ///
+    /// # Errors
+    /// [`mail_intake::HeaderError`].
+    pub fn prepare(
+        &self,
+        id: QueueId,
+        when: UnixTime,
+        sender: &Sender,
+        received: Received<'_>,
+        content: &[u8],
+    ) -> Result<mail_intake::Prepared, mail_intake::HeaderError> {
+        let main = self.main;
+        let origin = if *main.append_at_myorigin { main.myorigin.as_str() } else { "" };
+        let dot_mydomain = (*main.append_dot_mydomain).then_some(main.mydomain.as_str());
+        let origin = if self.ours {
+            Origin::Ours { origin, dot_mydomain }
+        } else {
+            Origin::Others { add_missing: *main.always_add_missing_headers }
+        };
+        HeaderIntake {
+            hostname: &main.myhostname,
+            software: &main.mail_name,
+            id,
+            when,
+            received: Some(received),
+            origin,
+            sender,
+            full_name: self.full_name,
+            hopcount_limit: usize::try_from(*main.hopcount_limit).unwrap_or(usize::MAX),
+            drop_headers: &main.message_drop_headers,
+            undisclosed: &main.undisclosed_recipients_header,
+        }
+        .header(content)
+    }
+}
+
+/// A complete address of what a client wrote.
+///
+/// # Errors
+/// The text is no address even with `myorigin`.
+pub fn complete(
+    mailbox: &mail_smtp::Mailbox,
+    main: &mail_config::Main,
+) -> Result<Address, mail_types::AddressError> {
+    mail_route::complete(&mailbox.local, mailbox.domain.as_ref().map(mail_types::Domain::as_str), main)
+}

@@ -1,0 +1,170 @@
+//! The way to queue-manager: queue ids, files for long content, the hand-over.
+
+use std::fs::File;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use mail_ipc::hello::Hello;
+use mail_ipc::intake::{Content, Request, Response};
+use mail_ipc::sockets;
+use mail_net::ipc::{CallError, Caller};
+use mail_types::{Envelope, EnhancedStatus, QueueId, Recipient, Reply, ReplyCode};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+/// How long a message waits for a queue-manager that is not there before the client hears 451.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The pauses between attempts to reach it.
+const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// So many recipients go into one frame.
+const PAGE: usize = 100;
+
+/// What is left of the block of numbers that was granted last.
+#[derive(Default)]
+struct Block {
+    next: u32,
+    left: u32,
+}
+
+/// The conversation on `queue.sock`, shared by all sessions.
+pub struct Queue {
+    caller: Caller<Request, Response>,
+    block: Mutex<Block>,
+}
+
+/// Content that is ready to be handed over.
+pub enum Stored {
+    /// In memory, at most 64 KiB.
+    Memory(Vec<u8>),
+    /// In the file that queue-manager opened for the id.
+    File,
+}
+
+/// `451 4.3.0`: nothing was stored.
+#[must_use]
+pub fn unavailable() -> Reply {
+    Reply::new(ReplyCode::of(451), EnhancedStatus::of(4, 3, 0), "Error: queue file write error")
+}
+
+impl Queue {
+    /// A conversation with the queue-manager of a state directory; nothing is connected yet.
+    #[must_use]
+    pub fn new(state: std::path::PathBuf, hello: Hello) -> Self {
+        Self { caller: Caller::new(state, sockets::QUEUE, hello), block: Mutex::new(Block::default()) }
+    }
+
+    /// A new queue id: the time of now and a number that was never used before.
+    ///
+    /// # Errors
+    /// A 451 if queue-manager cannot be reached.
+    pub async fn mint(&self) -> Result<QueueId, Reply> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut block = tokio::time::timeout_at(deadline, self.block.lock()).await.map_err(|_| unavailable())?;
+        if block.left == 0 {
+            *block = self.retry(deadline, async || self.grant().await).await?;
+        }
+        let serial = block.next;
+        block.next = block.next.wrapping_add(1);
+        block.left -= 1;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        QueueId::new(now.as_secs(), now.subsec_micros(), serial).map_err(|_| unavailable())
+    }
+
+    async fn grant(&self) -> Result<Block, CallError> {
+        match self.caller.call(&Request::Ids, &[]).await?.message {
+            Response::Ids { first, count } if count > 0 => Ok(Block { next: first, left: count }),
+            other => Err(CallError::NotUnderstood(format!("{other:?}"))),
+        }
+    }
+
+    /// A file for the content of a message, opened by queue-manager.
+    ///
+    /// # Errors
+    /// A 451.
+    pub async fn open_content(&self, id: QueueId) -> Result<File, Reply> {
+        let deadline = Instant::now() + PATIENCE;
+        self.retry(deadline, async || {
+            let mut reply = self.caller.call(&Request::OpenContent { id }, &[]).await?;
+            match (reply.message, reply.descriptors.pop()) {
+                (Response::Opened { .. }, Some(descriptor)) => Ok(File::from(descriptor)),
+                (other, _) => Err(CallError::NotUnderstood(format!("{other:?}"))),
+            }
+        })
+        .await
+    }
+
+    /// Gives up a file that [`Queue::open_content`] opened.
+    pub async fn abandon(&self, id: QueueId) {
+        // A queue-manager that does not hear it removes the file at its next start.
+        let _ = self.caller.notify(0, &Request::Abandon { id }).await;
+    }
+
+    /// Hands a message over. After `Ok` it is queue-manager's; a broken connection is mended and the same intake presented again, which is
+    /// answered as before.
+    ///
+    /// # Errors
+    /// A temporary reply: nothing was stored.
+    pub async fn submit(&self, id: QueueId, mut envelope: Envelope, content: &Stored, hold: bool) -> Result<(), Reply> {
+        let rest = if envelope.recipients.len() > PAGE { envelope.recipients.split_off(PAGE) } else { Vec::new() };
+        let (place, bytes): (Content, &[u8]) = match content {
+            Stored::Memory(bytes) => (Content::Follows(bytes.len() as u64), bytes),
+            Stored::File => (Content::File, &[]),
+        };
+        let envelope = Box::new(envelope);
+        let mut requests =
+            vec![Request::Submit { id, envelope, more_recipients: !rest.is_empty(), content: place, hold }];
+        requests.extend(pages(id, rest));
+        let contents: &[&[u8]] = if bytes.is_empty() { &[] } else { &[bytes] };
+        let deadline = Instant::now() + PATIENCE;
+        let answer = self.retry(deadline, async || {
+            let response = self.caller.call_sequence(&requests, contents).await?.message;
+            match response {
+                Response::Accepted { .. } => Ok(Ok(())),
+                Response::Refused { reply, .. } => Ok(Err(reply)),
+                other => Err(CallError::NotUnderstood(format!("{other:?}"))),
+            }
+        });
+        answer.await?
+    }
+
+    /// Tries until the deadline, with growing pauses, as long as nobody answers.
+    async fn retry<T>(&self, deadline: Instant, attempt: impl AsyncFn() -> Result<T, CallError>) -> Result<T, Reply> {
+        let mut pause = PAUSE;
+        loop {
+            match tokio::time::timeout_at(deadline, attempt()).await {
+                Ok(Ok(done)) => return Ok(done),
+                Ok(Err(CallError::NotUnderstood(_))) | Err(_) => return Err(unavailable()),
+                Ok(Err(CallError::Connection(_))) if Instant::now() + pause >= deadline => return Err(unavailable()),
+                Ok(Err(CallError::Connection(_))) => tokio::time::sleep(pause).await,
+            }
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+}
+
+fn pages(id: QueueId, recipients: Vec<Recipient>) -> Vec<Request> {
+    let count = recipients.len().div_ceil(PAGE);
+    let page = |(number, recipients): (usize, &[Recipient])| Request::Recipients {
+        id,
+        recipients: recipients.to_vec(),
+        more: number + 1 < count,
+    };
+    recipients.chunks(PAGE).enumerate().map(page).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_lists_come_in_pages_that_say_whether_more_follow() {
+        let id = QueueId::new(1, 1, 1).expect("in range");
+        let recipient = Recipient::new("a@b.org".parse().expect("an address"));
+        let made = pages(id, vec![recipient; 250]);
+        let sizes = made.iter().map(|page| match page {
+            Request::Recipients { recipients, more, .. } => (recipients.len(), *more),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(sizes.collect::<Vec<_>>(), [(100, true), (100, true), (50, false)]);
+    }
+}

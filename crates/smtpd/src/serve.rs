@@ -1,0 +1,189 @@
+//! The daemon's life: listeners, reload, tables, stop.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use decision::Ident;
+use mail_daemon::{Context, Running};
+use mail_net::drive::Driver;
+use mail_net::stream::Stream;
+use mail_smtp::server::Server;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+
+use crate::intake::Door;
+use crate::ports::{Port, Seat, Shared};
+use crate::session::Session;
+use crate::settings::MECHANISMS;
+use crate::{maildrop, submit};
+
+/// How long a TLS handshake at the beginning may take where nothing else is configured.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Kept by everything that must finish before the daemon ends.
+pub type Busy = mpsc::Sender<()>;
+
+/// Serves until the daemon is asked to stop and every session has ended.
+pub async fn serve(mut context: Context) {
+    let running = context.now();
+    let log = context.log.clone();
+    let mut warn = |ident: &Ident, text: &str| log.warning(ident, text);
+    let shared = Shared::new(&running, &MECHANISMS.map(str::to_owned), None, &mut warn);
+    if let Err(text) = crate::relay::refuse_open_relay(&shared) {
+        log.warning(&shared.pickup, &text);
+        log.flush();
+        eprintln!("smtpd: {text}");
+        std::process::exit(i32::from(mail_daemon::EX_CONFIG));
+    }
+    let door = Arc::new(Door::new(log.clone(), context.state().to_owned(), &context.hello(), shared));
+    let (busy, mut idle) = mpsc::channel::<()>(1);
+    let (closing, closed) = watch::channel(false);
+    let names = running.config.listeners().iter().flat_map(|listener| {
+        listener.addresses.iter().map(|_| listener.service.name.clone())
+    });
+    for (listener, name) in context.tcp.drain(..).zip(names.collect::<Vec<_>>()) {
+        tokio::spawn(accept(Arc::clone(&door), listener, name, closed.clone(), busy.clone()));
+    }
+    for listener in context.unix.drain(..) {
+        tokio::spawn(submit::accept(Arc::clone(&door), listener, context.hello(), closed.clone(), busy.clone()));
+    }
+    tokio::spawn(maildrop::watch(Arc::clone(&door), closed.clone(), busy.clone()));
+    tokio::spawn(watch_tables(Arc::clone(&door), context.tables.subscribe()));
+    tokio::spawn(reload(Arc::clone(&door), context.running.clone()));
+    drop(busy);
+    context.ready();
+    context.stop.requested().await;
+    // Nobody listens once this is dropped, so the receivers see the end in both ways.
+    let _ = closing.send(true);
+    door.drain();
+    let _ = idle.recv().await;
+}
+
+/// Takes connections of one listener.
+async fn accept(door: Arc<Door>, listener: TcpListener, name: String, mut closed: watch::Receiver<bool>, busy: Busy) {
+    loop {
+        let accepted = tokio::select! {
+            _ = closed.wait_for(|closed| *closed) => return,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, client) = match accepted {
+            Ok(accepted) => accepted,
+            Err(_) => {
+                // No descriptors left, or a client that went away already.
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let shared = door.shared();
+        let Some(port) = shared.ports.get(&name).cloned() else { continue };
+        match port.seat() {
+            Some(seat) => {
+                let session = converse(Arc::clone(&door), shared, port, stream, client, seat);
+                let busy = busy.clone();
+                tokio::spawn(async move {
+                    session.await;
+                    drop(busy);
+                });
+            }
+            None => refuse(stream, &port),
+        }
+    }
+}
+
+/// Tells a client that no seat is left. Never waits: the socket's own buffer takes the line.
+fn refuse(mut stream: TcpStream, port: &Port) {
+    let line = format!("421 4.3.2 {} Error: all server ports are busy\r\n", port.main.myhostname.as_str());
+    if !port.wrapper {
+        tokio::spawn(async move {
+            let _ = tokio::time::timeout(Duration::from_secs(5), stream.write_all(line.as_bytes())).await;
+        });
+    }
+}
+
+/// One session from the first octet to the log line at its end.
+async fn converse(
+    door: Arc<Door>,
+    shared: Arc<Shared>,
+    port: Arc<Port>,
+    stream: TcpStream,
+    client: SocketAddr,
+    seat: Seat,
+) {
+    let Ok(local) = stream.local_addr() else { return };
+    let _ = stream.set_nodelay(true);
+    let mut stream = Stream::Tcp(stream);
+    if port.wrapper {
+        let Some(tls) = &port.tls else { return };
+        let handshake = tokio::time::timeout(*port.main.smtpd_starttls_timeout, tls.accept(stream)).await;
+        stream = match handshake {
+            Ok(Ok(stream)) => stream,
+            _ => {
+                let text = format!("SSL_accept error from unknown[{}]: handshake failed", client.ip().to_canonical());
+                door.log.text(&port.ident, &text);
+                return;
+            }
+        };
+    }
+    let (number, mut events) = door.enter();
+    let tls = stream.tls();
+    let machine = Server::new(Arc::clone(&port.settings), tls.is_some());
+    let mut session = Session::new(Arc::clone(&door), shared, Arc::clone(&port), client, local.ip(), tls);
+    let driver = Driver::new(machine, stream, Vec::new());
+    let ended = driver.run(&mut session, port.tls.as_ref(), &mut events).await;
+    session.end().await;
+    session.log().ended(&ended.reason, &ended.machine.summary());
+    door.leave(number);
+    drop(seat);
+}
+
+/// Looks at the sources of tables once a second, and at once where somebody says that one has changed.
+async fn watch_tables(door: Arc<Door>, mut changed: tokio::sync::broadcast::Receiver<std::path::PathBuf>) {
+    loop {
+        let path = tokio::select! {
+            path = changed.recv() => path.ok(),
+            () = tokio::time::sleep(Duration::from_secs(1)) => None,
+        };
+        let shared = door.shared();
+        let tables = Arc::clone(&shared.tables);
+        let look = move || match path {
+            Some(path) => tables.reload(path.to_str()),
+            None => tables.check(SystemTime::now()),
+        };
+        if let Ok(reports) = tokio::task::spawn_blocking(look).await {
+            reports.iter().for_each(|report| door.log.warning(&shared.pickup, &report.line()));
+        }
+    }
+}
+
+/// Takes each new generation, and the mechanisms of authd once it answers.
+async fn reload(door: Arc<Door>, mut running: watch::Receiver<Arc<Running>>) {
+    let mut mechanisms = MECHANISMS.map(str::to_owned).to_vec();
+    let mut asked = false;
+    loop {
+        tokio::select! {
+            changed = running.changed() => if changed.is_err() { return },
+            names = door.sasl.mechanisms(), if !asked => match names {
+                Some(names) => {
+                    asked = true;
+                    if names == mechanisms {
+                        continue;
+                    }
+                    mechanisms = names;
+                }
+                None => {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    continue;
+                }
+            },
+        }
+        let now = Arc::clone(&running.borrow_and_update());
+        let mut warn = |ident: &Ident, text: &str| door.log.warning(ident, text);
+        let shared = Shared::new(&now, &mechanisms, Some(&door.shared()), &mut warn);
+        match crate::relay::refuse_open_relay(&shared) {
+            Ok(()) => door.replace(shared),
+            Err(text) => door.log.warning(&shared.pickup, &format!("the configuration stays as it was: {text}")),
+        }
+    }
+}

@@ -1,0 +1,626 @@
+//! One SMTP session: carries out the questions of its machine.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use mail_message::header::{Received, TlsTrace};
+use mail_net::drive::{Answers, Handler};
+use mail_net::stream::{Stream, TlsInfo};
+use mail_policy::{ClientName, Effect, Input, Outcome, Stage, Verdict, evaluate};
+use mail_smtp::server::{Answer, MailCommand, Note, Question, RcptCommand, Server};
+use mail_smtp::{Mailbox, Path};
+use mail_tables::Snapshot;
+use mail_tables::lists::match_client;
+use mail_types::{Address, Client, Domain, EnhancedStatus, Octets, QueueId, Reply, ReplyCode, Sender};
+use session::AskId;
+
+use crate::clients::{Held, Rate};
+use crate::content::Content;
+use crate::facts::Fetched;
+use crate::intake::{Door, HeaderPlan, RouteView, complete, now};
+use crate::log::{About, SessionLog};
+use crate::ports::{Port, Shared};
+use crate::sasl::{Exchange, Origin, Step};
+use crate::transaction::{Accepted, Transaction};
+
+/// How often one command may ask for one more fact.
+const FACTS_MAX: usize = 100;
+
+/// What was found out about the client in this session.
+struct Greeting {
+    helo: Option<String>,
+    extended: bool,
+    tls: Option<TlsInfo>,
+    user: Option<String>,
+    method: Option<String>,
+    pipelining: bool,
+}
+
+/// The outside of one session's machine.
+pub struct Session {
+    door: Arc<Door>,
+    shared: Arc<Shared>,
+    port: Arc<Port>,
+    tables: Arc<Snapshot>,
+    client: SocketAddr,
+    local: IpAddr,
+    name: ClientName,
+    greeting: Greeting,
+    fetched: Fetched,
+    transaction: Option<Transaction>,
+    exchange: Option<Exchange>,
+    held: Held,
+    log: SessionLog,
+}
+
+fn reply(code: u16, (class, subject, detail): (u8, u16, u16), text: impl Into<String>) -> Reply {
+    Reply::new(ReplyCode::of(code), EnhancedStatus::of(class, subject, detail), text)
+}
+
+impl Session {
+    /// A session with a client.
+    #[must_use]
+    pub fn new(
+        door: Arc<Door>,
+        shared: Arc<Shared>,
+        port: Arc<Port>,
+        client: SocketAddr,
+        local: IpAddr,
+        tls: Option<TlsInfo>,
+    ) -> Self {
+        let address = client.ip().to_canonical();
+        let log =
+            SessionLog { log: door.log.clone(), ident: port.ident.clone(), name: "unknown".to_owned(), address };
+        Self {
+            held: door.clients.connect(address),
+            tables: shared.tables.snapshot(),
+            name: ClientName::default(),
+            greeting: Greeting { helo: None, extended: false, tls, user: None, method: None, pipelining: false },
+            fetched: Fetched::default(),
+            transaction: None,
+            exchange: None,
+            client: SocketAddr::new(address, client.port()),
+            local,
+            log,
+            door,
+            shared,
+            port,
+        }
+    }
+
+    /// The log of this session.
+    #[must_use]
+    pub fn log(&self) -> &SessionLog {
+        &self.log
+    }
+
+    /// Gives up what is open when the session has ended.
+    pub async fn end(&mut self) {
+        self.reset().await;
+        if let Some(exchange) = self.exchange.take() {
+            self.door.sasl.cancel(&exchange).await;
+        }
+    }
+
+    fn is_listed(&self, list: &mail_config::main_cf::lists::MatchList<mail_config::main_cf::lists::NetworkPattern>) -> bool {
+        let name = self.name.verified.as_deref().unwrap_or("unknown");
+        match_client(list, name, self.client.ip(), true, &self.tables, &()).is_in()
+    }
+
+    async fn connect(&mut self) -> Answer {
+        self.find_name().await;
+        self.log.connected();
+        if let Some(refusal) = self.too_busy() {
+            return Answer::Hangup(refusal);
+        }
+        self.judge(Stage::Client).await.map_or_else(Answer::Refuse, |()| Answer::Accept)
+    }
+
+    async fn find_name(&mut self) {
+        let address = self.client.ip();
+        if address.is_loopback() {
+            self.name = ClientName { verified: Some("localhost".into()), reverse: Some("localhost".into()), temporary: false };
+        } else if *self.port.main.smtpd_peername_lookup {
+            self.name = self.door.sources.client_name(address).await;
+        }
+        if let Some(name) = &self.name.verified {
+            self.log.name.clone_from(name);
+        }
+    }
+
+    /// The limits that anvil(8) keeps for Postfix.
+    fn too_busy(&self) -> Option<Reply> {
+        let main = &self.port.main;
+        let (count, address) = (*main.smtpd_client_connection_count_limit, self.client.ip());
+        let exempt = || self.is_listed(&main.smtpd_client_event_limit_exceptions);
+        let host = main.myhostname.as_str();
+        if count > 0 && self.held.open > count && !exempt() {
+            let (open, name) = (self.held.open, &self.log.name);
+            let text = format!("Connection concurrency limit exceeded: {open} from {name}[{address}] for service {}", self.port.name);
+            self.log.warning(&text);
+            return Some(reply(421, (4, 7, 0), format!("{host} Error: too many connections from {address}")));
+        }
+        let limit = *main.smtpd_client_connection_rate_limit;
+        let over = self.is_over(limit, Rate::Connections);
+        over.then(|| reply(421, (4, 7, 0), format!("{host} Error: too many connections from {address}")))
+    }
+
+    /// Counts an event where a limit is set, and says whether it goes over it.
+    fn is_over(&self, limit: u64, rate: Rate) -> bool {
+        let main = &self.port.main;
+        if limit == 0 || self.is_listed(&main.smtpd_client_event_limit_exceptions) {
+            return false;
+        }
+        let (unit, address) = (*main.anvil_rate_time_unit, self.client.ip());
+        let count = self.door.clients.count(address, rate, unit, Instant::now());
+        if count > limit {
+            let text = format!("{rate:?} rate limit exceeded: {count} from {}[{address}]", self.log.name);
+            self.log.warning(&text);
+        }
+        count > limit
+    }
+
+    /// Runs the restrictions of a stage for the transaction as it is.
+    async fn judge(&mut self, stage: Stage) -> Result<(), Reply> {
+        let sender = self.transaction.as_ref().map(|transaction| transaction.sender.clone());
+        self.judge_command(stage, sender.as_ref(), None).await
+    }
+
+    async fn judge_command(
+        &mut self,
+        stage: Stage,
+        sender: Option<&Sender>,
+        recipient: Option<(&Address, &str)>,
+    ) -> Result<(), Reply> {
+        for _ in 0..FACTS_MAX {
+            let question = {
+                let view = crate::facts::View {
+                    config: &self.shared.config,
+                    main: &self.port.main,
+                    tables: &self.tables,
+                    fetched: &self.fetched,
+                };
+                let transaction = self.transaction.as_ref();
+                let input = Input {
+                    helo: self.greeting.helo.as_deref(),
+                    sender,
+                    recipient: recipient.map(|(address, _)| address),
+                    recipient_text: recipient.map(|(_, text)| text),
+                    user: self.greeting.user.as_deref(),
+                    tls: self.greeting.tls.is_some(),
+                    pipelining: self.greeting.pipelining,
+                    recipients: transaction.map_or(0, |transaction| transaction.recipients.len()),
+                    deferral: transaction.and_then(|transaction| transaction.deferral.as_ref()),
+                    ..Input::new(self.client.ip(), &self.name)
+                };
+                match evaluate(&self.port.plan, stage, &input, &view) {
+                    Outcome::Decided(verdict, decisions) => {
+                        return self.decided(stage, verdict, &decisions, sender, recipient);
+                    }
+                    Outcome::Missing(mut questions) => questions.pop(),
+                }
+            };
+            let Some(question) = question else { break };
+            let view = crate::facts::View {
+                config: &self.shared.config,
+                main: &self.port.main,
+                tables: &self.tables,
+                fetched: &self.fetched,
+            };
+            let fact = self.door.sources.fetch(&view, question).await;
+            self.fetched.add(fact);
+        }
+        Err(reply(451, (4, 3, 0), "Error: too many lookups"))
+    }
+
+    fn decided(
+        &mut self,
+        stage: Stage,
+        verdict: Verdict,
+        decisions: &[mail_policy::Decision],
+        sender: Option<&Sender>,
+        recipient: Option<(&Address, &str)>,
+    ) -> Result<(), Reply> {
+        let from = sender.map(ToString::to_string);
+        let about = self.about(from.as_deref(), recipient.map(|(_, text)| text));
+        self.log.remarks(stage, decisions, about);
+        match verdict {
+            Verdict::Accept { hold, deferral } => {
+                if let Some(transaction) = &mut self.transaction {
+                    transaction.hold |= hold;
+                    transaction.deferral = deferral;
+                }
+                Ok(())
+            }
+            Verdict::Refuse(reply) => {
+                let reply = self.softened(reply);
+                let reason = decisions.iter().rfind(|decision| !matches!(decision.effect, Effect::Neutral));
+                self.log.refused(stage, &reply, reason, about);
+                Err(reply)
+            }
+        }
+    }
+
+    /// `soft_bounce`: nothing is refused for ever.
+    fn softened(&self, mut reply: Reply) -> Reply {
+        if *self.port.main.soft_bounce
+            && let Ok(code) = ReplyCode::try_from(reply.code.get().saturating_sub(100))
+            && reply.severity() == mail_types::Severity::Permanent
+        {
+            reply.code = code;
+            reply.status = reply.status.map(|status| status.with_severity(mail_types::Severity::Temporary));
+        }
+        reply
+    }
+
+    fn about<'a>(&'a self, from: Option<&'a str>, to: Option<&'a str>) -> About<'a> {
+        About {
+            id: self.transaction.as_ref().and_then(|transaction| transaction.id),
+            from,
+            to,
+            proto: if self.greeting.extended { "ESMTP" } else { "SMTP" },
+            helo: self.greeting.helo.as_deref(),
+        }
+    }
+
+    async fn helo(&mut self, name: String, extended: bool) -> Answer {
+        self.reset().await;
+        self.greeting.helo = Some(name);
+        self.greeting.extended = extended;
+        self.judge(Stage::Helo).await.map_or_else(Answer::Refuse, |()| Answer::Accept)
+    }
+
+    async fn mail(&mut self, mail: MailCommand) -> Answer {
+        // Tables that changed since the last message count from here on.
+        self.tables = self.shared.tables.snapshot();
+        self.fetched = Fetched::default();
+        let main = Arc::clone(&self.port.main);
+        if self.is_over(*main.smtpd_client_message_rate_limit, Rate::Messages) {
+            let text = format!("Error: too much mail from {}", self.client.ip());
+            return Answer::Refuse(reply(450, (4, 7, 1), text));
+        }
+        let sender = match &mail.from {
+            Path::Null => Sender::Null,
+            Path::Mailbox(mailbox) => match complete(mailbox, &main) {
+                Ok(address) => Sender::Address(address),
+                Err(_) => return Answer::Refuse(reply(501, (5, 1, 7), "Bad sender address syntax")),
+            },
+        };
+        if let Err(refusal) = self.judge_command(Stage::Sender, Some(&sender), None).await {
+            return Answer::Refuse(refusal);
+        }
+        self.transaction = Some(Transaction::new(mail, sender, now()));
+        Answer::Accept
+    }
+
+    async fn rcpt(&mut self, command: RcptCommand) -> Answer {
+        self.accept_recipient(command).await.map_or_else(Answer::Refuse, |()| Answer::Accept)
+    }
+
+    async fn accept_recipient(&mut self, command: RcptCommand) -> Result<(), Reply> {
+        let main = Arc::clone(&self.port.main);
+        if self.is_over(*main.smtpd_client_recipient_rate_limit, Rate::Recipients) {
+            return Err(reply(450, (4, 7, 1), format!("Error: too many recipients from {}", self.client.ip())));
+        }
+        let text = command.to.to_string();
+        let address = self.recipient(&command.to).ok_or_else(|| reply(501, (5, 1, 3), "Bad recipient address syntax"))?;
+        let sender = self.transaction.as_ref().map(|transaction| transaction.sender.clone());
+        self.judge_command(Stage::Recipient, sender.as_ref(), Some((&address, &text))).await?;
+        let to = self.expand(&address, &text).await?;
+        let id = self.queue_id().await?;
+        let accepted = Accepted { text, to, notify: command.notify, orcpt: command.orcpt };
+        if let Some(transaction) = &mut self.transaction {
+            transaction.id = Some(id);
+            transaction.recipients.push(accepted);
+        }
+        Ok(())
+    }
+
+    /// The complete address of a recipient. S12: the bare postmaster is this machine's, even where `myorigin` is somebody else's domain.
+    fn recipient(&self, mailbox: &Mailbox) -> Option<Address> {
+        let main = &self.port.main;
+        let address = complete(mailbox, main).ok()?;
+        if mailbox.domain.is_some() || !mailbox.local.eq_ignore_ascii_case("postmaster") {
+            return Some(address);
+        }
+        let view = crate::facts::View {
+            config: &self.shared.config,
+            main,
+            tables: &self.tables,
+            fetched: &self.fetched,
+        };
+        match mail_route::class(&view.world(), address.domain(), &mut Vec::new()) {
+            Ok(found) if found.class == mail_route::Class::Default => {
+                Address::new(address.local(), Domain::new(&main.myhostname).ok()?).ok()
+            }
+            _ => Some(address),
+        }
+    }
+
+    /// Those who get the mail of a recipient.
+    async fn expand(&mut self, address: &Address, text: &str) -> Result<Vec<Address>, Reply> {
+        let mut view = RouteView {
+            shared: &self.shared,
+            main: &self.port.main,
+            tables: &self.tables,
+            fetched: &mut self.fetched,
+            ident: &self.port.ident,
+        };
+        let ask = |world: &mail_route::World<'_>| mail_route::rewrite_recipient(world, address, &mut Vec::new());
+        self.door.route(&mut view, text, ask).await
+    }
+
+    /// The id of the transaction; minted with the first recipient, which is when the log first names the client with it.
+    async fn queue_id(&mut self) -> Result<QueueId, Reply> {
+        if let Some(id) = self.transaction.as_ref().and_then(|transaction| transaction.id) {
+            return Ok(id);
+        }
+        let id = self.door.queue.mint().await?;
+        self.log.client(id, self.greeting.method.as_deref(), self.greeting.user.as_deref());
+        Ok(id)
+    }
+
+    async fn vrfy(&mut self, mailbox: &Mailbox) -> Answer {
+        let Some(address) = self.recipient(mailbox) else {
+            return Answer::Refuse(reply(501, (5, 1, 3), "Bad recipient address syntax"));
+        };
+        let text = mailbox.to_string();
+        let judged = self.judge_command(Stage::Recipient, None, Some((&address, &text))).await;
+        judged.map_or_else(Answer::Refuse, |()| Answer::Accept)
+    }
+
+    async fn data(&mut self) -> Answer {
+        if let Err(refusal) = self.judge(Stage::Data).await {
+            return Answer::Refuse(refusal);
+        }
+        let share = match self.door.share().await {
+            Ok(share) => share,
+            Err(refusal) => return Answer::Refuse(refusal),
+        };
+        let Some((transaction, id)) = self.transaction.as_mut().and_then(|transaction| {
+            let id = transaction.id?;
+            Some((transaction, id))
+        }) else {
+            return Answer::Refuse(reply(503, (5, 5, 1), "Error: need RCPT command"));
+        };
+        transaction.content = Some(Content::new(id, share));
+        Answer::Accept
+    }
+
+    async fn end_of_data(&mut self) -> Answer {
+        let done = self.commit().await;
+        let answer = match done {
+            Ok(id) => reply(250, (2, 0, 0), format!("Ok: queued as {id}")),
+            Err(refusal) => refusal,
+        };
+        self.reset().await;
+        Answer::Done(answer)
+    }
+
+    async fn commit(&mut self) -> Result<QueueId, Reply> {
+        self.judge(Stage::EndOfData).await?;
+        let Some(mut transaction) = self.transaction.take() else { return Err(crate::queue::unavailable()) };
+        let result = self.hand_over(&mut transaction).await;
+        self.transaction = Some(transaction);
+        if let Err(refusal) = &result {
+            let from = self.transaction.as_ref().map(|transaction| transaction.sender.to_string());
+            self.log.refused(Stage::EndOfData, refusal, None, self.about(from.as_deref(), None));
+        }
+        result
+    }
+
+    async fn hand_over(&mut self, transaction: &mut Transaction) -> Result<QueueId, Reply> {
+        let original = transaction.sender.clone();
+        let mut view = RouteView {
+            shared: &self.shared,
+            main: &self.port.main,
+            tables: &self.tables,
+            fetched: &mut self.fetched,
+            ident: &self.port.ident,
+        };
+        let ask = |world: &mail_route::World<'_>| mail_route::rewrite_sender(world, &original, &mut Vec::new());
+        let sender = self.door.route(&mut view, &original.to_string(), ask).await?;
+        let prepare = HeaderMaker::of(self, transaction);
+        let client = self.client_record();
+        self.door.commit(transaction, sender, client, &|content| prepare.make(content), &self.port.cleanup).await
+    }
+
+    /// Who handed the message in, for the queue.
+    fn client_record(&self) -> Client {
+        Client {
+            name: self.log.name.clone(),
+            address: Some(self.client.ip()),
+            helo: self.greeting.helo.as_ref().map(|name| Octets::new(name.clone().into_bytes())),
+            protocol: self.protocol(),
+            sasl_username: self.greeting.user.clone(),
+            sasl_method: self.greeting.method.clone(),
+            uid: None,
+        }
+    }
+
+    /// RFC 3848: ESMTP, ESMTPS, ESMTPA, ESMTPSA.
+    fn protocol(&self) -> String {
+        let mut name = if self.greeting.extended { "ESMTP" } else { "SMTP" }.to_owned();
+        if self.greeting.extended && self.greeting.tls.is_some() {
+            name.push('S');
+        }
+        if self.greeting.extended && self.greeting.user.is_some() {
+            name.push('A');
+        }
+        name
+    }
+
+    async fn reset(&mut self) {
+        if let Some(transaction) = self.transaction.take()
+            && let Some(mut content) = transaction.content
+        {
+            content.discard(&self.door.queue).await;
+        }
+    }
+
+    async fn auth_start(&mut self, mechanism: String, initial: Option<Vec<u8>>) -> Answer {
+        let main = Arc::clone(&self.port.main);
+        if self.is_over(*main.smtpd_client_auth_rate_limit, Rate::Logins) {
+            let text = format!("Error: too many AUTH commands from {}", self.client.ip());
+            return Answer::Refuse(reply(450, (4, 7, 1), text));
+        }
+        let origin = Origin {
+            peer: self.client.ip(),
+            local: self.local,
+            tls: self.greeting.tls.is_some(),
+            session: format!("{}:{}", self.client, self.port.name),
+        };
+        let (exchange, step) = self.door.sasl.begin(mechanism, initial, &origin).await;
+        self.auth_step(exchange, step)
+    }
+
+    async fn auth_response(&mut self, response: Vec<u8>) -> Answer {
+        let Some(exchange) = self.exchange.take() else {
+            return Answer::Refuse(reply(503, (5, 5, 1), "Error: no authentication in progress"));
+        };
+        let step = self.door.sasl.respond(&exchange, response).await;
+        self.auth_step(exchange, step)
+    }
+
+    fn auth_step(&mut self, exchange: Exchange, step: Step) -> Answer {
+        match &step {
+            Step::Challenge(_) => self.exchange = Some(exchange),
+            Step::Good(user) => {
+                self.greeting.user = Some(user.clone());
+                self.greeting.method = Some(exchange.mechanism);
+            }
+            Step::Bad { reason, user, .. } => self.log.login_failed(&exchange.mechanism, reason, user.as_deref()),
+        }
+        step.into_answer()
+    }
+
+    fn note(&mut self, note: &Note) {
+        self.greeting.pipelining |= matches!(note, Note::Pipelining { .. });
+        let from = self.transaction.as_ref().map(|transaction| transaction.sender.to_string());
+        self.log.note(note, self.about(from.as_deref(), None));
+    }
+
+    /// Whether headers are completed for this client (`local_header_rewrite_clients`).
+    fn is_ours(&self) -> bool {
+        use mail_config::main_cf::lists::Rule;
+        let allows = |rule: &Rule| match rule.name.as_str() {
+            "permit" => true,
+            "permit_inet_interfaces" => {
+                let address = self.client.ip();
+                address.is_loopback() || mail_route::is_own_address(&self.shared.config, &self.port.main, address)
+            }
+            "permit_mynetworks" => self.is_listed(&self.port.main.mynetworks),
+            "permit_sasl_authenticated" => self.greeting.user.is_some(),
+            _ => false,
+        };
+        self.port.main.local_header_rewrite_clients.iter().any(allows)
+    }
+}
+
+/// Everything that the stored header is made of, apart from the session that goes on.
+struct HeaderMaker {
+    main: Arc<mail_config::Main>,
+    ours: bool,
+    helo: String,
+    name: String,
+    address: IpAddr,
+    tls: Option<TlsInfo>,
+    login: Option<String>,
+    protocol: String,
+    recipient: Option<Address>,
+    id: Option<QueueId>,
+    arrival: mail_types::UnixTime,
+    sender: Sender,
+}
+
+impl HeaderMaker {
+    fn of(session: &Session, transaction: &Transaction) -> Self {
+        let main = &session.port.main;
+        let helo = session.greeting.helo.clone().unwrap_or_else(|| session.log.name.clone());
+        Self {
+            ours: session.is_ours(),
+            helo,
+            name: session.log.name.clone(),
+            address: session.client.ip(),
+            tls: session.greeting.tls.clone().filter(|_| *main.smtpd_tls_received_header),
+            login: session.greeting.user.clone().filter(|_| *main.smtpd_sasl_authenticated_header),
+            protocol: session.protocol(),
+            recipient: transaction.only_recipient().cloned(),
+            id: transaction.id,
+            arrival: transaction.arrival,
+            sender: transaction.sender.clone(),
+            main: Arc::clone(main),
+        }
+    }
+
+    fn make(&self, content: &[u8]) -> Result<mail_intake::Prepared, mail_intake::HeaderError> {
+        let tls = self.tls.as_ref();
+        let received = Received::Network {
+            helo: &self.helo,
+            name: &self.name,
+            address: self.address,
+            tls: tls.map(|tls| TlsTrace { version: tls.version, cipher: &tls.cipher, bits: tls.bits }),
+            login: self.login.as_deref(),
+            protocol: &self.protocol,
+            recipient: self.recipient.as_ref(),
+        };
+        let plan = HeaderPlan { main: &self.main, ours: self.ours, full_name: None };
+        // Content is taken only for a transaction that has an id.
+        let id = self.id.unwrap_or_else(|| QueueId::new(0, 0, 0).expect("zeros are in range"));
+        plan.prepare(id, self.arrival, &self.sender, received, content)
+    }
+}
+
+impl Handler<Server> for Session {
+    async fn ask(&mut self, _id: AskId, question: Question, _answers: &Answers<Server>) -> Option<Answer> {
+        Some(match question {
+            Question::Connect => self.connect().await,
+            Question::Helo { name, extended } => self.helo(name, extended).await,
+            Question::Mail(mail) => self.mail(mail).await,
+            Question::Rcpt(command) => self.rcpt(command).await,
+            Question::Vrfy(mailbox) => self.vrfy(&mailbox).await,
+            Question::Data => self.data().await,
+            Question::EndOfData { .. } => self.end_of_data().await,
+            Question::Discard | Question::Reset => {
+                self.reset().await;
+                Answer::Accept
+            }
+            Question::AuthStart { mechanism, initial } => self.auth_start(mechanism, initial).await,
+            Question::AuthResponse(response) => self.auth_response(response).await,
+            Question::AuthCancel => {
+                if let Some(exchange) = self.exchange.take() {
+                    self.door.sasl.cancel(&exchange).await;
+                }
+                Answer::Accept
+            }
+            Question::Note(note) => {
+                self.note(&note);
+                return None;
+            }
+        })
+    }
+
+    async fn give(&mut self, chunk: Vec<u8>) {
+        let Some(mut transaction) = self.transaction.take() else { return };
+        let prepare = HeaderMaker::of(self, &transaction);
+        if let Some(content) = &mut transaction.content {
+            content.push(chunk, &|octets| prepare.make(octets), &self.door.queue).await;
+        }
+        self.transaction = Some(transaction);
+    }
+
+    fn tls_started(&mut self, stream: &Stream) {
+        // RFC 3207 section 4.2: what was said before does not count.
+        self.greeting =
+            Greeting { helo: None, extended: false, tls: stream.tls(), user: None, method: None, pipelining: self.greeting.pipelining };
+        self.transaction = None;
+        if let Some(tls) = self.greeting.tls.as_ref().filter(|_| *self.port.main.smtpd_tls_loglevel > 0) {
+            let (name, address) = (&self.log.name, self.client.ip());
+            let (version, cipher, bits) = (tls.version, &tls.cipher, tls.bits);
+            self.log.text(&format!(
+                "Anonymous TLS connection established from {name}[{address}]: {version} with cipher {cipher} ({bits}/{bits} bits)"
+            ));
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! From main.cf, as one listener sees it, to the settings of the protocol machine.
+
+use mail_config::Main;
+use mail_config::main_cf::kinds::{BareNewline as Bare, ServerTls as Level};
+use mail_daemon::TlsFiles;
+use mail_smtp::content::StrayCr;
+use mail_smtp::server::{AuthSettings, BareNewline, Dialect, Settings, Tls};
+
+/// The mechanisms that are offered until authd has said which it has.
+pub const MECHANISMS: [&str; 2] = ["PLAIN", "LOGIN"];
+
+/// The settings of a listener. `mechanisms` are those of authd, all of which send the password in clear.
+#[must_use]
+pub fn machine_settings(main: &Main, mechanisms: &[String]) -> Settings {
+    let count = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
+    let limit = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
+    let forbidden = main.smtpd_forbidden_commands.iter().filter(|word| !word.contains(':'));
+    Settings {
+        dialect: Dialect::Smtp,
+        hostname: main.myhostname.value.clone(),
+        banner: main.smtpd_banner.value.clone(),
+        size_limit: *main.message_size_limit,
+        recipient_limit: count(*main.smtpd_recipient_limit),
+        overshoot_limit: count(*main.smtpd_recipient_overshoot_limit),
+        line_limit: count(*main.line_length_limit),
+        timeout: *main.smtpd_timeout,
+        per_request_deadline: *main.smtpd_per_request_deadline,
+        min_data_rate: limit(*main.smtpd_min_data_rate),
+        error_sleep: *main.smtpd_error_sleep_time,
+        soft_error_limit: limit(*main.smtpd_soft_error_limit),
+        hard_error_limit: limit(*main.smtpd_hard_error_limit),
+        junk_command_limit: limit(*main.smtpd_junk_command_limit),
+        helo_required: *main.smtpd_helo_required,
+        disable_vrfy: *main.disable_vrfy_command,
+        strict_envelopes: *main.strict_rfc821_envelopes,
+        smtputf8: *main.smtputf8_enable,
+        bare_newline: match main.smtpd_forbid_bare_newline.value {
+            Bare::Normalize => BareNewline::Normalize,
+            Bare::Reject => BareNewline::Reject(
+                u16::try_from(*main.smtpd_forbid_bare_newline_reject_code).unwrap_or(550),
+            ),
+        },
+        stray_cr: if *main.cleanup_replace_stray_cr_lf { StrayCr::Blank } else { StrayCr::Keep },
+        forbid_unauth_pipelining: *main.smtpd_forbid_unauth_pipelining,
+        tls: tls_level(main),
+        auth: auth_settings(main, mechanisms),
+        discard_ehlo_keywords: main.smtpd_discard_ehlo_keywords.iter().map(|word| word.to_ascii_uppercase()).collect(),
+        forbidden_commands: forbidden.map(|word| word.to_ascii_uppercase()).collect(),
+        forbid_non_letters: main.smtpd_forbidden_commands.iter().any(|word| word.contains("[^A-Z]")),
+    }
+}
+
+fn tls_level(main: &Main) -> Tls {
+    match main.smtpd_tls_security_level.value {
+        // With TLS from the first octet there is nothing to start.
+        _ if *main.smtpd_tls_wrappermode => Tls::Off,
+        Level::None => Tls::Off,
+        Level::May => Tls::May,
+        Level::Encrypt => Tls::Encrypt,
+        Level::Unset if *main.smtpd_enforce_tls => Tls::Encrypt,
+        Level::Unset if *main.smtpd_use_tls => Tls::May,
+        Level::Unset => Tls::Off,
+    }
+}
+
+/// AUTH as it is offered. `noplaintext` takes all our mechanisms out: in clear sessions, or in all.
+fn auth_settings(main: &Main, mechanisms: &[String]) -> Option<AuthSettings> {
+    let noplaintext = |options: &[String]| options.iter().any(|word| word.eq_ignore_ascii_case("noplaintext"));
+    if !*main.smtpd_sasl_auth_enable || noplaintext(&main.smtpd_sasl_tls_security_options) {
+        return None;
+    }
+    let excluded = |name: &str| main.smtpd_sasl_mechanism_filter.iter().any(|word| word.eq_ignore_ascii_case(&format!("!{name}")));
+    let mechanisms: Vec<String> = mechanisms.iter().filter(|name| !excluded(name)).cloned().collect();
+    if mechanisms.is_empty() {
+        return None;
+    }
+    Some(AuthSettings {
+        mechanisms,
+        tls_only: *main.smtpd_tls_auth_only || noplaintext(&main.smtpd_sasl_security_options),
+        response_limit: usize::try_from(*main.smtpd_sasl_response_limit).unwrap_or(12_288),
+        broken_clients: *main.broken_sasl_auth_clients,
+    })
+}
+
+/// The certificate of a listener; none if it needs none.
+#[must_use]
+pub fn tls_files(main: &Main) -> Option<TlsFiles> {
+    if tls_level(main) == Tls::Off && !*main.smtpd_tls_wrappermode {
+        return None;
+    }
+    if let Some(chain) = main.smtpd_tls_chain_files.first() {
+        return Some(TlsFiles { certificate: Some(chain.into()), key: None });
+    }
+    let (certificate, key) = match &main.smtpd_tls_cert_file.value {
+        Some(certificate) => (Some(certificate.clone()), main.smtpd_tls_key_file.value.clone()),
+        None => (main.smtpd_tls_eccert_file.value.clone(), main.smtpd_tls_eckey_file.value.clone()),
+    };
+    Some(TlsFiles { certificate, key })
+}

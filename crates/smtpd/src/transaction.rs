@@ -1,0 +1,138 @@
+//! An open mail transaction, and the envelope that becomes of it.
+
+use mail_smtp::server::MailCommand;
+use mail_types::{Address, Body, Client, Envelope, Notify, QueueId, Recipient, Reply, Sender, UnixTime};
+
+use crate::content::Content;
+
+/// A recipient that was accepted, as it was written and where its mail goes.
+pub struct Accepted {
+    /// What the client wrote.
+    pub text: String,
+    /// Those who get the mail, after canonical maps and virtual aliases.
+    pub to: Vec<Address>,
+    /// NOTIFY.
+    pub notify: Option<Notify>,
+    /// ORCPT.
+    pub orcpt: Option<String>,
+}
+
+/// A transaction between MAIL and the end of data.
+pub struct Transaction {
+    /// MAIL as it came.
+    pub mail: MailCommand,
+    /// The sender, complete; canonical maps come at the end.
+    pub sender: Sender,
+    /// When MAIL came.
+    pub arrival: UnixTime,
+    /// What was accepted.
+    pub recipients: Vec<Accepted>,
+    /// The queue id, once there is a recipient.
+    pub id: Option<QueueId>,
+    /// An access table put the message on hold.
+    pub hold: bool,
+    /// What `smtpd_delay_reject = no` left for later stages.
+    pub deferral: Option<Reply>,
+    /// The content, once it comes.
+    pub content: Option<Content>,
+}
+
+impl Transaction {
+    /// A transaction that begins.
+    #[must_use]
+    pub fn new(mail: MailCommand, sender: Sender, arrival: UnixTime) -> Self {
+        Self {
+            mail,
+            sender,
+            arrival,
+            recipients: Vec::new(),
+            id: None,
+            hold: false,
+            deferral: None,
+            content: None,
+        }
+    }
+
+    /// The only recipient, if there is exactly one, for the Received field (S15).
+    #[must_use]
+    pub fn only_recipient(&self) -> Option<&Address> {
+        match self.recipients.as_slice() {
+            [one] if one.to.len() == 1 => one.to.first(),
+            _ => None,
+        }
+    }
+}
+
+/// Every address once, in the order of the client; `original` says what the client wrote where that is something else.
+#[must_use]
+pub fn recipients(accepted: &[Accepted]) -> Vec<Recipient> {
+    let mut seen = std::collections::HashSet::new();
+    let mut all = Vec::new();
+    for one in accepted {
+        for address in &one.to {
+            let original = Some(&one.text).filter(|text| **text != address.to_string()).cloned();
+            if seen.insert((address.clone(), original.clone())) {
+                let (orcpt, notify) = (one.orcpt.clone(), one.notify);
+                all.push(Recipient { address: address.clone(), original, orcpt, notify });
+            }
+        }
+    }
+    all
+}
+
+/// What is known of the content when it is complete.
+pub struct Facts {
+    /// Octets as stored.
+    pub size: u64,
+    /// Message-ID with its angle brackets.
+    pub message_id: Option<String>,
+    /// A header field holds UTF-8.
+    pub utf8: bool,
+    /// Any octet is outside ASCII.
+    pub eight_bit: bool,
+}
+
+/// The envelope for the queue. BODY and SMTPUTF8 say what the message really needs, so that no next hop is refused it for nothing.
+#[must_use]
+pub fn envelope(transaction: &Transaction, sender: Sender, facts: Facts, client: Client) -> Envelope {
+    let recipients = recipients(&transaction.recipients);
+    let addresses = sender.address().into_iter().chain(recipients.iter().map(|recipient| &recipient.address));
+    let utf8 = facts.utf8 || addresses.into_iter().any(Address::needs_smtputf8);
+    Envelope {
+        sender,
+        arrival: transaction.arrival,
+        size: facts.size,
+        body: if facts.eight_bit { Body::EightBitMime } else { Body::SevenBit },
+        smtputf8: transaction.mail.smtputf8 && utf8,
+        dsn: transaction.mail.dsn.clone(),
+        message_id: facts.message_id,
+        client,
+        recipients,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accepted(text: &str, to: &[&str]) -> Accepted {
+        let to = to.iter().map(|text| text.parse().expect("an address")).collect();
+        Accepted { text: text.to_owned(), to, notify: None, orcpt: None }
+    }
+
+    #[test]
+    fn each_address_gets_one_copy_and_knows_what_was_written() {
+        let all = recipients(&[
+            accepted("john@info.net", &["john@info.net"]),
+            accepted("root", &["root@info.net", "a@b.org"]),
+            accepted("john@info.net", &["john@info.net"]),
+        ]);
+        let flat: Vec<_> = all.iter().map(|r| (r.address.to_string(), r.original.as_deref())).collect();
+        let expected = [
+            ("john@info.net".to_owned(), None),
+            ("root@info.net".to_owned(), Some("root")),
+            ("a@b.org".to_owned(), Some("root")),
+        ];
+        assert_eq!(flat, expected);
+    }
+}
