@@ -113,7 +113,11 @@ impl Content {
     async fn store(&mut self, octets: Vec<u8>, queue: &Queue) -> Result<(), Reply> {
         self.length += octets.len() as u64;
         if self.file.is_none() && self.length <= INLINE_MAX {
-            if self.memory.is_empty() { self.memory = octets } else { self.memory.extend_from_slice(&octets) }
+            if self.memory.is_empty() {
+                self.memory = octets
+            } else {
+                self.memory.extend_from_slice(&octets)
+            }
             return Ok(());
         }
         let mut file = match self.file.take() {

@@ -52,6 +52,19 @@ impl<'a> View<'a> {
     }
 }
 
+impl View<'_> {
+    /// What must be fetched before it is known whether an address exists.
+    fn missing_for(&self, address: &Address) -> Option<mail_route::Question> {
+        let world = self.world();
+        let resolved = mail_route::resolve(&world, address, &mut Vec::new());
+        let judged = resolved.and_then(|resolved| mail_route::recipient(&world, &resolved, &mut Vec::new()));
+        match judged {
+            Err(Stop::Missing(question)) => Some(question),
+            _ => None,
+        }
+    }
+}
+
 impl Facts for View<'_> {
     fn tables(&self) -> &Snapshot {
         self.tables
@@ -114,12 +127,10 @@ impl Sources {
     pub async fn fetch(&self, view: &View<'_>, question: Question) -> Fact {
         match question {
             Question::Address(address) => {
-                let world = view.world();
-                let resolved = mail_route::resolve(&world, &address, &mut Vec::new());
-                let stop = resolved.and_then(|resolved| mail_route::recipient(&world, &resolved, &mut Vec::new())).err();
-                match stop {
-                    Some(Stop::Missing(question)) => self.fetch_route(question).await,
-                    _ => Fact::Known,
+                let missing = view.missing_for(&address);
+                match missing {
+                    Some(question) => self.fetch_route(question).await,
+                    None => Fact::Known,
                 }
             }
             Question::Table(query) => self.fetch_route(mail_route::Question::Table(query)).await,

@@ -62,10 +62,8 @@ impl Door {
     /// The shared part for a state directory.
     #[must_use]
     pub fn new(log: Log, state: PathBuf, hello: &Hello, shared: Shared) -> Self {
-        let sources = Sources {
-            users: Users::new(state.clone(), hello.clone()),
-            dns: mail_dns::Resolver::system().ok(),
-        };
+        let sources =
+            Sources { users: Users::new(state.clone(), hello.clone()), dns: mail_dns::Resolver::system().ok() };
         Self {
             log,
             queue: Queue::new(state.clone(), hello.clone()),
@@ -178,8 +176,7 @@ impl Door {
         let message_id = content.message_id.take();
         let event = Event::MessageId { message_id: message_id.as_deref().unwrap_or("<>") };
         self.log.record(&Record::new(cleanup, Stage::Data, event).about(id));
-        let facts =
-            Facts { size: complete.length, message_id, utf8: content.utf8, eight_bit: content.eight_bit };
+        let facts = Facts { size: complete.length, message_id, utf8: content.utf8, eight_bit: content.eight_bit };
         let envelope = envelope(transaction, sender, facts, client);
         // A file stays queue-manager's whatever it answers: it removes what no record names.
         self.queue.submit(id, envelope, &complete.stored, transaction.hold).await?;
@@ -267,9 +264,6 @@ impl HeaderPlan<'_> {
 ///
 /// # Errors
 /// The text is no address even with `myorigin`.
-pub fn complete(
-    mailbox: &mail_smtp::Mailbox,
-    main: &mail_config::Main,
-) -> Result<Address, mail_types::AddressError> {
+pub fn complete(mailbox: &mail_smtp::Mailbox, main: &mail_config::Main) -> Result<Address, mail_types::AddressError> {
     mail_route::complete(&mailbox.local, mailbox.domain.as_ref().map(mail_types::Domain::as_str), main)
 }

@@ -100,7 +100,8 @@ impl SessionLog {
             proto: about.proto,
             helo: about.helo,
         };
-        let record = Record { queue_id: about.id, reply: Some(reply), ..Record::new(&self.ident, log_stage(stage), event) };
+        let record =
+            Record { queue_id: about.id, reply: Some(reply), ..Record::new(&self.ident, log_stage(stage), event) };
         match decision {
             Some(decision) => self.log.record(&Record {
                 rule: Some(&decision.rule),

@@ -7,7 +7,7 @@ use mail_ipc::hello::Hello;
 use mail_ipc::intake::{Content, Request, Response};
 use mail_ipc::sockets;
 use mail_net::ipc::{CallError, Caller};
-use mail_types::{Envelope, EnhancedStatus, QueueId, Recipient, Reply, ReplyCode};
+use mail_types::{EnhancedStatus, Envelope, QueueId, Recipient, Reply, ReplyCode};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -58,10 +58,16 @@ impl Queue {
     /// # Errors
     /// A 451 if queue-manager cannot be reached.
     pub async fn mint(&self) -> Result<QueueId, Reply> {
-        let deadline = Instant::now() + PATIENCE;
-        let mut block = tokio::time::timeout_at(deadline, self.block.lock()).await.map_err(|_| unavailable())?;
-        if block.left == 0 {
-            *block = self.retry(deadline, async || self.grant().await).await?;
+        let mut patience = Patience::new();
+        let mut block = patience.bounded(self.block.lock()).await?;
+        while block.left == 0 {
+            match patience.bounded(self.caller.call(&Request::Ids, &[])).await? {
+                Ok(reply) => match reply.message {
+                    Response::Ids { first, count } if count > 0 => *block = Block { next: first, left: count },
+                    _ => return Err(unavailable()),
+                },
+                Err(error) => patience.after(error).await?,
+            }
         }
         let serial = block.next;
         block.next = block.next.wrapping_add(1);
@@ -70,27 +76,25 @@ impl Queue {
         QueueId::new(now.as_secs(), now.subsec_micros(), serial).map_err(|_| unavailable())
     }
 
-    async fn grant(&self) -> Result<Block, CallError> {
-        match self.caller.call(&Request::Ids, &[]).await?.message {
-            Response::Ids { first, count } if count > 0 => Ok(Block { next: first, left: count }),
-            other => Err(CallError::NotUnderstood(format!("{other:?}"))),
-        }
-    }
-
     /// A file for the content of a message, opened by queue-manager.
     ///
     /// # Errors
     /// A 451.
     pub async fn open_content(&self, id: QueueId) -> Result<File, Reply> {
-        let deadline = Instant::now() + PATIENCE;
-        self.retry(deadline, async || {
-            let mut reply = self.caller.call(&Request::OpenContent { id }, &[]).await?;
-            match (reply.message, reply.descriptors.pop()) {
-                (Response::Opened { .. }, Some(descriptor)) => Ok(File::from(descriptor)),
-                (other, _) => Err(CallError::NotUnderstood(format!("{other:?}"))),
+        let mut patience = Patience::new();
+        loop {
+            match patience.bounded(self.caller.call(&Request::OpenContent { id }, &[])).await? {
+                Ok(mut reply) => {
+                    let descriptor = reply.descriptors.pop();
+                    return match (reply.message, descriptor) {
+                        (Response::Opened { .. }, Some(descriptor)) => Ok(File::from(descriptor)),
+                        (Response::Refused { reply, .. }, _) => Err(reply),
+                        _ => Err(unavailable()),
+                    };
+                }
+                Err(error) => patience.after(error).await?,
             }
-        })
-        .await
+        }
     }
 
     /// Gives up a file that [`Queue::open_content`] opened.
@@ -115,30 +119,47 @@ impl Queue {
             vec![Request::Submit { id, envelope, more_recipients: !rest.is_empty(), content: place, hold }];
         requests.extend(pages(id, rest));
         let contents: &[&[u8]] = if bytes.is_empty() { &[] } else { &[bytes] };
-        let deadline = Instant::now() + PATIENCE;
-        let answer = self.retry(deadline, async || {
-            let response = self.caller.call_sequence(&requests, contents).await?.message;
-            match response {
-                Response::Accepted { .. } => Ok(Ok(())),
-                Response::Refused { reply, .. } => Ok(Err(reply)),
-                other => Err(CallError::NotUnderstood(format!("{other:?}"))),
+        let mut patience = Patience::new();
+        loop {
+            match patience.bounded(self.caller.call_sequence(&requests, contents)).await? {
+                Ok(answer) => {
+                    return match answer.message {
+                        Response::Accepted { .. } => Ok(()),
+                        Response::Refused { reply, .. } => Err(reply),
+                        _ => Err(unavailable()),
+                    };
+                }
+                Err(error) => patience.after(error).await?,
             }
-        });
-        answer.await?
+        }
+    }
+}
+
+/// How long somebody waits for queue-manager, and how the pauses between attempts grow.
+struct Patience {
+    deadline: Instant,
+    pause: Duration,
+}
+
+impl Patience {
+    fn new() -> Self {
+        Self { deadline: Instant::now() + PATIENCE, pause: PAUSE }
     }
 
-    /// Tries until the deadline, with growing pauses, as long as nobody answers.
-    async fn retry<T>(&self, deadline: Instant, attempt: impl AsyncFn() -> Result<T, CallError>) -> Result<T, Reply> {
-        let mut pause = PAUSE;
-        loop {
-            match tokio::time::timeout_at(deadline, attempt()).await {
-                Ok(Ok(done)) => return Ok(done),
-                Ok(Err(CallError::NotUnderstood(_))) | Err(_) => return Err(unavailable()),
-                Ok(Err(CallError::Connection(_))) if Instant::now() + pause >= deadline => return Err(unavailable()),
-                Ok(Err(CallError::Connection(_))) => tokio::time::sleep(pause).await,
-            }
-            pause = (pause * 2).min(PAUSE_MAX);
+    /// Waits for something, but not beyond the deadline.
+    async fn bounded<T>(&self, what: impl Future<Output = T>) -> Result<T, Reply> {
+        tokio::time::timeout_at(self.deadline, what).await.map_err(|_| unavailable())
+    }
+
+    /// Waits before the next attempt; an error where another would not help or comes too late.
+    async fn after(&mut self, error: CallError) -> Result<(), Reply> {
+        let late = Instant::now() + self.pause >= self.deadline;
+        if late || matches!(error, CallError::NotUnderstood(_)) {
+            return Err(unavailable());
         }
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(PAUSE_MAX);
+        Ok(())
     }
 }
 

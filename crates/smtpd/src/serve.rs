@@ -6,8 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use decision::Ident;
 use mail_daemon::{Context, Running};
-use mail_net::drive::Driver;
-use mail_net::stream::Stream;
+use mail_net::{Driver, Stream};
 use mail_smtp::server::Server;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
@@ -40,14 +39,17 @@ pub async fn serve(mut context: Context) {
     let door = Arc::new(Door::new(log.clone(), context.state().to_owned(), &context.hello(), shared));
     let (busy, mut idle) = mpsc::channel::<()>(1);
     let (closing, closed) = watch::channel(false);
-    let names = running.config.listeners().iter().flat_map(|listener| {
-        listener.addresses.iter().map(|_| listener.service.name.clone())
-    });
+    let names = running
+        .config
+        .listeners()
+        .iter()
+        .flat_map(|listener| listener.addresses.iter().map(|_| listener.service.name.clone()));
     for (listener, name) in context.tcp.drain(..).zip(names.collect::<Vec<_>>()) {
         tokio::spawn(accept(Arc::clone(&door), listener, name, closed.clone(), busy.clone()));
     }
+    let hello = context.hello();
     for listener in context.unix.drain(..) {
-        tokio::spawn(submit::accept(Arc::clone(&door), listener, context.hello(), closed.clone(), busy.clone()));
+        tokio::spawn(submit::accept(Arc::clone(&door), listener, hello.clone(), closed.clone(), busy.clone()));
     }
     tokio::spawn(maildrop::watch(Arc::clone(&door), closed.clone(), busy.clone()));
     tokio::spawn(watch_tables(Arc::clone(&door), context.tables.subscribe()));

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use mail_message::header::{Received, TlsTrace};
-use mail_net::drive::{Answers, Handler};
-use mail_net::stream::{Stream, TlsInfo};
+use mail_net::{Answers, Handler, Stream, TlsInfo};
 use mail_policy::{ClientName, Effect, Input, Outcome, Stage, Verdict, evaluate};
 use mail_smtp::server::{Answer, MailCommand, Note, Question, RcptCommand, Server};
 use mail_smtp::{Mailbox, Path};
@@ -70,8 +69,7 @@ impl Session {
         tls: Option<TlsInfo>,
     ) -> Self {
         let address = client.ip().to_canonical();
-        let log =
-            SessionLog { log: door.log.clone(), ident: port.ident.clone(), name: "unknown".to_owned(), address };
+        let log = SessionLog { log: door.log.clone(), ident: port.ident.clone(), name: "unknown".to_owned(), address };
         Self {
             held: door.clients.connect(address),
             tables: shared.tables.snapshot(),
@@ -103,7 +101,10 @@ impl Session {
         }
     }
 
-    fn is_listed(&self, list: &mail_config::main_cf::lists::MatchList<mail_config::main_cf::lists::NetworkPattern>) -> bool {
+    fn is_listed(
+        &self,
+        list: &mail_config::main_cf::lists::MatchList<mail_config::main_cf::lists::NetworkPattern>,
+    ) -> bool {
         let name = self.name.verified.as_deref().unwrap_or("unknown");
         match_client(list, name, self.client.ip(), true, &self.tables, &()).is_in()
     }
@@ -120,7 +121,8 @@ impl Session {
     async fn find_name(&mut self) {
         let address = self.client.ip();
         if address.is_loopback() {
-            self.name = ClientName { verified: Some("localhost".into()), reverse: Some("localhost".into()), temporary: false };
+            self.name =
+                ClientName { verified: Some("localhost".into()), reverse: Some("localhost".into()), temporary: false };
         } else if *self.port.main.smtpd_peername_lookup {
             self.name = self.door.sources.client_name(address).await;
         }
@@ -137,7 +139,10 @@ impl Session {
         let host = main.myhostname.as_str();
         if count > 0 && self.held.open > count && !exempt() {
             let (open, name) = (self.held.open, &self.log.name);
-            let text = format!("Connection concurrency limit exceeded: {open} from {name}[{address}] for service {}", self.port.name);
+            let text = format!(
+                "Connection concurrency limit exceeded: {open} from {name}[{address}] for service {}",
+                self.port.name
+            );
             self.log.warning(&text);
             return Some(reply(421, (4, 7, 0), format!("{host} Error: too many connections from {address}")));
         }
@@ -304,7 +309,8 @@ impl Session {
             return Err(reply(450, (4, 7, 1), format!("Error: too many recipients from {}", self.client.ip())));
         }
         let text = command.to.to_string();
-        let address = self.recipient(&command.to).ok_or_else(|| reply(501, (5, 1, 3), "Bad recipient address syntax"))?;
+        let address =
+            self.recipient(&command.to).ok_or_else(|| reply(501, (5, 1, 3), "Bad recipient address syntax"))?;
         let sender = self.transaction.as_ref().map(|transaction| transaction.sender.clone());
         self.judge_command(Stage::Recipient, sender.as_ref(), Some((&address, &text))).await?;
         let to = self.expand(&address, &text).await?;
@@ -324,12 +330,8 @@ impl Session {
         if mailbox.domain.is_some() || !mailbox.local.eq_ignore_ascii_case("postmaster") {
             return Some(address);
         }
-        let view = crate::facts::View {
-            config: &self.shared.config,
-            main,
-            tables: &self.tables,
-            fetched: &self.fetched,
-        };
+        let view =
+            crate::facts::View { config: &self.shared.config, main, tables: &self.tables, fetched: &self.fetched };
         match mail_route::class(&view.world(), address.domain(), &mut Vec::new()) {
             Ok(found) if found.class == mail_route::Class::Default => {
                 Address::new(address.local(), Domain::new(&main.myhostname).ok()?).ok()
@@ -612,8 +614,14 @@ impl Handler<Server> for Session {
 
     fn tls_started(&mut self, stream: &Stream) {
         // RFC 3207 section 4.2: what was said before does not count.
-        self.greeting =
-            Greeting { helo: None, extended: false, tls: stream.tls(), user: None, method: None, pipelining: self.greeting.pipelining };
+        self.greeting = Greeting {
+            helo: None,
+            extended: false,
+            tls: stream.tls(),
+            user: None,
+            method: None,
+            pipelining: self.greeting.pipelining,
+        };
         self.transaction = None;
         if let Some(tls) = self.greeting.tls.as_ref().filter(|_| *self.port.main.smtpd_tls_loglevel > 0) {
             let (name, address) = (&self.log.name, self.client.ip());

@@ -35,10 +35,11 @@ pub fn machine_settings(main: &Main, mechanisms: &[String]) -> Settings {
         strict_envelopes: *main.strict_rfc821_envelopes,
         smtputf8: *main.smtputf8_enable,
         bare_newline: match main.smtpd_forbid_bare_newline.value {
-            Bare::Normalize => BareNewline::Normalize,
-            Bare::Reject => BareNewline::Reject(
-                u16::try_from(*main.smtpd_forbid_bare_newline_reject_code).unwrap_or(550),
-            ),
+            // S07: under every value only CRLF.CRLF ends a message.
+            Bare::No | Bare::Note | Bare::Normalize => BareNewline::Normalize,
+            Bare::Reject => {
+                BareNewline::Reject(u16::try_from(*main.smtpd_forbid_bare_newline_reject_code).unwrap_or(550))
+            }
         },
         stray_cr: if *main.cleanup_replace_stray_cr_lf { StrayCr::Blank } else { StrayCr::Keep },
         forbid_unauth_pipelining: *main.smtpd_forbid_unauth_pipelining,
@@ -69,7 +70,8 @@ fn auth_settings(main: &Main, mechanisms: &[String]) -> Option<AuthSettings> {
     if !*main.smtpd_sasl_auth_enable || noplaintext(&main.smtpd_sasl_tls_security_options) {
         return None;
     }
-    let excluded = |name: &str| main.smtpd_sasl_mechanism_filter.iter().any(|word| word.eq_ignore_ascii_case(&format!("!{name}")));
+    let excluded =
+        |name: &str| main.smtpd_sasl_mechanism_filter.iter().any(|word| word.eq_ignore_ascii_case(&format!("!{name}")));
     let mechanisms: Vec<String> = mechanisms.iter().filter(|name| !excluded(name)).cloned().collect();
     if mechanisms.is_empty() {
         return None;

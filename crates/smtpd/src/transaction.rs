@@ -41,16 +41,7 @@ impl Transaction {
     /// A transaction that begins.
     #[must_use]
     pub fn new(mail: MailCommand, sender: Sender, arrival: UnixTime) -> Self {
-        Self {
-            mail,
-            sender,
-            arrival,
-            recipients: Vec::new(),
-            id: None,
-            hold: false,
-            deferral: None,
-            content: None,
-        }
+        Self { mail, sender, arrival, recipients: Vec::new(), id: None, hold: false, deferral: None, content: None }
     }
 
     /// The only recipient, if there is exactly one, for the Received field (S15).

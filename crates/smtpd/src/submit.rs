@@ -1,0 +1,373 @@
+//! Local submission: `sendmail` on `submit.sock`, and files that `postdrop` left.
+
+use std::sync::Arc;
+
+use decision::{Event, Record, Stage};
+use mail_intake::LineEnds;
+use mail_ipc::Frame;
+use mail_ipc::hello::Hello;
+use mail_ipc::submit::{Request, Response};
+use mail_message::header::Received;
+use mail_net::ipc;
+use mail_smtp::Path;
+use mail_smtp::server::MailCommand;
+use mail_types::{
+    Address, Body, Client, DsnOptions, EnhancedStatus, Notify, Octets, QueueId, Reply, ReplyCode, Sender, Severity,
+};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
+
+use crate::content::Content;
+use crate::facts::Fetched;
+use crate::intake::{Door, HeaderPlan, RouteView, now};
+use crate::serve::Busy;
+use crate::transaction::{Accepted, Transaction};
+
+/// The most recipients of one submission.
+const RECIPIENTS_MAX: usize = 100_000;
+/// How much content is read at once.
+const PIECE: usize = 64 * 1024;
+
+/// Takes connections on `submit.sock`.
+pub async fn accept(
+    door: Arc<Door>,
+    listener: UnixListener,
+    hello: Hello,
+    mut closed: watch::Receiver<bool>,
+    busy: Busy,
+) {
+    loop {
+        let accepted = tokio::select! {
+            _ = closed.wait_for(|closed| *closed) => return,
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((stream, _)) = accepted else {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            continue;
+        };
+        let (door, hello, closed, busy) = (Arc::clone(&door), hello.clone(), closed.clone(), busy.clone());
+        tokio::spawn(async move {
+            // A client that breaks the conversation has lost nothing: only Accepted makes a message ours.
+            let _ = talk(&door, stream, &hello, closed).await;
+            drop(busy);
+        });
+    }
+}
+
+/// Serves one client until it goes, or until the daemon stops and no submission is under way.
+async fn talk(
+    door: &Arc<Door>,
+    stream: UnixStream,
+    hello: &Hello,
+    mut closed: watch::Receiver<bool>,
+) -> std::io::Result<()> {
+    let mut conversation = ipc::accept(stream, hello).await?;
+    let uid = conversation.peer.uid;
+    loop {
+        let received = tokio::select! {
+            _ = closed.wait_for(|closed| *closed) => return Ok(()),
+            received = conversation.reader.frame() => received?,
+        };
+        let Some(received) = received else { return Ok(()) };
+        let Ok(Frame { id, body: Request::Submit { .. }, .. }) = received.read::<Request>() else {
+            conversation.writer.send(&Frame::new(received.raw.id(), Response::NotUnderstood), &[], &[]).await?;
+            return Ok(());
+        };
+        let submission = Submission::read(received.read::<Request>(), &mut conversation.reader, uid).await?;
+        let response = match submission.take_in(door, Source::Socket(&mut conversation.reader)).await? {
+            Ok(id) => Response::Accepted { id },
+            Err(reply) => Response::Refused { reply },
+        };
+        conversation.writer.send(&Frame::new(id, response), &[], &[]).await?;
+    }
+}
+
+/// Where the content of a submission comes from.
+pub enum Source<'a> {
+    /// The conversation.
+    Socket(&'a mut ipc::Reader),
+    /// A file of `maildrop/`, at the beginning of the content.
+    File(&'a mut std::fs::File),
+}
+
+impl Source<'_> {
+    /// Up to so many octets, at least one.
+    async fn read(&mut self, most: usize) -> std::io::Result<Vec<u8>> {
+        match self {
+            Self::Socket(reader) => reader.content_chunk(most).await,
+            Self::File(file) => {
+                let mut piece = vec![0; most];
+                let count = std::io::Read::read(file, &mut piece)?;
+                piece.truncate(count);
+                if count == 0 { Err(std::io::ErrorKind::UnexpectedEof.into()) } else { Ok(piece) }
+            }
+        }
+    }
+}
+
+/// A submission as it was asked for.
+pub struct Submission {
+    /// Who submits.
+    pub uid: u32,
+    /// The sender as typed; none for the submitter's own name.
+    pub sender: Option<String>,
+    /// The full name for a missing From.
+    pub full_name: Option<Octets>,
+    /// The recipients as typed.
+    pub recipients: Vec<String>,
+    /// RET and ENVID.
+    pub dsn: DsnOptions,
+    /// NOTIFY, for all recipients.
+    pub notify: Option<Notify>,
+    /// Octets of content.
+    pub length: u64,
+}
+
+fn refusal(code: u16, (class, subject, detail): (u8, u16, u16), text: impl Into<String>) -> Reply {
+    Reply::new(ReplyCode::of(code), EnhancedStatus::of(class, subject, detail), text)
+}
+
+fn broken(text: &str) -> std::io::Error {
+    std::io::Error::new(std::io::ErrorKind::InvalidData, text)
+}
+
+impl Submission {
+    /// Reads a submission with all pages of its recipients; the content is left.
+    async fn read(
+        first: Result<Frame<Request>, mail_ipc::FrameError>,
+        reader: &mut ipc::Reader,
+        uid: u32,
+    ) -> std::io::Result<Self> {
+        let Ok(Frame { body: request, .. }) = first else { return Err(broken("not a submission")) };
+        let (mut submission, mut more) = Self::of(request, uid).ok_or_else(|| broken("not a submission"))?;
+        while more {
+            let received = reader.frame().await?.ok_or_else(|| broken("recipients are missing"))?;
+            let Ok(Frame { body: Request::Recipients { recipients, more: further }, .. }) = received.read() else {
+                return Err(broken("recipients are missing"));
+            };
+            submission.recipients.extend(recipients);
+            more = further;
+            if submission.recipients.len() > RECIPIENTS_MAX {
+                return Err(broken("too many recipients"));
+            }
+        }
+        Ok(submission)
+    }
+
+    /// A submission from its first frame, and whether recipients follow.
+    #[must_use]
+    pub fn of(request: Request, uid: u32) -> Option<(Self, bool)> {
+        match request {
+            Request::Submit { sender, full_name, recipients, more_recipients, dsn, notify, length } => {
+                Some((Self { uid, sender, full_name, recipients, dsn, notify, length }, more_recipients))
+            }
+            Request::Recipients { .. } => None,
+        }
+    }
+
+    /// Takes the submission in: envelope, content, queue.
+    ///
+    /// # Errors
+    /// The content broke off: nothing was taken. The inner error is the refusal.
+    pub async fn take_in(self, door: &Door, mut source: Source<'_>) -> std::io::Result<Result<QueueId, Reply>> {
+        let mut left = self.length;
+        let mut intake = self.begin(door).await;
+        // What is refused is still read to its end, so that the conversation can go on.
+        let mut beginning = true;
+        let (mut ends, mut converted) = (LineEnds::default(), Vec::new());
+        while left > 0 {
+            let most = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
+            let piece = match source.read(most).await {
+                Ok(piece) => piece,
+                Err(error) => {
+                    if let Ok(local) = &mut intake {
+                        local.discard(door).await;
+                    }
+                    return Err(error);
+                }
+            };
+            left -= piece.len() as u64;
+            let Ok(local) = &mut intake else { continue };
+            let piece = if std::mem::take(&mut beginning) { without_from_line(&piece) } else { &piece };
+            ends.convert(piece, &mut converted);
+            local.push(std::mem::take(&mut converted), door).await;
+        }
+        let mut local = match intake {
+            Ok(local) => local,
+            Err(reply) => return Ok(Err(reply)),
+        };
+        ends.finish(&mut converted);
+        local.push(converted, door).await;
+        Ok(local.commit(door).await)
+    }
+
+    /// Checks who may submit, makes the envelope, and gets a queue id.
+    async fn begin(self, door: &Door) -> Result<Local, Reply> {
+        let shared = door.shared();
+        let main = Arc::clone(&shared.config.main);
+        if !may_submit(&main, &shared, self.uid) {
+            let text = format!("User with id {} is not allowed to submit mail", self.uid);
+            return Err(refusal(550, (5, 7, 1), text));
+        }
+        if *main.message_size_limit > 0 && self.length > *main.message_size_limit {
+            return Err(refusal(552, (5, 3, 4), "Message size exceeds fixed limit"));
+        }
+        let typed = match &self.sender {
+            Some(typed) => typed.clone(),
+            None => user_name(self.uid),
+        };
+        let sender = sender(&typed, &main)?;
+        if self.recipients.is_empty() {
+            return Err(refusal(554, (5, 5, 1), "no recipients specified"));
+        }
+        let mail = MailCommand { from: Path::Null, size: None, body: Body::SevenBit, smtputf8: true, dsn: self.dsn };
+        let mut transaction = Transaction::new(mail, sender, now());
+        let tables = shared.tables.snapshot();
+        let mut fetched = Fetched::default();
+        for text in &self.recipients {
+            let address = mail_route::complete_text(text, &main)
+                .map_err(|error| refusal(501, (5, 1, 3), format!("<{text}>: Bad recipient address syntax: {error}")))?;
+            let ident = &shared.pickup;
+            let mut view = RouteView { shared: &shared, main: &main, tables: &tables, fetched: &mut fetched, ident };
+            let ask = |world: &mail_route::World<'_>| mail_route::rewrite_recipient(world, &address, &mut Vec::new());
+            let to = door.route(&mut view, text, ask).await?;
+            let text = text.trim().to_owned();
+            transaction.recipients.push(Accepted { text, to, notify: self.notify, orcpt: None });
+        }
+        let mut view =
+            RouteView { shared: &shared, main: &main, tables: &tables, fetched: &mut fetched, ident: &shared.pickup };
+        let original = transaction.sender.clone();
+        let ask = |world: &mail_route::World<'_>| mail_route::rewrite_sender(world, &original, &mut Vec::new());
+        let rewritten = door.route(&mut view, &typed, ask).await?;
+        let id = door.queue.mint().await?;
+        transaction.id = Some(id);
+        transaction.content = Some(Content::new(id, door.share().await?));
+        let event = Event::Pickup { uid: self.uid, from: &typed };
+        door.log.record(&Record::new(&shared.pickup, Stage::Sender, event).about(id));
+        let full_name = self.full_name.map(|name| String::from_utf8_lossy(name.as_bytes()).into_owned());
+        Ok(Local { transaction, sender: rewritten, uid: self.uid, full_name, shared, id })
+    }
+}
+
+/// A local submission on its way.
+struct Local {
+    transaction: Transaction,
+    sender: Sender,
+    uid: u32,
+    full_name: Option<String>,
+    shared: Arc<crate::ports::Shared>,
+    id: QueueId,
+}
+
+impl Local {
+    fn prepare(&self, content: &[u8]) -> Result<mail_intake::Prepared, mail_intake::HeaderError> {
+        let plan = HeaderPlan { main: &self.shared.config.main, ours: true, full_name: self.full_name.as_deref() };
+        let received = Received::Local { uid: self.uid };
+        plan.prepare(self.id, self.transaction.arrival, &self.transaction.sender, received, content)
+    }
+
+    async fn push(&mut self, piece: Vec<u8>, door: &Door) {
+        let Some(mut content) = self.transaction.content.take() else { return };
+        content.push(piece, &|octets| self.prepare(octets), &door.queue).await;
+        self.transaction.content = Some(content);
+    }
+
+    async fn discard(&mut self, door: &Door) {
+        if let Some(mut content) = self.transaction.content.take() {
+            content.discard(&door.queue).await;
+        }
+    }
+
+    async fn commit(mut self, door: &Door) -> Result<QueueId, Reply> {
+        let client = Client {
+            name: "localhost".to_owned(),
+            protocol: "local".to_owned(),
+            uid: Some(self.uid),
+            ..Client::default()
+        };
+        let nothing = Transaction::new(self.transaction.mail.clone(), Sender::Null, self.transaction.arrival);
+        let mut transaction = std::mem::replace(&mut self.transaction, nothing);
+        self.transaction.sender = transaction.sender.clone();
+        let sender = std::mem::take(&mut self.sender);
+        door.commit(&mut transaction, sender, client, &|octets| self.prepare(octets), &self.shared.cleanup).await
+    }
+}
+
+/// The sender as typed: empty is the null sender.
+fn sender(typed: &str, main: &mail_config::Main) -> Result<Sender, Reply> {
+    if typed.is_empty() {
+        return Ok(Sender::Null);
+    }
+    let address: Result<Address, _> = mail_route::complete_text(typed, main);
+    address
+        .map(Sender::Address)
+        .map_err(|error| refusal(501, (5, 1, 7), format!("<{typed}>: Bad sender address syntax: {error}")))
+}
+
+/// The login name of a user; its number where it has none.
+fn user_name(uid: u32) -> String {
+    let user = mail_posix::users::by_uid(uid).ok().flatten();
+    user.map_or_else(|| uid.to_string(), |user| user.name)
+}
+
+/// `authorized_submit_users`: names, `static:anyone`, tables. Root and the mail system always may.
+fn may_submit(main: &mail_config::Main, shared: &crate::ports::Shared, uid: u32) -> bool {
+    let words = &main.authorized_submit_users;
+    if uid == 0 || words.iter().any(|word| word == "static:anyone" || word == "static:all") {
+        return true;
+    }
+    let name = user_name(uid);
+    let tables = shared.tables.snapshot();
+    let matches = |word: &str| match word.split_once(':') {
+        Some(_) => table_lists(word, &name, main, &tables),
+        None => word == name,
+    };
+    for word in words.iter() {
+        match word.strip_prefix('!') {
+            Some(word) if matches(word) => return false,
+            None if matches(word) => return true,
+            _ => {}
+        }
+    }
+    false
+}
+
+fn table_lists(word: &str, name: &str, main: &mail_config::Main, tables: &mail_tables::Snapshot) -> bool {
+    let default_table = main.default_database_type.as_str();
+    let mut context = mail_config::main_cf::kinds::Context {
+        default: "",
+        written: true,
+        run_without: &[],
+        default_table,
+        warnings: Vec::new(),
+    };
+    let Ok(Some(table)) = mail_tables::TableRef::parse(word, &mut context) else { return false };
+    tables.get(&table, name, mail_tables::Scope::Full, &()).found().is_some()
+}
+
+/// Content without the `From ` line that mailboxes and old programs put first.
+fn without_from_line(content: &[u8]) -> &[u8] {
+    let from = content.starts_with(b"From ") || content.starts_with(b">From ");
+    match content.iter().position(|&b| b == b'\n') {
+        Some(end) if from => &content[end + 1..],
+        _ => content,
+    }
+}
+
+/// Whether a refusal is for ever.
+#[must_use]
+pub fn is_final(reply: &Reply) -> bool {
+    reply.severity() == Severity::Permanent
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_of_a_mailbox_is_no_header() {
+        assert_eq!(without_from_line(b"From john Sun\nTo: x\n"), b"To: x\n");
+        assert_eq!(without_from_line(b"From: john\n"), b"From: john\n");
+        assert_eq!(without_from_line(b"From john"), b"From john");
+    }
+}
