@@ -1,7 +1,8 @@
 //! Passwd-files, kept parsed and looked at again with each use.
 //!
 //! A file that was replaced is taken at once, one that was written in place when it has rested for two seconds: until then the old one serves,
-//! so that a half written file refuses nobody. A file that is missing or became empty gives temporary errors, never "unknown user".
+//! so that a half written file refuses nobody. A file that is missing gives temporary errors, never "unknown user"; so does one that became empty,
+//! until a reload says that it is meant.
 
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
@@ -68,6 +69,11 @@ impl Files {
         }
         all.insert(path.to_owned(), Known { stamp, file: Arc::clone(&file) });
         Ok(Users { file, fresh: true })
+    }
+
+    /// Forgets everything: a reload says that the files are meant as they are now.
+    pub(crate) fn forget(&self) {
+        self.known().clear();
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, HashMap<String, Known>> {
@@ -164,6 +170,10 @@ mod tests {
         assert!(place.knows("john", now).is_err());
         place.replace("mary:x\n");
         assert_eq!(place.knows("mary", now), Ok(true));
+        place.replace("");
+        assert!(place.knows("mary", now).is_err());
+        place.files.forget();
+        assert_eq!(place.knows("mary", now), Ok(false));
     }
 
     #[test]

@@ -150,6 +150,7 @@ async fn follow(front: &Front, mut running: tokio::sync::watch::Receiver<Arc<mai
     while running.changed().await.is_ok() {
         let config = Arc::clone(&running.borrow_and_update().config);
         let rules = Arc::new(rules(&config, &front.log, front.privileged));
+        front.sources.forget_files();
         *front.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
     }
     std::future::pending().await

@@ -51,6 +51,11 @@ impl FrontSources {
         }
     }
 
+    /// Takes every file anew: what a reload asks for.
+    pub(crate) fn forget_files(&self) {
+        self.files.forget();
+    }
+
     /// A user of the machine, through the cache.
     pub(crate) fn passwd(&self, name: &str) -> Result<Option<User>, String> {
         let now = Instant::now();
