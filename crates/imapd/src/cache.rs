@@ -15,6 +15,12 @@ pub struct Cached {
 }
 
 impl Cached {
+    /// Whether the entry is enough; it always has the envelope.
+    #[must_use]
+    pub fn has(&self, structure: bool) -> bool {
+        !structure || !self.structure.is_empty()
+    }
+
     /// The entry as octets: the version, then each text with its length.
     #[must_use]
     pub fn write(&self) -> Vec<u8> {

@@ -1,5 +1,7 @@
 //! FETCH: one job for all messages, data in bounded chunks.
 
+use std::collections::HashMap;
+
 use mail_imap::grammar::fetch::{BodySection, FetchItem, Section, SectionText};
 use mail_imap::grammar::sequence::Ranges;
 use mail_imap::response::without_nul;
@@ -8,15 +10,15 @@ use mail_message::mime::{Envelope, Located, SectionPart};
 use mail_store::{FlagChange, FlagMode, Flags as StoreFlags, Mailbox};
 
 use super::message::{Reading, Unreadable};
-use super::{Counts, Jobs, Sink, flags_of};
+use super::{Counts, Jobs, Sink, flags_of, parallel};
 use crate::cache::Cached;
 use crate::imap_text::{write_envelope, write_structure};
 use crate::local_time::local;
 
 /// Data goes to the client in pieces of this size.
 const CHUNK: usize = 32 * 1024;
-/// So many new cache entries are written together.
-const CACHE_BATCH: usize = 500;
+/// So many messages are looked at ahead of the client.
+const READ_AHEAD: usize = 512;
 
 /// A section that does not exist is empty, as in Dovecot.
 const NOWHERE: &[u8] = b"\"\"";
@@ -30,6 +32,8 @@ struct Fetch<'j> {
     out: Vec<u8>,
     counts: Counts,
     new_entries: Vec<(u32, Vec<u8>)>,
+    /// Entries read ahead.
+    ahead: HashMap<u32, Cached>,
 }
 
 impl Jobs {
@@ -42,11 +46,22 @@ impl Jobs {
         sink: Sink,
     ) -> Result<Answer, Refusal> {
         let seen = if set_seen { self.set_seen(messages)? } else { Vec::new() };
-        let mut fetch =
-            Fetch { items, recent, seen, out: Vec::new(), counts: Counts::default(), new_entries: Vec::new() };
+        let mut fetch = Fetch {
+            items,
+            recent,
+            seen,
+            out: Vec::new(),
+            counts: Counts::default(),
+            new_entries: Vec::new(),
+            ahead: HashMap::new(),
+        };
         let (mut missing, mut failed) = (false, None);
-        for (number, uid) in messages.iter() {
+        let wanted: Vec<(u32, u32)> = messages.iter().collect();
+        for (at, &(number, uid)) in wanted.iter().enumerate() {
             let mailbox = self.mailbox()?;
+            if at % READ_AHEAD == 0 {
+                fetch.read_ahead(&**mailbox, &wanted[at..wanted.len().min(at + READ_AHEAD)]);
+            }
             match fetch.message(&**mailbox, number, uid, sink) {
                 Ok(true) => {}
                 Ok(false) => break,
@@ -54,7 +69,7 @@ impl Jobs {
                 // A bad message is left out and logged; the others stay usable.
                 Err(Unreadable::Error(error)) => failed = Some(self.refusal(&error, &format!("message {uid}"))),
             }
-            if fetch.new_entries.len() >= CACHE_BATCH {
+            if fetch.new_entries.len() >= READ_AHEAD {
                 self.keep(&mut fetch.new_entries);
             }
         }
@@ -107,6 +122,28 @@ impl Counts {
 }
 
 impl Fetch<'_> {
+    /// Makes the missing envelopes and structures of the next messages, several at a time. What cannot be read is met again in its turn.
+    fn read_ahead(&mut self, mailbox: &dyn Mailbox, next: &[(u32, u32)]) {
+        self.ahead.clear();
+        let structure = self.items.iter().any(|item| matches!(item, FetchItem::Body | FetchItem::BodyStructure));
+        if !structure && !self.items.contains(&FetchItem::Envelope) {
+            return;
+        }
+        let make = |&(_, uid): &(u32, u32)| {
+            let known = mailbox.cached(uid).and_then(|octets| Cached::read(&octets));
+            match known.filter(|entry| entry.has(structure)) {
+                Some(entry) => Some((uid, entry, false)),
+                None => Some((uid, make_entry(&mut Reading::new(mailbox, uid), structure).ok()?, true)),
+            }
+        };
+        for (uid, entry, new) in parallel::map(next, make).into_iter().flatten() {
+            if new {
+                self.new_entries.push((uid, entry.write()));
+            }
+            self.ahead.insert(uid, entry);
+        }
+    }
+
     /// One message; false when nobody listens any more. The response line begins only when all of it is known to be there.
     fn message(&mut self, mailbox: &dyn Mailbox, number: u32, uid: u32, sink: Sink) -> Result<bool, Unreadable> {
         let at = mailbox.position(uid).ok_or(Unreadable::Gone)?;
@@ -152,15 +189,15 @@ impl Fetch<'_> {
             }
             FetchItem::Rfc822Size => self.out.extend_from_slice(mailbox.facts(uid)?.size.to_string().as_bytes()),
             FetchItem::Envelope => {
-                let entry = self.entry(mailbox, reading, cached, false)?;
+                let entry = self.entry(reading, cached, false)?;
                 self.out.extend_from_slice(&entry.envelope);
             }
             FetchItem::Body => {
-                let entry = self.entry(mailbox, reading, cached, true)?;
+                let entry = self.entry(reading, cached, true)?;
                 self.out.extend_from_slice(&entry.body);
             }
             FetchItem::BodyStructure => {
-                let entry = self.entry(mailbox, reading, cached, true)?;
+                let entry = self.entry(reading, cached, true)?;
                 self.out.extend_from_slice(&entry.structure);
             }
             FetchItem::Rfc822 => self.section(reading, &plain(SectionText::All))?,
@@ -171,22 +208,17 @@ impl Fetch<'_> {
         Ok(())
     }
 
-    /// Envelope and structure: from the cache, else read and remembered. The structure is made only where it is wanted.
+    /// Envelope and structure; the structure is made only where it is wanted.
     fn entry<'c>(
         &mut self,
-        mailbox: &dyn Mailbox,
         reading: &mut Reading,
         held: &'c mut Option<Cached>,
         structure: bool,
     ) -> Result<&'c Cached, Unreadable> {
-        let known = held.take().or_else(|| mailbox.cached(reading.uid).and_then(|octets| Cached::read(&octets)));
-        let entry = match known.filter(|entry| !structure || !entry.structure.is_empty()) {
+        let held_or_ahead = held.take().or_else(|| self.ahead.remove(&reading.uid));
+        let entry = match held_or_ahead.filter(|entry| entry.has(structure)) {
             Some(entry) => entry,
-            None => {
-                let entry = make_entry(reading, structure)?;
-                self.new_entries.push((reading.uid, entry.write()));
-                entry
-            }
+            None => make_entry(reading, structure)?,
         };
         Ok(held.insert(entry))
     }

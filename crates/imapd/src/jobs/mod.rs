@@ -6,6 +6,7 @@ mod fetch;
 mod folders;
 mod message;
 mod open;
+mod parallel;
 mod search;
 mod store;
 

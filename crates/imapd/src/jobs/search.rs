@@ -7,8 +7,8 @@ use mail_imap::{Answer, Refusal, ResponseCode};
 use mail_message::mime::{Needle, SearchText, field_contains, sent_date};
 use mail_store::{Flags as StoreFlags, KeywordSet, Mailbox, Message};
 
-use super::Jobs;
 use super::message::{Reading, Unreadable};
+use super::{Jobs, parallel};
 use crate::local_time::local;
 
 /// A search key ready for one mailbox: texts decoded, keywords found.
@@ -42,21 +42,19 @@ impl Jobs {
         }
         let mailbox = self.mailbox()?;
         let test = compile(key, charset, &**mailbox);
+        let snapshot: &dyn Mailbox = &**mailbox;
+        let judge = |uid: &u32| {
+            let message = *snapshot.messages().get(snapshot.position(*uid)?)?;
+            Some(Candidate::new(snapshot, message).passes(&test))
+        };
+        let judged = if cost(&test) == 0 { view.iter().map(judge).collect() } else { parallel::map(view, judge) };
         let mut found = Vec::new();
         let mut failed = None;
-        for &uid in view {
-            let Some(at) = mailbox.position(uid) else { continue };
-            let message = mailbox.messages()[at];
-            let mut candidate = Candidate {
-                mailbox: &**mailbox,
-                message,
-                reading: Reading::new(&**mailbox, uid),
-                text: SearchText::default(),
-            };
-            match candidate.passes(&test) {
-                Ok(true) => found.push(uid),
-                Ok(false) | Err(Unreadable::Gone) => {}
-                Err(Unreadable::Error(error)) => failed = Some((uid, error)),
+        for (&uid, passed) in view.iter().zip(judged) {
+            match passed {
+                Some(Ok(true)) => found.push(uid),
+                Some(Ok(false) | Err(Unreadable::Gone)) | None => {}
+                Some(Err(Unreadable::Error(error))) => failed = Some((uid, error)),
             }
         }
         if let Some((uid, error)) = failed {
@@ -122,7 +120,11 @@ struct Candidate<'m> {
     text: SearchText,
 }
 
-impl Candidate<'_> {
+impl<'m> Candidate<'m> {
+    fn new(mailbox: &'m dyn Mailbox, message: Message) -> Self {
+        Self { mailbox, message, reading: Reading::new(mailbox, message.uid), text: SearchText::default() }
+    }
+
     fn passes(&mut self, test: &Test) -> Result<bool, Unreadable> {
         let uid = self.message.uid;
         Ok(match test {

@@ -225,6 +225,10 @@ impl std::fmt::Display for CommandError {
 /// What is wrong with it, with the tag where there is one.
 pub fn command(input: &[u8]) -> Result<(String, Command), CommandError> {
     let Ok((rest, tag)) = tag_name(input) else { return Err(CommandError::NoTag) };
+    // Neither a tag that is too long nor one with an octet that is not allowed is echoed in part.
+    if !matches!(rest.first(), None | Some(b' ')) {
+        return Err(CommandError::NoTag);
+    }
     let tag = String::from_utf8_lossy(tag).into_owned();
     let Ok((rest, name)) = after_sp(command_name).parse(rest) else { return Err(CommandError::NoName(tag)) };
     let Some(arguments) = arguments_of(&name) else { return Err(CommandError::Unknown(tag, name)) };
@@ -448,6 +452,8 @@ mod tests {
         assert_eq!(error("a uid foo 1"), "Error in IMAP command UID FOO: Unknown command");
         assert_eq!(error("a uid"), "Error in IMAP command: Invalid command name");
         assert_eq!(error("a select"), "Error in IMAP command SELECT: Invalid arguments");
+        assert_eq!(command(format!("{} noop", "a".repeat(200)).as_bytes()), Err(CommandError::NoTag));
+        assert_eq!(command(b"a+b noop"), Err(CommandError::NoTag));
     }
 
     #[test]
