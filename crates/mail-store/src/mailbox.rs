@@ -159,6 +159,12 @@ pub trait Mailbox: Send + Sync {
     /// [`crate::StoreError::Expunged`] for a UID that is not in the snapshot.
     fn file_name(&self, uid: u32) -> Result<String>;
 
+    /// Keeps UIDLs in the uidlist (`P` fields) of messages that have none there, as Dovecot's `pop3_save_uidl` does.
+    ///
+    /// # Errors
+    /// What the file system says; nothing is kept then.
+    fn keep_uidls(&mut self, uidls: &[(u32, String)]) -> Result<()>;
+
     /// The POP3 unique id (RFC 1939 section 7): the uidlist record's own, else UID and UIDVALIDITY as Dovecot's default
     /// `pop3_uidl_format` `%08Xu%08Xv` puts them.
     ///

@@ -68,6 +68,27 @@ impl Mailbox for Open {
         Ok(String::from_utf8_lossy(file_name::base(&entry.name)).into_owned())
     }
 
+    fn keep_uidls(&mut self, uidls: &[(u32, String)]) -> Result<()> {
+        self.writable()?;
+        let lock = DotLock::take(&self.control, uids::NAME)?;
+        let Refreshed::Whole(mut records) = self.uids.refresh(&self.control, true)? else { return Ok(()) };
+        if self.uids.health != Some(Health::Sound) {
+            // The next sync restores it.
+            return Ok(());
+        }
+        for (uid, uidl) in uidls {
+            let Ok(at) = records.binary_search_by_key(uid, |record| record.uid) else { continue };
+            if records[at].field(b'P').is_none() {
+                records[at].set_field(b'P', uidl.as_bytes());
+                if let Ok(entry) = self.find(*uid) {
+                    self.entries[entry].fields = records[at].fields.clone().into();
+                }
+            }
+        }
+        let list = UidList { records, next_uid: self.uids.next_uid, ..self.uids.list.clone() };
+        self.uids.rewrite(&self.control, list, &lock)
+    }
+
     fn uidl(&self, uid: u32) -> Result<String> {
         let own = self.own_uidl(uid)?;
         Ok(own.unwrap_or_else(|| format!("{uid:08x}{:08x}", self.uid_validity())))

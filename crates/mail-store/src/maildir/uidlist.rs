@@ -48,6 +48,11 @@ impl Record {
     pub fn field(&self, key: u8) -> Option<&[u8]> {
         field(&self.fields, key)
     }
+
+    /// Adds a field; the value holds no space.
+    pub(super) fn set_field(&mut self, key: u8, value: &[u8]) {
+        append_field(&mut self.fields, &[&[key], value].concat());
+    }
 }
 
 fn field(fields: &[u8], key: u8) -> Option<&[u8]> {
