@@ -14,6 +14,8 @@ use crate::uidl;
 const CHUNK: usize = 32 * 1024;
 /// Pieces that one job reads: a short message in one, a long one without holding a thread while a slow client takes it.
 const BATCH: usize = 8;
+/// So much of a header is searched for `X-UIDL`.
+const HEADER_MAX: u64 = 64 * 1024;
 
 /// Why a session cannot begin.
 #[derive(Debug)]
@@ -45,20 +47,26 @@ impl Inbox {
         let mut mailbox = account.open(&MailboxName::inbox(), Access::ReadWrite)?;
         mailbox.sync()?;
         let hidden = settings.deleted_flag.as_ref().map(|(name, _)| Hidden::of(name, mailbox.keywords()));
-        let (mut uids, mut messages) = (Vec::new(), Vec::new());
+        let (mut uids, mut messages, mut to_keep) = (Vec::new(), Vec::new(), Vec::new());
         for message in mailbox.messages() {
             if hidden.as_ref().is_some_and(|hidden| hidden.matches(message)) {
                 continue;
             }
-            match list(&*mailbox, message.uid, format) {
-                Ok(listed) => {
+            match list(&*mailbox, message.uid, format, settings.reuse_xuidl) {
+                Ok(Listed { size, uidl, kept }) => {
+                    if settings.save_uidl && !kept {
+                        to_keep.push((message.uid, uidl.clone()));
+                    }
                     uids.push(message.uid);
-                    messages.push(listed);
+                    messages.push(Message { size, uidl });
                 }
                 // Somebody else removed it while we looked.
                 Err(StoreError::Expunged) => {}
                 Err(error) => return Err(error.into()),
             }
+        }
+        if !to_keep.is_empty() {
+            mailbox.keep_uidls(&to_keep)?;
         }
         if settings.rename_duplicates {
             uidl::rename_duplicates(&mut messages);
@@ -67,11 +75,12 @@ impl Inbox {
     }
 
     /// Opens a message for RETR, or for TOP with so many lines.
-    pub(crate) fn content(&self, index: usize, lines: Option<u32>) -> Result<Content, StoreError> {
+    pub(crate) fn content(&self, index: usize, lines: Option<u32>, settings: &Settings) -> Result<Content, StoreError> {
         let uid = self.uids[index];
         let file = self.mailbox.open_message(uid)?;
         let reader = file.into_reader().map_err(|error| StoreError::Io(format!("message {uid}"), error))?;
-        Ok(Content { uid, reader, top: lines.map(Top::new) })
+        let header = settings.end_of_header.then(|| Top::new(0));
+        Ok(Content { uid, reader, top: lines.map(Top::new), header, no_nuls: settings.no_nuls })
     }
 
     /// A message was retrieved whole.
@@ -112,6 +121,9 @@ pub(crate) struct Content {
     uid: u32,
     reader: CrlfReader<File>,
     top: Option<Top>,
+    /// Watches for the end of the header, where a client must see one.
+    header: Option<Top>,
+    no_nuls: bool,
 }
 
 /// What one job read.
@@ -134,6 +146,7 @@ impl Content {
             if let Some(top) = &mut self.top {
                 chunk.truncate(top.take(&chunk));
             }
+            self.work_around(&mut chunk, count == 0);
             if !chunk.is_empty() {
                 chunk.shrink_to_fit();
                 chunks.push(chunk);
@@ -146,14 +159,51 @@ impl Content {
     }
 }
 
-fn list(mailbox: &dyn Mailbox, uid: u32, format: &uidl::Format) -> Result<Message, StoreError> {
+impl Content {
+    /// What `pop3_client_workarounds` asks for.
+    fn work_around(&mut self, chunk: &mut Vec<u8>, at_end: bool) {
+        if self.no_nuls {
+            chunk.iter_mut().filter(|byte| **byte == 0).for_each(|byte| *byte = 0x80);
+        }
+        if let Some(header) = &mut self.header {
+            header.take(chunk);
+            if at_end && !header.is_done() {
+                chunk.extend_from_slice(b"\r\n");
+                self.header = None;
+            }
+        }
+    }
+}
+
+/// What is known of a message before its session begins.
+struct Listed {
+    size: u64,
+    uidl: String,
+    /// The UIDL needs no keeping: the uidlist has it.
+    kept: bool,
+}
+
+/// The UIDL is the uidlist's, else the message's own field where that counts, else made by the format (as Dovecot).
+fn list(mailbox: &dyn Mailbox, uid: u32, format: &uidl::Format, reuse_xuidl: bool) -> Result<Listed, StoreError> {
     let size = mailbox.facts(uid)?.size;
     if let Some(uidl) = mailbox.own_uidl(uid)? {
-        return Ok(Message { size, uidl });
+        return Ok(Listed { size, uidl, kept: true });
+    }
+    if reuse_xuidl && let Some(uidl) = x_uidl(mailbox, uid)? {
+        return Ok(Listed { size, uidl, kept: false });
     }
     let file_name = mailbox.file_name(uid)?;
     let facts = uidl::Facts { uid, uid_validity: mailbox.uid_validity(), file_name: &file_name };
-    Ok(Message { size, uidl: format.write(facts) })
+    Ok(Listed { size, uidl: format.write(facts), kept: false })
+}
+
+/// The `X-UIDL` field of a message, if it has a usable one.
+fn x_uidl(mailbox: &dyn Mailbox, uid: u32) -> Result<Option<String>, StoreError> {
+    let failed = |error| StoreError::Io(format!("message {uid}"), error);
+    let reader = mailbox.open_message(uid)?.into_reader().map_err(failed)?;
+    let mut header = Vec::new();
+    reader.take(HEADER_MAX).read_to_end(&mut header).map_err(failed)?;
+    Ok(uidl::from_header(&header))
 }
 
 /// The flag of `pop3_deleted_flag`.

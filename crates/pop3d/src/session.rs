@@ -122,8 +122,9 @@ impl Handler<MailboxMachine> for Jobs {
         let (home, session) = (Arc::clone(&self.home), self.session.clone());
         match question {
             Question::Content { index, lines } => {
+                let settings = Arc::clone(&self.settings);
                 tokio::spawn(async move {
-                    let sent = send(inbox, index, lines, id, &answers).await;
+                    let sent = send(inbox, index, lines, settings, id, &answers).await;
                     let last = match sent {
                         Ok(()) => Answer::End,
                         Err(StoreError::Expunged) => Answer::Expunged,
@@ -162,12 +163,13 @@ async fn send(
     inbox: Arc<Mutex<Inbox>>,
     index: usize,
     lines: Option<u32>,
+    settings: Arc<Settings>,
     id: AskId,
     answers: &Answers<MailboxMachine>,
 ) -> Result<(), StoreError> {
     let opening = Arc::clone(&inbox);
     let (mut content, mut batch) = job(move || {
-        let mut content = lock(&opening).content(index, lines)?;
+        let mut content = lock(&opening).content(index, lines, &settings)?;
         let batch = content.read()?;
         Ok((content, batch))
     })

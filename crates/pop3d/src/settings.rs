@@ -21,6 +21,14 @@ pub struct Settings {
     pub uidl: Result<Format, String>,
     /// Whether equal UIDLs are told apart.
     pub rename_duplicates: bool,
+    /// Whether an `X-UIDL` field of a message is its UIDL.
+    pub reuse_xuidl: bool,
+    /// Whether UIDLs are kept in the uidlist, so that another format changes those of later messages only.
+    pub save_uidl: bool,
+    /// Whether content goes out with 0x80 in the place of NUL (`outlook-no-nuls`).
+    pub no_nuls: bool,
+    /// Whether a header without end is given its blank line (`oe-ns-eoh`).
+    pub end_of_header: bool,
     /// Whether RETR leaves `\Seen` alone.
     pub no_flag_updates: bool,
     /// Whether an owner has one session at a time.
@@ -44,6 +52,10 @@ impl Settings {
             last: *dovecot.pop3_enable_last,
             uidl: Format::parse(&dovecot.pop3_uidl_format).map_err(|error| error.to_string()),
             rename_duplicates: *dovecot.pop3_uidl_duplicates == "rename",
+            reuse_xuidl: *dovecot.pop3_reuse_xuidl,
+            save_uidl: *dovecot.pop3_save_uidl,
+            no_nuls: dovecot.pop3_client_workarounds.iter().any(|word| word == "outlook-no-nuls"),
+            end_of_header: dovecot.pop3_client_workarounds.iter().any(|word| word == "oe-ns-eoh"),
             no_flag_updates: *dovecot.pop3_no_flag_updates,
             lock: *dovecot.pop3_lock_session,
             deleted_flag: (!flag.is_empty()).then_some((flag, hides)),

@@ -180,6 +180,18 @@ fn long(inside: &str) -> Result<Piece, UnknownVariable> {
     Ok(Piece::Variable(known, form))
 }
 
+/// The value of the first `X-UIDL` field of a header (`pop3_reuse_xuidl`), if POP3 allows it.
+#[must_use]
+pub fn from_header(header: &[u8]) -> Option<String> {
+    let lines = header.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let mut fields = lines.take_while(|line| !line.is_empty()).filter_map(|line| {
+        let colon = line.iter().position(|byte| *byte == b':')?;
+        line[..colon].trim_ascii_end().eq_ignore_ascii_case(b"x-uidl").then(|| line[colon + 1..].trim_ascii())
+    });
+    let value = fields.next().filter(|value| (1..=LENGTH_MAX).contains(&value.len()))?;
+    value.iter().all(u8::is_ascii_graphic).then(|| String::from_utf8_lossy(value).into_owned())
+}
+
 /// `pop3_uidl_duplicates = rename`: the second of equal UIDLs gets `-2`, the third `-3`.
 pub fn rename_duplicates(messages: &mut [Message]) {
     let mut seen: HashMap<String, u32> = HashMap::new();
@@ -231,6 +243,20 @@ mod tests {
         assert_eq!(long.len(), 70);
         let odd = Format::parse(" é\u{7}").expect("no variable").write(FACTS);
         assert_eq!(odd, "0000001a6b03018f");
+    }
+
+    #[test]
+    fn a_message_may_bring_its_own_uidl() {
+        let cases: [(&[u8], Option<&str>); 5] = [
+            (b"A: b\r\nX-UIDL: abc$1\r\n\r\n", Some("abc$1")),
+            (b"x-uidl :  abc  \nX-UIDL: second\n\n", Some("abc")),
+            (b"A: b\n\nX-UIDL: in the body\n", None),
+            (b"X-UIDL: two words\n\n", None),
+            (b"X-UIDL:\n\n", None),
+        ];
+        for (header, uidl) in cases {
+            assert_eq!(from_header(header).as_deref(), uidl);
+        }
     }
 
     #[test]

@@ -42,6 +42,8 @@ fn free_port() -> u16 {
 /// A running pop3d with its authd, in a directory of its own.
 struct Service {
     directory: tempfile::TempDir,
+    /// What stands in dovecot.conf without the lines of one test.
+    dovecot: String,
     daemon: Child,
     plain: SocketAddr,
     tls: SocketAddr,
@@ -66,9 +68,9 @@ impl Service {
         );
         let text = format!(
             "protocols = pop3\nlisten = 127.0.0.1\nauth_mechanisms = plain\nmail_max_userip_connections = 3\n\
-             service pop3-login {{\n {listeners}\n}}\n{lines}"
+             service pop3-login {{\n {listeners}\n}}\n"
         );
-        fs::write(root.join("dovecot.conf"), text).expect("written");
+        fs::write(root.join("dovecot.conf"), format!("{text}{lines}")).expect("written");
         for name in ["spool", "spool/postrider", "spool/postrider/private", "mail"] {
             fs::create_dir(root.join(name)).expect("made");
             give(&root.join(name));
@@ -76,7 +78,18 @@ impl Service {
         let authd = authd(&root.join("spool/postrider"), root.join("mail"));
         let daemon = start_daemon(root);
         let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        Self { plain: address(plain), tls: address(tls), directory, daemon, _authd: authd }
+        Self { plain: address(plain), tls: address(tls), dovecot: text, directory, daemon, _authd: authd }
+    }
+
+    /// Stops the daemon and starts it on other lines of dovecot.conf.
+    fn restart_with(&mut self, lines: &str) {
+        let root = self.directory.path();
+        let _ = self.daemon.kill();
+        let _ = self.daemon.wait();
+        fs::write(root.join("dovecot.conf"), format!("{}{lines}", self.dovecot)).expect("written");
+        fs::remove_file(root.join("spool/postrider/generation/current")).expect("there");
+        fs::remove_file(root.join("notify")).expect("there");
+        self.daemon = start_daemon(root);
     }
 
     fn maildir(&self, user: &str) -> PathBuf {
@@ -343,6 +356,36 @@ fn pop3_lock_session_lets_one_session_in() {
     service.log_with("Disconnected: Logged out");
     let (_, reply) = Client::login(&service, "john");
     assert_eq!(reply, "+OK Logged in.");
+}
+
+#[test]
+fn uidls_once_given_can_be_kept_in_the_uidlist() {
+    let mut service = Service::start_with("pop3_save_uidl = yes\npop3_uidl_format = old-%u\npop3_reuse_xuidl = yes\n");
+    service.deliver("john", "1.a.host", "Subject: one\n\n");
+    service.deliver("john", "2.b.host", "X-UIDL: mine\n\n");
+    let listing = "+OK\r\n1 old-1\r\n2 mine\r\n.\r\n+OK Logging out.\r\n";
+    let (mut client, _) = Client::login(&service, "john");
+    client.send("UIDL\r\nQUIT\r\n");
+    assert_eq!(client.rest(), listing);
+    let list = fs::read_to_string(service.maildir("john").join("dovecot-uidlist")).expect("there");
+    assert!(list.contains("\n1 Pold-1 :1.a.host\n2 Pmine :2.b.host\n"), "{list}");
+    service.restart_with("pop3_uidl_format = new-%u\n");
+    let (mut client, _) = Client::login(&service, "john");
+    client.send("UIDL\r\nQUIT\r\n");
+    assert_eq!(client.rest(), listing);
+}
+
+#[test]
+fn workarounds_for_old_clients_are_carried_out() {
+    let service = Service::start_with("pop3_client_workarounds = outlook-no-nuls oe-ns-eoh\n");
+    service.deliver("john", "1.a.host", "A: b\n");
+    service.deliver("john", "2.b.host", "A: b\n\nx\0y\n");
+    let (mut client, _) = Client::login(&service, "john");
+    client.send("RETR 1\r\nTOP 1 0\r\nTOP 2 9\r\nQUIT\r\n");
+    let mut said = Vec::new();
+    client.0.read_to_end(&mut said).expect("in time");
+    let expected = b"+OK 6 octets\r\nA: b\r\n\r\n.\r\n+OK\r\nA: b\r\n\r\n.\r\n+OK\r\nA: b\r\n\r\nx\x80y\r\n.\r\n+OK Logging out.\r\n";
+    assert_eq!(said, expected);
 }
 
 #[test]
