@@ -103,13 +103,17 @@ impl Config {
         let mut reader = Reader::new(&main);
         let typed = Main::read(&mut reader);
         reports.extend(reader.into_reports());
+        reports.extend(typed.invented());
         master_cf::report(&raw.master, reports);
+        for transport in raw.master.transports().filter(|transport| !transport.service.overrides.is_empty()) {
+            master_cf::service_main(&main, transport.service, reports);
+        }
         let listeners = master_cf::listeners(&raw.master, &main, reports);
         Self {
             dir: PathBuf::from(&main.directory),
             main: Arc::new(typed),
             master: Arc::new(raw.master),
-            dovecot: Arc::new(Dovecot::typed(raw.dovecot, reports)),
+            dovecot: Arc::new(Dovecot::typed(raw.dovecot, main.machine.has_ipv6(), reports)),
             listeners: listeners.into(),
         }
     }
@@ -398,6 +402,21 @@ mod tests {
         for parameter in PARAMETERS {
             assert!(raw.expand(parameter.default).is_ok(), "{}", parameter.name);
         }
+    }
+
+    #[test]
+    fn parameters_that_a_file_invents_are_checked_too() {
+        let errors = |main: &str, master: &str| match load(&[("main.cf", main), ("master.cf", master)]) {
+            Ok(_) => Vec::new(),
+            Err(errors) => errors.0.iter().map(|report| report.source.line).collect(),
+        };
+        assert_eq!(errors("\nsmtp_destination_concurrency_limit = many\n", ""), [2]);
+        assert_eq!(errors("\n\nslow_destination_rate_delay = 1x\n", ""), [3]);
+        let class = "smtpd_restriction_classes = mine\nmine = check_client_access\n";
+        assert_eq!(errors(class, ""), [2]);
+        let unbuilt = "smtpd_restriction_classes = mine\nmine = check_client_access pcre:/x\n";
+        assert_eq!(errors(unbuilt, ""), [2]);
+        assert_eq!(errors("", "big unix - - n - - smtp\n  -o smtp_connect_timeout=long\n"), [2]);
     }
 
     #[test]

@@ -70,7 +70,12 @@ const LOGINS: [(Protocol, &str, &str, u16, bool); 4] = [
 ];
 
 /// The ports for logins: Dovecot's own four as far as the file does not change them, and what it adds.
-pub(super) fn logins(nodes: &[Node], settings: &Settings, reports: &mut Vec<Report>) -> Vec<LoginListener> {
+pub(super) fn logins(
+    nodes: &[Node],
+    settings: &Settings,
+    has_ipv6: bool,
+    reports: &mut Vec<Report>,
+) -> Vec<LoginListener> {
     let mut found = Vec::new();
     for (protocol, word) in [(Protocol::Imap, "imap"), (Protocol::Pop3, "pop3")] {
         if !settings.protocols.iter().any(|name| name == word) {
@@ -93,7 +98,7 @@ pub(super) fn logins(nodes: &[Node], settings: &Settings, reports: &mut Vec<Repo
                 continue;
             }
             let source = blocks.last().map_or_else(SourceLine::built_in, |block| block.source.clone());
-            let addresses = addresses(&blocks, port, &settings.listen, &source, reports);
+            let addresses = addresses(&blocks, port, (&settings.listen, has_ipv6), &source, reports);
             if !addresses.is_empty() {
                 found.push(LoginListener { protocol, name, addresses, tls: ssl, source });
             }
@@ -103,7 +108,7 @@ pub(super) fn logins(nodes: &[Node], settings: &Settings, reports: &mut Vec<Repo
 }
 
 /// The sockets and ports of `service lmtp`.
-pub(super) fn lmtp(nodes: &[Node], settings: &Settings, reports: &mut Vec<Report>) -> Vec<LmtpSocket> {
+pub(super) fn lmtp(nodes: &[Node], settings: &Settings, has_ipv6: bool, reports: &mut Vec<Report>) -> Vec<LmtpSocket> {
     if !settings.protocols.iter().any(|name| name == "lmtp") {
         return Vec::new();
     }
@@ -116,7 +121,7 @@ pub(super) fn lmtp(nodes: &[Node], settings: &Settings, reports: &mut Vec<Report
         found.push(LmtpSocket::Unix { path, mode: 0o666, user, group, source });
     }
     for block in services().flat_map(|service| service.blocks("inet_listener")) {
-        let addresses = addresses(&[block], 0, &settings.listen, &block.source, reports);
+        let addresses = addresses(&[block], 0, (&settings.listen, has_ipv6), &block.source, reports);
         if !addresses.is_empty() {
             found.push(LmtpSocket::Inet { addresses, source: block.source.clone() });
         }
@@ -155,7 +160,7 @@ fn get<'a>(blocks: &[&'a Block], key: &str) -> Option<(&'a str, &'a SourceLine)>
 fn addresses(
     blocks: &[&Block],
     default_port: u16,
-    listen: &[String],
+    (listen, has_ipv6): (&[String], bool),
     source: &SourceLine,
     reports: &mut Vec<Report>,
 ) -> Vec<SocketAddr> {
@@ -175,7 +180,7 @@ fn addresses(
     let own = get(blocks, "address").or_else(|| get(blocks, "listen"));
     let words: Vec<&str> = match own {
         Some((value, _)) => value.split([' ', ',']).filter(|word| !word.is_empty()).collect(),
-        None => listen.iter().map(String::as_str).collect(),
+        None => listen.iter().map(String::as_str).filter(|word| has_ipv6 || !matches!(*word, "::" | "[::]")).collect(),
     };
     let mut found = Vec::new();
     for word in words {

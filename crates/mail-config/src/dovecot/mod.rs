@@ -80,8 +80,8 @@ pub(crate) fn load(path: &Path, reports: &mut Vec<Report>) -> RawDovecot {
 }
 
 impl Dovecot {
-    /// Gives the written values their types.
-    pub(crate) fn typed(raw: RawDovecot, reports: &mut Vec<Report>) -> Self {
+    /// Gives the written values their types. Without IPv6 on the machine, `::` opens nothing.
+    pub(crate) fn typed(raw: RawDovecot, has_ipv6: bool, reports: &mut Vec<Report>) -> Self {
         let nodes = &raw.nodes;
         let is_24 = last(nodes, "dovecot_config_version").is_some();
         let mut read = |protocol: &str| Settings::read(&mut Reader { nodes, protocol, is_24, reports });
@@ -90,8 +90,8 @@ impl Dovecot {
         let location = location::location(nodes, &settings);
         Self {
             is_24,
-            logins: listeners::logins(nodes, &settings, reports),
-            lmtp_sockets: listeners::lmtp(nodes, &settings, reports),
+            logins: listeners::logins(nodes, &settings, has_ipv6, reports),
+            lmtp_sockets: listeners::lmtp(nodes, &settings, has_ipv6, reports),
             namespaces: location::namespaces(nodes, is_24),
             passdbs: auth::databases(nodes, "passdb", is_24),
             userdbs: auth::databases(nodes, "userdb", is_24),
@@ -237,7 +237,7 @@ mod tests {
         std::fs::write(&path, text).expect("written");
         let mut reports = Vec::new();
         let raw = load(&path, &mut reports);
-        (Dovecot::typed(raw, &mut reports), reports)
+        (Dovecot::typed(raw, true, &mut reports), reports)
     }
 
     #[test]

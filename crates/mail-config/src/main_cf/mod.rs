@@ -225,6 +225,9 @@ pub(crate) const TRANSPORT_PARAMETERS: [(&str, &str); 15] = [
     ("_recipient_refill_limit", "$default_recipient_refill_limit"),
 ];
 
+/// How many of them, from the first, we use.
+const TRANSPORT_TYPED: usize = 6;
+
 /// A scope that forgets undefined names.
 struct Silent<'a>(&'a RawMain);
 
@@ -306,6 +309,19 @@ impl Main {
             destination_rate_delay: span("_destination_rate_delay", &self.default_destination_rate_delay),
             transport_rate_delay: span("_transport_rate_delay", &self.default_transport_rate_delay),
         }
+    }
+
+    /// Mistakes in what the file invents: restriction classes and the parameters of single transports.
+    pub(crate) fn invented(&self) -> Vec<Report> {
+        let classes = self.smtpd_restriction_classes.iter().map(|name| self.typed::<lists::Restrictions>(name).err());
+        let transports = self.raw.entries.keys().filter(|name| !PARAMETERS.iter().any(|p| p.name == name.as_str()));
+        let limits = transports.filter_map(|name| {
+            let (suffix, _) =
+                TRANSPORT_PARAMETERS[..TRANSPORT_TYPED].iter().find(|(suffix, _)| name.ends_with(suffix))?;
+            let is_delay = suffix.ends_with("_delay");
+            Some(if is_delay { self.typed::<kinds::Span>(name).err() } else { self.typed::<kinds::Count>(name).err() })
+        });
+        classes.chain(limits).flatten().collect()
     }
 
     /// The restrictions of a class that `smtpd_restriction_classes` names.
