@@ -123,8 +123,7 @@ impl Context {
 
     /// Tells the supervisor that the daemon serves. Call it once everything is open.
     pub fn ready(&self) {
-        // Without a supervisor that listens there is nobody to tell.
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        crate::notify::notify("READY=1\n");
     }
 }
 

@@ -12,6 +12,7 @@ mod control;
 pub mod generation;
 pub mod log;
 pub mod monitor;
+pub mod notify;
 mod options;
 mod run;
 mod secrets;

@@ -59,17 +59,6 @@ impl AsFd for ReadySocket {
     }
 }
 
-/// Says something to whoever started this process (sd_notify(3)); nothing where nobody wants to know.
-pub fn notify(text: &str) {
-    let Some(address) = std::env::var_os("NOTIFY_SOCKET") else { return };
-    let address = match address.as_encoded_bytes().strip_prefix(b"@") {
-        Some(name) => SocketAddr::from_abstract_name(name),
-        None => SocketAddr::from_pathname(address),
-    };
-    // Who started us and does not listen any more has no use for the news.
-    let _ = address.and_then(|address| UnixDatagram::unbound()?.send_to_addr(text.as_bytes(), &address));
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -93,7 +93,7 @@ impl Witness for Console {
             say(&format!("postrider: serving {}", ports.join(", ")));
         }
         say("postrider: ready");
-        super::readiness::notify("READY=1\n");
+        mail_daemon::notify::notify("READY=1\n");
     }
 
     fn reload(&mut self) -> Option<Vec<Planned>> {
