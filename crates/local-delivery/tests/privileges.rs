@@ -1,0 +1,109 @@
+//! Started as root, the daemon keeps its rights in a monitor, and deliverers are the recipients.
+//!
+//! The users exist in a mount namespace of the test's own. Without the right to make one the test says that it is skipped.
+
+mod common;
+
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::path::Path;
+use std::process::Command;
+
+use common::{MESSAGE, PRIVILEGED, grant, lease, outcomes, start};
+use mail_ipc::delivery::{Content, Fate, TransportKind};
+
+const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n\
+    postrider:x:900:900::/:/bin/false\npostrider-smtpd:x:901:901::/:/bin/false\npostrider-local:x:902:902::/:/bin/false\n\
+    john:x:1000:1000::/:/bin/sh\nanna:x:1001:1001::/:/bin/sh\n";
+const GROUP: &str =
+    "root:x:0:\nmail:x:8:\nnogroup:x:65534:\npostrider:x:900:\npostdrop:x:903:\njohn:x:1000:\nanna:x:1001:\n";
+
+/// Runs a test of this file again with these users, in a namespace of its own.
+fn in_a_namespace(test: &str) {
+    let dir = tempfile::tempdir().expect("tempdir");
+    for (name, text) in [("passwd", PASSWD), ("group", GROUP)] {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644)).expect("set");
+    }
+    let script = "mount --bind $0/passwd /etc/passwd && mount --bind $0/group /etc/group && exec \"$@\"";
+    let run = |arguments: &[&std::ffi::OsStr]| {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", script]).arg(dir.path()).args(arguments).env(PRIVILEGED, "1");
+        command.status().is_ok_and(|status| status.success())
+    };
+    if !rustix::process::geteuid().is_root() || !run(&["true".as_ref()]) {
+        eprintln!("SKIPPED: no right to make a mount namespace");
+        return;
+    }
+    let this = std::env::current_exe().expect("known");
+    assert!(run(&[this.as_os_str(), "--exact".as_ref(), test.as_ref(), "--nocapture".as_ref()]), "see above");
+}
+
+fn owned_directory(path: &Path, uid: u32, gid: u32, mode: u32) {
+    std::fs::create_dir(path).expect("made");
+    chown(path, Some(uid), Some(gid)).expect("chown");
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("set");
+}
+
+#[tokio::test]
+async fn deliverers_are_the_recipients() {
+    if std::env::var_os(PRIVILEGED).is_none() {
+        return in_a_namespace("deliverers_are_the_recipients");
+    }
+    let mut system = start("home_mailbox = Maildir/\n").await;
+    std::fs::set_permissions(system.dir.path(), std::fs::Permissions::from_mode(0o755)).expect("set");
+    let home = system.dir.path().join("home");
+    owned_directory(&home.join("john"), 1000, 1000, 0o700);
+    owned_directory(&home.join("anna"), 0, 0, 0o700);
+    system.authd();
+    let (mut queue, _) = system.worker().await;
+    let content = Content::Follows(MESSAGE.len() as u64);
+    grant(&queue, lease(TransportKind::Local, &["john@info.net", "anna@info.net"], content)).await;
+    let ends = outcomes(&mut queue, 2).await;
+    assert_eq!(ends[&1].fate, Fate::Delivered, "{}", ends[&1].text);
+    let maildir = home.join("john/Maildir");
+    let message = std::fs::read_dir(maildir.join("new"))
+        .expect("made")
+        .next()
+        .expect("one")
+        .expect("entry")
+        .metadata()
+        .expect("stat");
+    assert_eq!((message.uid(), message.gid(), message.mode() & 0o777), (1000, 1000, 0o600));
+    assert_eq!(maildir.metadata().expect("stat").mode() & 0o777, 0o700);
+    // The home of another owner cannot be written to: nothing runs as root.
+    assert!(
+        matches!(ends[&2].fate, Fate::Deferred { .. }) && ends[&2].text.contains("Permission denied"),
+        "{}",
+        ends[&2].text
+    );
+    let front = std::fs::read_to_string(format!("/proc/{}/status", child_of(system.daemon.id()))).expect("alive");
+    assert!(front.lines().any(|line| line.starts_with("Uid:\t902\t902\t902\t902")), "{front}");
+}
+
+#[tokio::test]
+async fn a_mailbox_in_a_spool_of_its_group_is_made_for_its_owner() {
+    if std::env::var_os(PRIVILEGED).is_none() {
+        return in_a_namespace("a_mailbox_in_a_spool_of_its_group_is_made_for_its_owner");
+    }
+    let mut system = start("mail_spool_directory = DIR/mail\n").await;
+    std::fs::set_permissions(system.dir.path(), std::fs::Permissions::from_mode(0o755)).expect("set");
+    // As Debian's /var/mail is.
+    let spool = system.dir.path().join("mail");
+    owned_directory(&spool, 0, 8, 0o2775);
+    system.authd();
+    let (mut queue, _) = system.worker().await;
+    let content = Content::Follows(MESSAGE.len() as u64);
+    grant(&queue, lease(TransportKind::Local, &["john@info.net"], content)).await;
+    let ends = outcomes(&mut queue, 1).await;
+    assert_eq!(ends[&1].text, "delivered to mailbox");
+    let mailbox = spool.join("john").metadata().expect("made");
+    assert_eq!((mailbox.uid(), mailbox.mode() & 0o777), (1000, 0o600));
+    assert!(!spool.join("john.lock").exists());
+}
+
+/// The one child of a process.
+fn child_of(pid: u32) -> u32 {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("alive");
+    children.split_whitespace().next().expect("a child").parse().expect("a number")
+}
