@@ -371,8 +371,8 @@ impl Core {
     fn is_drained(&self) -> bool {
         let Some(since) = self.stopping else { return false };
         let waited = (self.now)().since(since);
-        let under_way = !self.leases.is_empty() || !self.recording.is_empty() || !self.again.is_empty();
         // Leases that are not done stay with their workers, which report to the next queue-manager.
+        let under_way = !self.recording.is_empty() || !self.again.is_empty();
         !under_way || waited >= Duration::from_secs(5)
     }
 
