@@ -572,7 +572,13 @@ fn read_record(message: &MessageState, file: &File) -> Result<(RecordHeader, Vec
     if good { Ok((header, octets)) } else { Err(LoadError::Damaged) }
 }
 
-fn body_of(shared: &Shared, id: QueueId, message: &MessageState, crc: u32, mut octets: Vec<u8>) -> Result<Body, LoadError> {
+fn body_of(
+    shared: &Shared,
+    id: QueueId,
+    message: &MessageState,
+    crc: u32,
+    mut octets: Vec<u8>,
+) -> Result<Body, LoadError> {
     match message.place {
         Place::Segment => {
             octets.drain(..HEADER + message.location.meta as usize);
