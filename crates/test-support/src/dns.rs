@@ -46,7 +46,15 @@ impl Dns {
     /// # Errors
     /// No port is free.
     pub fn start() -> io::Result<Self> {
-        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        Self::start_at((Ipv4Addr::LOCALHOST, 0).into())
+    }
+
+    /// Starts a server on an address.
+    ///
+    /// # Errors
+    /// The address is taken.
+    pub fn start_at(address: SocketAddr) -> io::Result<Self> {
+        let udp = UdpSocket::bind(address)?;
         let address = udp.local_addr()?;
         let tcp = TcpListener::bind(address)?;
         udp.set_read_timeout(Some(Duration::from_millis(50)))?;
@@ -133,6 +141,52 @@ impl Dns {
     /// The name does not exist any more.
     pub fn forget(&self, at: &str) {
         self.zone.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(at));
+    }
+}
+
+/// The first argument with which a test program becomes a name server instead.
+pub const SERVE: &str = "--serve-names";
+
+/// Serves names on an address, told by lines of standard input: `mx DOMAIN PREFERENCE HOST`, `a HOST ADDRESS`, `cname ALIAS HOST`, `ptr ADDRESS HOST`,
+/// `fail NAME`, `silent NAME`, `forget NAME`. Each is answered `ok` once it is in force. Ends with the input.
+///
+/// # Errors
+/// The address is taken, or a line is wrong.
+pub fn serve_lines(address: &str) -> Result<(), String> {
+    let address = address.parse().map_err(|error| format!("{address}: {error}"))?;
+    let dns = Dns::start_at(address).map_err(|error| error.to_string())?;
+    for line in io::stdin().lines() {
+        let line = line.map_err(|error| error.to_string())?;
+        dns.tell(&line)?;
+        let mut out = io::stdout();
+        out.write_all(b"ok\n").and_then(|()| out.flush()).map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+impl Dns {
+    fn tell(&self, line: &str) -> Result<(), String> {
+        let wrong = || format!("not understood: {line}");
+        let ip = |text: &str| text.parse::<IpAddr>().map_err(|_| wrong());
+        match line.split_whitespace().collect::<Vec<_>>()[..] {
+            ["mx", domain, preference, host] => self.mx(domain, preference.parse().map_err(|_| wrong())?, host),
+            ["a", host, address] => ip(address).map(|address| self.address_of(host, address)),
+            ["cname", alias, host] => self.cname(alias, host),
+            ["ptr", address, host] => ip(address).and_then(|address| self.name_of(address, host)),
+            ["fail", name] => {
+                self.fails(name);
+                Ok(())
+            }
+            ["silent", name] => {
+                self.is_silent_about(name);
+                Ok(())
+            }
+            ["forget", name] => {
+                self.forget(name);
+                Ok(())
+            }
+            _ => Err(wrong()),
+        }
     }
 }
 

@@ -53,6 +53,19 @@ pub const fn test(name: &'static str, needs: &'static [Need], run: fn() -> Resul
 /// Runs the tests of a target; the return value of its `main`.
 #[must_use]
 pub fn main(tests: Vec<Test>) -> ExitCode {
+    // Inside a machine the same program is started as its name server.
+    let own: Vec<String> = std::env::args().skip(1).collect();
+    if let [first, address] = &own[..]
+        && first == crate::dns::SERVE
+    {
+        return match crate::dns::serve_lines(address) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let mut arguments = Arguments::from_args();
     // Whole systems share two processors: more of them at once only makes each slower.
     arguments.test_threads.get_or_insert(2);

@@ -8,8 +8,10 @@ pub mod binaries;
 pub mod clients;
 pub mod dns;
 pub mod harness;
+pub mod machine;
 pub mod system;
 mod wait;
 
+pub use machine::Machine;
 pub use system::{Builder, System};
 pub use wait::{Patience, wait_for};
