@@ -61,9 +61,9 @@ fn options(arguments: &[String]) -> Result<(bool, String), String> {
 
 /// Sends the message and follows it to both clients.
 fn tell(system: &System) -> Result<(), String> {
-    println!("\nroot@demo.example is an alias of john. Sending `Test message' to it with our sendmail ...");
+    println!("\nSending `Test message' to john@demo.example with our sendmail ...");
     system.run(
-        &["sendmail", "-C", &system.etc().display().to_string(), "-f", "mary@demo.example", "root@demo.example"],
+        &["sendmail", "-C", &system.etc().display().to_string(), "-f", "mary@demo.example", "john@demo.example"],
         MESSAGE,
     )?;
     let messages = system.wait_for_messages("john", 1)?;
