@@ -238,6 +238,8 @@ fn restarts() -> Outcome {
         match call(&daemon) {
             Ok(reply) => break token_of(&reply.message).map(|_| Completion::Completed),
             Err(error) if begun.elapsed() > PATIENCE => break Err(error.to_string().into()),
+            // The old front may still have held the sockets when the new daemon wanted them: a supervisor tries again, and so do we.
+            Err(_) if daemon.child.try_wait()?.is_some() => daemon.child = launch(daemon.root.path(), false)?,
             Err(_) => std::thread::yield_now(),
         }
     }
