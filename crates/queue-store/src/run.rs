@@ -1,8 +1,8 @@
-//! `run.json`: what one run of queue-manager tells the next.
+//! `segments/run.json`: what one run of queue-manager tells the next.
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -26,7 +26,7 @@ impl Run {
     /// Reads what the last run left; a missing or unreadable file says nothing.
     #[must_use]
     pub fn read(dir: &Path) -> Self {
-        let text = std::fs::read(dir.join("run.json")).unwrap_or_default();
+        let text = std::fs::read(directory(dir).join("run.json")).unwrap_or_default();
         serde_json::from_slice(&text).unwrap_or_default()
     }
 
@@ -35,14 +35,20 @@ impl Run {
     /// # Errors
     /// Any of the file system.
     pub fn write(&self, dir: &Path) -> io::Result<()> {
+        let dir = directory(dir);
         let fresh = dir.join("run.json.new");
         let mut file = File::create(&fresh)?;
         serde_json::to_writer(&mut file, self)?;
         file.write_all(b"\n")?;
         file.sync_all()?;
         std::fs::rename(&fresh, dir.join("run.json"))?;
-        sync_directory(dir)
+        sync_directory(&dir)
     }
+}
+
+/// Beside the segments: the state directory itself belongs to root, and queue-manager cannot make a file there.
+fn directory(dir: &Path) -> PathBuf {
+    dir.join("segments")
 }
 
 /// The kernel's name for the time since it started; empty where it cannot be read, which is never the same boot.

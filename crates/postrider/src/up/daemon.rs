@@ -1,9 +1,9 @@
 //! One daemon under supervision: how it is started, what became of it.
 
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -96,7 +96,7 @@ impl Daemon {
     /// # Errors
     /// The log cannot be opened or no process be made.
     pub fn start(&mut self, launch: &Launch) -> io::Result<()> {
-        let log = OpenOptions::new().append(true).create(true).mode(0o640).open(&self.log)?;
+        let log = open_log(&self.log)?;
         let length = log.metadata()?.len();
         let mut command = Command::new(launch.programs.join(self.planned.program));
         command.args(&launch.options).arg("--name").arg(&self.planned.instance);
@@ -124,6 +124,22 @@ impl Daemon {
     pub fn last_words(&self, since: u64) -> String {
         tail(&self.log, since).unwrap_or_default()
     }
+}
+
+/// Opens a daemon's log. As root the daemon's part without rights writes to it as well, as a member of our group; and since that group may
+/// write to the directory, nothing but a file of one name is touched there.
+fn open_log(path: &Path) -> io::Result<File> {
+    let no_link = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+    let log = OpenOptions::new().append(true).create(true).mode(0o640).custom_flags(no_link).open(path)?;
+    if mail_daemon::state::is_root() {
+        let metadata = log.metadata()?;
+        if !metadata.is_file() || metadata.nlink() != 1 {
+            return Err(io::Error::other(format!("{} is no file of one name", path.display())));
+        }
+        std::os::unix::fs::fchown(&log, None, Some(mail_daemon::state::group(mail_daemon::state::GROUP)?))?;
+        log.set_permissions(Permissions::from_mode(0o660))?;
+    }
+    Ok(log)
 }
 
 /// In the child: becomes the program, or says why not.

@@ -58,7 +58,7 @@ pub trait Index: Send + Sync {
 /// Which index a store uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Engine {
-    /// sled in `sled/`.
+    /// sled in `sled/index`.
     #[default]
     Sled,
     /// A map in memory, rebuilt from the log at each start.
@@ -67,7 +67,8 @@ pub enum Engine {
 
 impl Engine {
     pub(crate) fn directory(dir: &Path) -> std::path::PathBuf {
-        dir.join("sled")
+        // One level down: where the state directory belongs to root, `sled/` is ours to empty and not to remove.
+        dir.join("sled").join("index")
     }
 
     /// Opens what is there, or something empty.
