@@ -1,0 +1,539 @@
+//! The real daemon, between clients and a small queue-manager of the test's own.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Seek as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use mail_ipc::frame::Frame;
+use mail_ipc::hello::{Hello, Role};
+use mail_ipc::intake::{Content, Request, Response};
+use mail_ipc::sockets;
+use mail_ipc::submit;
+use mail_net::ipc;
+use mail_types::{Body, EnhancedStatus, Envelope, QueueId, Reply, ReplyCode};
+
+/// Nothing here takes longer on a slow machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// nobody: as root, the tests' daemons run as a user without rights.
+const NOBODY: u32 = 65534;
+
+fn is_root() -> bool {
+    mail_posix::Identity::current().uid == 0
+}
+
+fn give(path: &Path) {
+    if is_root() {
+        std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).expect("root may");
+    }
+}
+
+/// A message that the queue has taken.
+#[derive(Debug)]
+struct Taken {
+    id: QueueId,
+    envelope: Envelope,
+    content: Vec<u8>,
+    in_file: bool,
+    hold: bool,
+}
+
+impl Taken {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.content).into_owned()
+    }
+
+    fn recipients(&self) -> Vec<(String, Option<&str>)> {
+        self.envelope.recipients.iter().map(|r| (r.address.to_string(), r.original.as_deref())).collect()
+    }
+}
+
+/// What the queue does with the next submission.
+enum Mood {
+    /// The connection breaks before the answer.
+    Break,
+    Refuse,
+}
+
+/// A queue-manager that remembers what it was given.
+struct Queue {
+    taken: mpsc::Receiver<Taken>,
+    _runtime: tokio::runtime::Runtime,
+}
+
+fn queue(state: &Path, moods: Vec<Mood>) -> Queue {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let (sender, taken) = mpsc::channel();
+    let directory = state.join("private");
+    let listener = ipc::bind(&directory, sockets::QUEUE.name, 0o666).expect("bound");
+    give(&directory.join(sockets::QUEUE.name));
+    runtime.spawn(async move {
+        let listener = tokio::net::UnixListener::from_std(listener).expect("in a runtime");
+        let mut moods = VecDeque::from(moods);
+        let mut first = 1;
+        loop {
+            let (stream, _) = listener.accept().await.expect("a caller");
+            // A conversation that breaks is opened again.
+            let _ = talk(stream, &mut moods, &mut first, &sender).await;
+        }
+    });
+    Queue { taken, _runtime: runtime }
+}
+
+async fn talk(
+    stream: tokio::net::UnixStream,
+    moods: &mut VecDeque<Mood>,
+    first: &mut u32,
+    taken: &mpsc::Sender<Taken>,
+) -> std::io::Result<()> {
+    let mut talk = ipc::accept(stream, &Hello::new(Role::QueueManager, "queue-manager")).await?;
+    let mut file: Option<fs::File> = None;
+    while let Some(received) = talk.reader.frame().await? {
+        let frame = received.read::<Request>().expect("understood");
+        let answer = match frame.body {
+            Request::Ids => {
+                *first += 10;
+                Response::Ids { first: *first, count: 10 }
+            }
+            Request::OpenContent { id } => {
+                let made = tempfile::tempfile()?;
+                talk.writer.send(&Frame::new(frame.id, Response::Opened { id }), &[made.as_fd()], &[]).await?;
+                file = Some(made);
+                continue;
+            }
+            Request::Abandon { .. } | Request::Recipients { .. } => continue,
+            Request::Submit { id, mut envelope, mut more_recipients, content, hold } => {
+                while more_recipients {
+                    let page = talk.reader.frame().await?.expect("a page").read::<Request>().expect("understood");
+                    let Request::Recipients { recipients, more, .. } = page.body else { panic!("no page") };
+                    envelope.recipients.extend(recipients);
+                    more_recipients = more;
+                }
+                let (octets, in_file) = match content {
+                    Content::Follows(length) => (talk.reader.content(length as usize).await?, false),
+                    Content::File => {
+                        let mut file = file.take().expect("opened before");
+                        let mut octets = Vec::new();
+                        file.rewind()?;
+                        file.read_to_end(&mut octets)?;
+                        (octets, true)
+                    }
+                };
+                assert_eq!(envelope.size, octets.len() as u64);
+                let _ = taken.send(Taken { id, envelope: *envelope, content: octets, in_file, hold });
+                match moods.pop_front() {
+                    Some(Mood::Break) => return Ok(()),
+                    Some(Mood::Refuse) => {
+                        let reply = Reply::new(ReplyCode::of(452), EnhancedStatus::of(4, 3, 1), "no space");
+                        Response::Refused { id, reply }
+                    }
+                    None => Response::Accepted { id },
+                }
+            }
+        };
+        talk.writer.send(&Frame::new(frame.id, answer), &[], &[]).await?;
+    }
+    Ok(())
+}
+
+/// A running smtpd with its queue, in a directory of its own.
+struct Door {
+    directory: tempfile::TempDir,
+    daemon: Child,
+    address: SocketAddr,
+    queue: Queue,
+}
+
+const MAIN_CF: &str = "compatibility_level = 3.6\nmyhostname = server.info.net\nmydomain = info.net\nmyorigin = $mydomain\n\
+    mydestination = $myhostname, localhost, $mydomain\nmynetworks = 192.0.2.1/32\ninet_protocols = ipv4\nalias_maps =\n\
+    local_recipient_maps = inline:{john=1}\nvirtual_alias_maps = inline:{ {sales@info.net = john, x@y.org} }\n";
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port()
+}
+
+/// Writes the configuration; the directory and the listener's address.
+fn configure(lines: &str, host: &str) -> (tempfile::TempDir, SocketAddr) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let root = directory.path();
+    fs::set_permissions(root, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("ours");
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let text = format!("{MAIN_CF}{lines}\nqueue_directory = {}\n", root.join("spool").display());
+    fs::write(root.join("main.cf"), text).expect("written");
+    fs::write(root.join("dovecot.conf"), "protocols =\n").expect("written");
+    let master = format!(
+        "{host}:{} inet n - n - - smtpd\nlocal unix - n n - - local\nsmtp unix - - n - - smtp\n",
+        address.port()
+    );
+    fs::write(root.join("master.cf"), master).expect("written");
+    for name in ["spool", "spool/postrider", "spool/postrider/private"] {
+        fs::create_dir(root.join(name)).expect("made");
+        give(&root.join(name));
+    }
+    (directory, address)
+}
+
+fn start(root: &Path) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_smtpd"));
+    command.arg("-c").arg(root).stderr(Stdio::piped());
+    if is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    command.spawn().expect("started")
+}
+
+impl Door {
+    fn open(lines: &str, moods: Vec<Mood>) -> Self {
+        let (directory, address) = configure(lines, "127.0.0.1");
+        let queue = queue(&directory.path().join("spool/postrider"), moods);
+        let daemon = start(directory.path());
+        let door = Self { directory, daemon, address, queue };
+        door.until("a greeting", || TcpStream::connect(door.address).ok());
+        door
+    }
+
+    fn until<T>(&self, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(found) = condition() {
+                return found;
+            }
+            assert!(Instant::now() < deadline, "no {what}; the log:\n{}", self.log());
+            std::thread::yield_now();
+        }
+    }
+
+    fn log(&self) -> String {
+        let path = self.directory.path().join("spool/postrider/log/smtpd.log");
+        fs::read_to_string(path).unwrap_or_default()
+    }
+
+    /// Waits for a line of the log that holds a text.
+    fn logged(&self, text: &str) -> String {
+        self.until(text, || self.log().lines().find(|line| line.contains(text)).map(str::to_owned))
+    }
+
+    fn client(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    fn taken(&self) -> Taken {
+        self.queue.taken.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("nothing came; the log:\n{}", self.log()))
+    }
+
+    fn state(&self) -> PathBuf {
+        self.directory.path().join("spool/postrider")
+    }
+
+    fn stop(&mut self) -> ExitStatus {
+        terminate(&self.daemon);
+        self.daemon.wait().expect("ended")
+    }
+}
+
+fn terminate(daemon: &Child) {
+    let pid = rustix::process::Pid::from_child(daemon);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        let _ = self.daemon.kill();
+        let _ = self.daemon.wait();
+    }
+}
+
+/// An SMTP client that says lines and hears replies.
+struct Client {
+    stream: BufReader<TcpStream>,
+}
+
+impl Client {
+    fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).expect("connected");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let mut client = Self { stream: BufReader::new(stream) };
+        client.hear("220 ");
+        client
+    }
+
+    fn say(&mut self, text: &str) {
+        self.stream.get_mut().write_all(text.as_bytes()).expect("sent");
+    }
+
+    /// Hears a whole reply, the last line of which begins so.
+    fn hear(&mut self, expected: &str) -> String {
+        loop {
+            let mut line = String::new();
+            self.stream.read_line(&mut line).expect("a line");
+            if line.as_bytes().get(3) != Some(&b'-') {
+                assert!(line.starts_with(expected), "expected {expected:?}, heard {line:?}");
+                return line;
+            }
+        }
+    }
+
+    fn command(&mut self, line: &str, expected: &str) -> String {
+        self.say(&format!("{line}\r\n"));
+        self.hear(expected)
+    }
+
+    /// Everything up to the reply to the final dot.
+    fn send(&mut self, to: &[&str], content: &str, expected: &str) -> String {
+        self.command("MAIL FROM:<a@b.org>", "250 2.1.0 Ok");
+        for to in to {
+            self.command(&format!("RCPT TO:<{to}>"), "250 2.1.5 Ok");
+        }
+        self.command("DATA", "354 ");
+        self.command(&format!("{content}\r\n."), expected)
+    }
+}
+
+#[test]
+fn a_message_goes_to_the_queue_as_it_came() {
+    let door = Door::open("", vec![]);
+    let mut client = door.client();
+    client.command("EHLO client.example", "250 SMTPUTF8");
+    let reply = client.send(
+        &["john@info.net"],
+        "Subject: x\r\nReturn-Path: <y>\r\n\r\n..dot\r\nbare\nline",
+        "250 2.0.0 Ok: queued as ",
+    );
+    client.command("QUIT", "221 2.0.0 Bye");
+    let taken = door.taken();
+    assert!(reply.trim_end().ends_with(&taken.id.to_string()));
+    assert_eq!(taken.recipients(), [("john@info.net".to_owned(), None)]);
+    assert_eq!((taken.envelope.body, taken.in_file, taken.hold), (Body::SevenBit, false, false));
+    assert_eq!(taken.envelope.client.helo.as_ref().map(|helo| helo.as_bytes()), Some(&b"client.example"[..]));
+    let text = taken.text();
+    assert!(
+        text.starts_with(
+            "Received: from client.example (localhost [127.0.0.1])\r\n\tby server.info.net (Postfix) with ESMTP id "
+        ),
+        "{text}"
+    );
+    // S07, S08, S15, S16: one grammar, dots undone once, for one recipient, no Return-Path.
+    assert!(text.contains("\r\n\tfor <john@info.net>; ") && !text.contains("Return-Path"), "{text}");
+    assert!(text.ends_with("\r\n\r\n.dot\r\nbare\r\nline\r\n"), "{text}");
+    let id = taken.id;
+    door.logged(&format!("postfix/smtpd[{}]: connect from localhost[127.0.0.1]", pid_in(&door.logged("connect from"))));
+    door.logged(&format!("]: {id}: client=localhost[127.0.0.1]"));
+    door.logged(&format!("postfix/cleanup[{}]: {id}: message-id=<", pid_in(&door.logged("connect from"))));
+    door.logged("disconnect from localhost[127.0.0.1] ehlo=1 mail=1 rcpt=1 data=1 quit=1 commands=5");
+}
+
+fn pid_in(line: &str) -> &str {
+    line.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map_or("", |(pid, _)| pid)
+}
+
+#[test]
+fn strangers_reach_our_users_and_nobody_else() {
+    let door = Door::open("", vec![]);
+    let mut client = door.client();
+    client.command("EHLO x", "250 ");
+    client.command("MAIL FROM:<a@b.org>", "250 ");
+    client.command("RCPT TO:<x@y.org>", "554 5.7.1 <x@y.org>: Relay access denied");
+    client.command(
+        "RCPT TO:<nobody@info.net>",
+        "550 5.1.1 <nobody@info.net>: Recipient address rejected: User unknown in local recipient table",
+    );
+    // S12
+    client.command("RCPT TO:<Postmaster>", "250 ");
+    client.command("RCPT TO:<sales@info.net>", "250 ");
+    client.command("DATA", "354 ");
+    client.command("\r\nhello\r\n.", "250 ");
+    let taken = door.taken();
+    let sales = Some("sales@info.net");
+    let expected = [
+        ("Postmaster@info.net".to_owned(), Some("Postmaster")),
+        ("john@info.net".to_owned(), sales),
+        ("x@y.org".to_owned(), sales),
+    ];
+    assert_eq!(taken.recipients(), expected);
+    let line = door.logged("NOQUEUE: reject: RCPT from localhost[127.0.0.1]: 554 5.7.1");
+    assert!(
+        line.ends_with("<x@y.org>: Relay access denied; from=<a@b.org> to=<x@y.org> proto=ESMTP helo=<x>"),
+        "{line}"
+    );
+}
+
+#[test]
+fn a_broken_hand_over_is_repeated_with_the_same_id() {
+    let door = Door::open("", vec![Mood::Break, Mood::Break]);
+    let mut client = door.client();
+    client.command("EHLO x", "250 ");
+    client.send(&["john@info.net"], "Subject: once", "250 2.0.0 Ok: queued as ");
+    let ids = [door.taken().id, door.taken().id, door.taken().id];
+    assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+}
+
+#[test]
+fn what_the_queue_refuses_the_client_hears() {
+    let door = Door::open("", vec![Mood::Refuse]);
+    let mut client = door.client();
+    client.command("EHLO x", "250 ");
+    client.send(&["john@info.net"], "Subject: x", "452 4.3.1 no space");
+    door.taken();
+    client.send(&["john@info.net"], "Subject: x", "250 2.0.0 Ok: queued as ");
+}
+
+#[test]
+fn long_content_goes_through_a_file() {
+    let door = Door::open("", vec![]);
+    let mut client = door.client();
+    client.command("EHLO x", "250 ");
+    let body = "0123456789abcdefghijklmnopqrstuvwxyz\r\n".repeat(20_000);
+    client.send(&["john@info.net"], &format!("Subject: long\r\n\r\n{body}"), "250 ");
+    let taken = door.taken();
+    assert!(taken.in_file && taken.text().ends_with(&format!("\r\n\r\n{body}\r\n")));
+    assert!(taken.text().starts_with("Received: "));
+}
+
+#[test]
+fn limits_hold() {
+    let door = Door::open(
+        "smtpd_recipient_limit = 1\nmessage_size_limit = 5000\nsmtpd_client_connection_count_limit = 2\n\
+         smtpd_client_event_limit_exceptions =\nhopcount_limit = 3",
+        vec![],
+    );
+    let mut client = door.client();
+    client.command("EHLO x", "250 ");
+    client.command("MAIL FROM:<a@b.org> SIZE=5001", "552 5.3.4 ");
+    client.command("MAIL FROM:<a@b.org>", "250 ");
+    client.command("RCPT TO:<john@info.net>", "250 ");
+    client.command("RCPT TO:<postmaster@info.net>", "452 4.5.3 ");
+    client.command("RSET", "250 ");
+    client.send(&["john@info.net"], &"x".repeat(5001), "552 5.3.4 ");
+    client.send(&["john@info.net"], &"Received: x\r\n".repeat(4), "554 5.4.6 Error: too many hops");
+    let _second = door.until("a second connection", || {
+        let stream = TcpStream::connect(door.address).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).ok()?;
+        let mut stream = BufReader::new(stream);
+        let mut line = String::new();
+        stream.read_line(&mut line).ok()?;
+        line.starts_with("220 ").then_some(stream)
+    });
+    let mut third = BufReader::new(TcpStream::connect(door.address).expect("connected"));
+    let mut line = String::new();
+    third.read_line(&mut line).expect("a line");
+    assert_eq!(line, "421 4.7.0 server.info.net Error: too many connections from 127.0.0.1\r\n");
+    door.logged("Connection concurrency limit exceeded: 3 from localhost[127.0.0.1]");
+}
+
+#[test]
+fn a_user_that_nobody_can_judge_is_asked_to_wait() {
+    let door = Door::open("local_recipient_maps = unix:passwd.byname", vec![]);
+    let mut client = door.client();
+    client.command("EHLO x", "250 ");
+    client.command("MAIL FROM:<>", "250 ");
+    client.command("RCPT TO:<john@info.net>", "451 4.3.0 <john@info.net>: Temporary lookup failure");
+}
+
+#[test]
+fn a_session_may_finish_its_message_when_the_daemon_stops() {
+    let mut door = Door::open("", vec![]);
+    let mut client = door.client();
+    let mut idle = door.client();
+    client.command("EHLO x", "250 ");
+    client.command("MAIL FROM:<a@b.org>", "250 ");
+    terminate(&door.daemon);
+    idle.hear("421 4.3.2 server.info.net Service shutting down");
+    client.command("RCPT TO:<john@info.net>", "250 ");
+    client.command("DATA", "354 ");
+    client.command("Subject: last\r\n.", "250 2.0.0 Ok: queued as ");
+    client.hear("421 4.3.2 ");
+    assert!(door.daemon.wait().expect("ended").success());
+    door.taken();
+}
+
+#[test]
+fn an_open_relay_does_not_start() {
+    // DESIGN promise 4.
+    let (directory, address) = configure("smtpd_relay_restrictions = permit, reject", "0.0.0.0");
+    let mut daemon = start(directory.path());
+    let status = daemon.wait().expect("ended");
+    let mut said = String::new();
+    daemon.stderr.take().expect("piped").read_to_string(&mut said).expect("text");
+    assert_eq!(status.code(), Some(78), "{said}");
+    assert!(said.contains("would be an open relay") && said.contains("main.cf:11"), "{said}");
+    assert!(TcpStream::connect(address).is_err());
+}
+
+/// A conversation on `submit.sock`.
+fn submit_with(state: &Path, request: submit::Request, content: &[u8]) -> submit::Response {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let hello = Hello::new(Role::Command, "sendmail");
+        let mut talk = ipc::connect(state, sockets::SUBMIT, &hello).await.expect("connected");
+        talk.writer.send(&Frame::new(1, request), &[], &[content]).await.expect("sent");
+        let received = talk.reader.frame().await.expect("sound").expect("an answer");
+        received.read::<submit::Response>().expect("understood").body
+    })
+}
+
+fn submission(recipients: &[&str], length: usize) -> submit::Request {
+    submit::Request::Submit {
+        sender: Some("john".to_owned()),
+        full_name: None,
+        recipients: recipients.iter().map(|&text| text.to_owned()).collect(),
+        more_recipients: false,
+        dsn: mail_types::DsnOptions::default(),
+        notify: None,
+        length: length as u64,
+    }
+}
+
+#[test]
+fn local_mail_comes_through_the_same_door() {
+    let door = Door::open("", vec![]);
+    let content = b"From john Sun Nov 22\nTo: root\n\n.\nTest message";
+    let response = submit_with(&door.state(), submission(&["root", "sales"], content.len()), content);
+    let taken = door.taken();
+    assert_eq!(response, submit::Response::Accepted { id: taken.id });
+    let uid = mail_posix::Identity::current().uid;
+    let text = taken.text();
+    assert!(
+        text.starts_with(&format!("Received: by server.info.net (Postfix, from userid {uid})\r\n\tid {}; ", taken.id)),
+        "{text}"
+    );
+    assert!(text.contains("\r\nTo: root@info.net\r\n") && text.contains("\r\nFrom: john@info.net\r\n"), "{text}");
+    assert!(text.contains("\r\nMessage-Id: <") && text.ends_with("\r\n\r\n.\r\nTest message\r\n"), "{text}");
+    assert_eq!(taken.envelope.sender.to_string(), "john@info.net");
+    assert_eq!(taken.recipients()[0], ("root@info.net".to_owned(), Some("root")));
+    assert_eq!((taken.envelope.client.uid, taken.recipients().len()), (Some(uid), 3));
+    door.logged(&format!("postfix/pickup[{}]: {}: uid={uid} from=<john>", pid_in(&door.logged("pickup[")), taken.id));
+
+    let refused = submit_with(&door.state(), submission(&["a@b@"], 1), b"x");
+    assert!(matches!(refused, submit::Response::Refused { reply } if reply.code.get() == 501));
+}
+
+#[test]
+fn a_maildrop_file_is_picked_up_once() {
+    let mut door = Door::open("", vec![]);
+    let maildrop = door.state().join(mail_ipc::maildrop::DIRECTORY);
+    let mut octets = Vec::new();
+    mail_ipc::frame::encode(&Frame::new(1, submission(&["john"], 3)), 0, &mut octets).expect("short");
+    octets.extend(b"hi\n");
+    let file = maildrop.join("1A");
+    fs::write(&file, octets).expect("written");
+    give(&file);
+    fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(mail_ipc::maildrop::COMPLETE))
+        .expect("ours");
+    let taken = door.taken();
+    assert!(taken.text().ends_with("\r\n\r\nhi\r\n"), "{}", taken.text());
+    door.until("an empty maildrop", || (!file.exists()).then_some(()));
+    fs::write(&file, b"garbage").expect("written");
+    give(&file);
+    fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(mail_ipc::maildrop::COMPLETE))
+        .expect("ours");
+    door.logged("maildrop/1A: ");
+    door.until("the garbage put aside", || maildrop.join("bad-1A").exists().then_some(()));
+    assert!(door.stop().success());
+}
