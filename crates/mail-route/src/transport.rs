@@ -57,6 +57,12 @@ pub fn transport(world: &World<'_>, recipient: &Address, lookups: &mut Vec<Looku
     let resolved = resolve(world, recipient, lookups)?;
     let address = resolved.address;
     let mut choice = by_class(world, resolved.class.class, &address);
+    // A local part that looks like an option is dangerous to programs further on.
+    if address.local().starts_with('-') && !*world.main.allow_min_user {
+        let source = world.main.allow_min_user.source.clone();
+        let choice = Choice { transport: "error".to_owned(), nexthop: "5.1.3 bad address syntax".to_owned(), source };
+        return Ok(choice.routed(world, address));
+    }
     let keys = transport_keys(&address, Delimiters::of(world.main), world.parents_match("transport_maps"));
     if let Some(hit) = world.search(&world.main.transport_maps, &keys, lookups)? {
         choice.replace(&hit.value, hit.source, &address);
@@ -199,6 +205,9 @@ mod tests {
         let unknown = "5.1.1 User unknown in virtual alias table";
         is(route("", "", "john@example.net"), "error", Kind::Error(unknown.into()), unknown);
         is(route("", "", "john%gmail.com@info.net"), "smtp", Kind::Smtp, "gmail.com");
+        let option = "5.1.3 bad address syntax";
+        is(route("", "", "-oQ@gmail.com"), "error", Kind::Error(option.into()), option);
+        is(route("allow_min_user = yes\n", "", "-oQ@gmail.com"), "smtp", Kind::Smtp, "gmail.com");
     }
 
     #[test]

@@ -210,6 +210,53 @@ impl Kind for List {
     }
 }
 
+/// The versions of TLS that a list such as `>=TLSv1.2` or `!SSLv3, !TLSv1` allows, among those that we have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TlsVersions {
+    /// TLS 1.2.
+    pub v12: bool,
+    /// TLS 1.3.
+    pub v13: bool,
+}
+
+/// What such a list may name, oldest first.
+const TLS_VERSIONS: [&str; 6] = ["SSLv2", "SSLv3", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"];
+
+impl Kind for TlsVersions {
+    type Value = Self;
+    const NAME: &'static str = "TLS versions";
+
+    fn parse(text: &str, context: &mut Context<'_>) -> Result<Self, Mistake> {
+        let mut excluded = [false; 6];
+        let mut included = [false; 6];
+        for word in text.split([',', ':', ' ', '\t']).filter(|word| !word.is_empty()) {
+            let name = word.trim_start_matches(['!', '<', '>', '=']);
+            let Some(at) = TLS_VERSIONS.iter().position(|version| version.eq_ignore_ascii_case(name)) else {
+                return Err(Mistake::new(format!("unknown protocol `{word}'"), "write `>=TLSv1.2'").at(word));
+            };
+            match &word[..word.len() - name.len()] {
+                "" => included[at] = true,
+                "!" => excluded[at] = true,
+                ">=" => excluded[..at].fill(true),
+                "<=" => excluded[at + 1..].fill(true),
+                _ => return Err(Mistake::new(format!("`{word}' says nothing"), "write `>=TLSv1.2'").at(word)),
+            }
+        }
+        let named = included.contains(&true);
+        let allowed = |at: usize| !excluded[at] && (included[at] || !named);
+        let versions = Self { v12: allowed(4), v13: allowed(5) };
+        match (versions.v12, versions.v13) {
+            (true, true) => {}
+            (false, true) => return Err(Mistake::new("TLS 1.3 without 1.2 is not built", "write `>=TLSv1.2'")),
+            (true, false) => context.warnings.push(Mistake::new("TLS 1.3 is used too", "write `>=TLSv1.2'")),
+            (false, false) => {
+                context.warnings.push(Mistake::new("only versions that are not built", "TLS 1.2 and 1.3 are used"));
+            }
+        }
+        Ok(Self { v12: true, v13: true })
+    }
+}
+
 /// `inet_protocols`: which of IPv4 and IPv6 is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IpVersions {
@@ -456,6 +503,30 @@ mod tests {
         assert_eq!(parse_network("[::1]/128").expect("reads").0.to_string(), "::1/128");
         for text in ["", "a", "1.2.3.4/33", "[::1", "1.2.3", "300.1.1.1", "[::1]/129", "1.2.3.4/"] {
             assert!(parse_network(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn tls_versions_are_read_in_both_spellings() {
+        let both = Ok(TlsVersions { v12: true, v13: true });
+        for text in [
+            ">=TLSv1",
+            ">=TLSv1.2",
+            "!SSLv2, !SSLv3, !TLSv1, !TLSv1.1",
+            "TLSv1.2 TLSv1.3",
+            "",
+            "TLSv1",
+            "SSLv3,TLSv1",
+            "TLSv1.2",
+            "<=TLSv1.2",
+            "TLSv1.2",
+            "<=TLSv1.2",
+        ] {
+            assert_eq!(read::<TlsVersions>(text, ""), both, "{text}");
+        }
+        // TLS 1.2 is never offered where the file forbids it.
+        for text in [">=TLSv1.3", "!TLSv1.2", "TLSv1.3", "TLSv9", "=TLSv1"] {
+            assert!(read::<TlsVersions>(text, "").is_err(), "{text}");
         }
     }
 

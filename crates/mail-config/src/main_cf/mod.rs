@@ -207,7 +207,7 @@ fn transport_default(name: &str) -> Option<Cow<'static, str>> {
 }
 
 /// The parameters that each transport has under its own name, and their defaults.
-pub(crate) const TRANSPORT_PARAMETERS: [(&str, &str); 15] = [
+pub(crate) const TRANSPORT_PARAMETERS: [(&str, &str); 17] = [
     ("_destination_concurrency_limit", "$default_destination_concurrency_limit"),
     ("_destination_recipient_limit", "$default_destination_recipient_limit"),
     ("_initial_destination_concurrency", "$initial_destination_concurrency"),
@@ -223,6 +223,8 @@ pub(crate) const TRANSPORT_PARAMETERS: [(&str, &str); 15] = [
     ("_extra_recipient_limit", "$default_extra_recipient_limit"),
     ("_recipient_refill_delay", "$default_recipient_refill_delay"),
     ("_recipient_refill_limit", "$default_recipient_refill_limit"),
+    ("_recipient_limit", "$default_recipient_limit"),
+    ("_time_limit", "$command_time_limit"),
 ];
 
 /// How many of them, from the first, we use.

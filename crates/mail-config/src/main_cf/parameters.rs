@@ -103,10 +103,6 @@ parameters! {
     mail_version: Text = "3.7.11", used by ["smtpd"];
     /// The directory of Postfix's queue; if it is not /var/spool/postfix, our state lies in `postrider` below it.
     queue_directory: Text = "/var/spool/postfix", used by ["smtpd", "queue-manager", "local-delivery", "remote-delivery", "authd"];
-    /// The owner of the queue. We use a user per role instead.
-    mail_owner: Text = "postfix", used by ["postrider"], partly "roles have users of their own";
-    /// The group of the commands that may submit mail without rights.
-    setgid_group: Text = "postdrop", used by ["postdrop"];
     /// Other directories that `-c` of the commands may name.
     alternate_config_directories: List = "", used by ["postdrop", "postrider"];
     /// The files of address-less names become upright.
@@ -136,8 +132,6 @@ parameters! {
     multi_instance_name: Text = "", used by ["postrider"];
     /// The digits after the point of a delay in seconds.
     delay_logging_resolution_limit: Number<0, 6> = "2", used by ["local-delivery", "remote-delivery"];
-    /// Whether the client's port stands in the log.
-    smtpd_client_port_logging: YesNo = "no", used by ["smtpd"];
     /// Whether a refusal names the table that lacks the user.
     show_user_unknown_table_name: YesNo = "yes", used by ["smtpd"];
 
@@ -145,16 +139,8 @@ parameters! {
 
     /// The largest message in octets.
     message_size_limit: Count = "10240000", used by ["smtpd", "postdrop", "queue-manager"];
-    /// The longest logical header field in octets.
-    header_size_limit: Positive = "102400", used by ["smtpd"];
     /// The longest line that is read from a client; longer ones are split.
     line_length_limit: Positive = "2048", used by ["smtpd"];
-    /// The most addresses that are read from one header field.
-    header_address_token_limit: Positive = "10240", used by ["smtpd"];
-    /// The deepest nesting of MIME parts.
-    mime_nesting_limit: Positive = "100", used by ["smtpd"];
-    /// The longest boundary of a multipart.
-    mime_boundary_length_limit: Positive = "2048", used by ["smtpd"];
     /// The most octets of a message that a bounce carries.
     bounce_size_limit: Positive = "50000", used by ["queue-manager"];
     /// The largest mailbox file in octets; 0 for no limit. It must not be smaller than `message_size_limit`.
@@ -198,14 +184,10 @@ parameters! {
     smtpd_recipient_overshoot_limit: Positive = "1000", used by ["smtpd"];
     /// Commands that end the connection.
     smtpd_forbidden_commands: List = "CONNECT GET POST regexp:{{/^[^A-Z]/ Bogus}}", used by ["smtpd"], partly "tables in the list are ignored";
-    /// Commands that do nothing.
-    smtpd_noop_commands: List = "", used by ["smtpd"];
     /// EHLO keywords that are not announced.
     smtpd_discard_ehlo_keywords: List = "", used by ["smtpd"];
     /// What is done about a bare line feed in a message. `no` acts as `normalize`: only CR LF . CR LF ends a message.
     smtpd_forbid_bare_newline: BareNewline = "no", used by ["smtpd"];
-    /// Clients to which `smtpd_forbid_bare_newline = reject` does not apply.
-    smtpd_forbid_bare_newline_exclusions: Networks = "$mynetworks", used by ["smtpd"];
     /// The code of such a refusal; 521 ends the connection.
     smtpd_forbid_bare_newline_reject_code: Refusal = "550", used by ["smtpd"];
     /// Whether a client that sends ahead without leave is cut off.
@@ -224,18 +206,12 @@ parameters! {
     smtpd_client_recipient_rate_limit: Count = "0", used by ["smtpd"];
     /// How many AUTH commands one client may send per `anvil_rate_time_unit`; 0 for no limit.
     smtpd_client_auth_rate_limit: Count = "0", used by ["smtpd"];
-    /// How many new TLS sessions one client may ask for per `anvil_rate_time_unit`; 0 for no limit.
-    smtpd_client_new_tls_session_rate_limit: Count = "0", used by ["smtpd"];
     /// Clients to which these limits do not apply.
     smtpd_client_event_limit_exceptions: Networks = "${smtpd_client_connection_limit_exceptions:$mynetworks}", used by ["smtpd"];
     /// The time over which rates are counted.
     anvil_rate_time_unit: Span = "60s", used by ["smtpd"];
-    /// The text that is added to each refusal.
-    smtpd_reject_footer: Template = "", used by ["smtpd"];
     /// Whether SMTPUTF8 is offered and used.
     smtputf8_enable: YesNo = "${{$compatibility_level} <level {1} ? {no} : {yes}}", used by ["smtpd", "remote-delivery", "queue-manager"];
-    /// Whether UTF-8 in a header needs SMTPUTF8.
-    strict_smtputf8: YesNo = "no", used by ["smtpd"];
     /// Whether every permanent refusal becomes a temporary one, for trials.
     soft_bounce: YesNo = "no", used by ["smtpd", "queue-manager", "local-delivery", "remote-delivery"];
 
@@ -255,8 +231,6 @@ parameters! {
     smtpd_data_restrictions: Restrictions = "", used by ["smtpd"];
     /// Restrictions after the content.
     smtpd_end_of_data_restrictions: Restrictions = "", used by ["smtpd"];
-    /// Restrictions at ETRN.
-    smtpd_etrn_restrictions: Restrictions = "", used by ["smtpd"];
     /// Names of lists of restrictions that other lists and access tables may use.
     smtpd_restriction_classes: List = "", used by ["smtpd"];
     /// Whether refusals of client, HELO and sender wait until RCPT.
@@ -275,12 +249,6 @@ parameters! {
     parent_domain_matches_subdomains: List = "debug_peer_list,fast_flush_domains,mynetworks,permit_mx_backup_networks,qmqpd_authorized_clients,relay_domains,smtpd_access_maps", used by ["smtpd", "queue-manager"];
     /// Whether addresses with sender-given routing (`user@elsewhere@here`) may pass.
     allow_untrusted_routing: YesNo = "no", used by ["smtpd"];
-    /// The networks whose hosts `permit_mx_backup` trusts.
-    permit_mx_backup_networks: Networks = "", used by ["smtpd"];
-    /// The DNS lists of the obsolete `reject_maps_rbl`.
-    maps_rbl_domains: List = "", used by ["smtpd"];
-    /// What a temporary failure of a reject restriction does.
-    reject_tempfail_action: Text = "defer_if_permit", used by ["smtpd"];
     /// The code of an access table's REJECT.
     access_map_reject_code: Refusal = "554", used by ["smtpd"];
     /// The code of an access table's DEFER.
@@ -313,8 +281,6 @@ parameters! {
     multi_recipient_bounce_reject_code: Refusal = "550", used by ["smtpd"];
     /// The code of a session in clear.
     plaintext_reject_code: Refusal = "450", used by ["smtpd"];
-    /// The code of a DNS list's refusal.
-    maps_rbl_reject_code: Refusal = "554", used by ["smtpd"];
     /// Who may submit with sendmail.
     authorized_submit_users: List = "static:anyone", used by ["smtpd", "postdrop", "postrider"];
     /// Who may look at the queue.
@@ -330,14 +296,10 @@ parameters! {
     smtpd_sasl_type: Text = "cyrus", used by ["smtpd"], partly "authd answers whatever the type";
     /// The socket of the password checker; authd's own is used.
     smtpd_sasl_path: Text = "smtpd", used by ["smtpd"], partly "authd's own socket is used";
-    /// The realm of a user name without one.
-    smtpd_sasl_local_domain: Text = "", used by ["smtpd"];
     /// What mechanisms must not be in clear sessions: noplaintext, noanonymous and the like.
     smtpd_sasl_security_options: List = "noanonymous", used by ["smtpd"];
     /// The same for sessions with TLS.
     smtpd_sasl_tls_security_options: List = "$smtpd_sasl_security_options", used by ["smtpd"];
-    /// Clients to whom AUTH is not offered.
-    smtpd_sasl_exceptions_networks: Networks = "", used by ["smtpd"];
     /// Whether the user's name stands in the Received field.
     smtpd_sasl_authenticated_header: YesNo = "no", used by ["smtpd"];
     /// Whether AUTH is also announced in the form `AUTH=`, for old clients.
@@ -346,8 +308,6 @@ parameters! {
     smtpd_sasl_response_limit: Positive = "12288", used by ["smtpd"];
     /// Mechanisms that may be offered.
     smtpd_sasl_mechanism_filter: List = "!external, static:rest", used by ["smtpd"];
-    /// The name of the service for PAM and the like.
-    smtpd_sasl_service: Text = "smtp", used by ["smtpd"];
 
     // ---- SMTP server: TLS ----
 
@@ -371,10 +331,10 @@ parameters! {
     smtpd_tls_eckey_file: File = "$smtpd_tls_eccert_file", used by ["smtpd"];
     /// Files that hold key and certificates together; they replace the four above.
     smtpd_tls_chain_files: List = "", used by ["smtpd"];
-    /// The protocol versions for opportunistic TLS. TLS 1.2 is our least.
-    smtpd_tls_protocols: List = ">=TLSv1", used by ["smtpd"], partly "TLS 1.2 and 1.3 only";
-    /// The protocol versions for required TLS. TLS 1.2 is our least.
-    smtpd_tls_mandatory_protocols: List = ">=TLSv1", used by ["smtpd"], partly "TLS 1.2 and 1.3 only";
+    /// The protocol versions for opportunistic TLS. Ours are 1.2 and 1.3; a list without 1.2 stops the start.
+    smtpd_tls_protocols: TlsVersions = ">=TLSv1", used by ["smtpd"];
+    /// The protocol versions for required TLS. Ours are 1.2 and 1.3; a list without 1.2 stops the start.
+    smtpd_tls_mandatory_protocols: TlsVersions = ">=TLSv1", used by ["smtpd"];
     /// How much TLS writes into the log.
     smtpd_tls_loglevel: Count = "0", used by ["smtpd"];
     /// Whether the Received field tells protocol and cipher.
@@ -394,16 +354,8 @@ parameters! {
     recipient_delimiter: Text = "", used by ["smtpd", "queue-manager", "local-delivery"];
     /// Which rewritings keep an extension that their table does not match.
     propagate_unmatched_extensions: List = "canonical, virtual", used by ["smtpd", "local-delivery"];
-    /// Whether an address that is empty after rewriting of its last `@` may be sent.
-    resolve_null_domain: YesNo = "no", used by ["smtpd", "queue-manager"];
-    /// Whether a domain that is a number is taken as an address literal.
-    resolve_numeric_domain: YesNo = "no", used by ["smtpd", "queue-manager"];
-    /// Whether quotes are removed before an address is judged.
-    resolve_dequoted_address: YesNo = "yes", used by ["smtpd", "queue-manager"];
     /// Whose headers get complete addresses.
     local_header_rewrite_clients: Restrictions = "permit_inet_interfaces", used by ["smtpd"];
-    /// The domain that completes the headers of other clients; empty: they are left alone.
-    remote_header_rewrite_domain: Text = "", used by ["smtpd"];
     /// Address rewriting for senders and recipients.
     canonical_maps: Tables = "", used by ["smtpd", "local-delivery"];
     /// What `canonical_maps` rewrites.
@@ -430,28 +382,14 @@ parameters! {
     virtual_alias_expansion_limit: Positive = "1000", used by ["smtpd"];
     /// The deepest nesting of virtual aliases.
     virtual_alias_recursion_limit: Positive = "1000", used by ["smtpd"];
-    /// The longest address that an expansion may give.
-    virtual_alias_address_length_limit: Positive = "1000", used by ["smtpd"];
     /// Whether `X-Original-To` and `orig_to=` are kept, and duplicates are found by them.
     enable_original_recipient: YesNo = "yes", used by ["smtpd", "queue-manager", "local-delivery"];
-    /// The domain of the sender of bounces to postmaster.
-    double_bounce_sender: Text = "double-bounce", used by ["queue-manager", "smtpd"];
-    /// The recipient of mail to the null address.
-    empty_address_recipient: Text = "MAILER-DAEMON", used by ["smtpd", "queue-manager"];
     /// The To field of a message without one; empty: none is added.
     undisclosed_recipients_header: Template = "", used by ["smtpd"];
     /// Whether From, Date and Message-ID are added to mail of other clients too.
     always_add_missing_headers: YesNo = "no", used by ["smtpd"];
     /// Header fields that are removed.
     message_drop_headers: List = "bcc, content-length, resent-bcc, return-path", used by ["smtpd"];
-    /// How the From field of local mail is written: `standard` or `obsolete`.
-    header_from_format: Text = "standard", used by ["smtpd"];
-    /// What sendmail makes of the ends of lines.
-    sendmail_fix_line_endings: Text = "always", used by ["postrider"];
-    /// Whether 8BITMIME of a header that lies is repaired.
-    detect_8bit_encoding_header: YesNo = "yes", used by ["smtpd"];
-    /// The most recipients of one message that are looked at for duplicates.
-    duplicate_filter_limit: Count = "1000", used by ["smtpd", "local-delivery"];
 
     // ---- which mail is ours, and where it goes ----
 
@@ -485,8 +423,6 @@ parameters! {
     default_transport: Text = "smtp", used by ["queue-manager", "smtpd"];
     /// The next hop of mail for outside.
     relayhost: Text = "", used by ["queue-manager", "smtpd"];
-    /// Transports whose mail waits for `sendmail -q`.
-    defer_transports: List = "", used by ["queue-manager"];
 
     // ---- queue ----
 
@@ -502,14 +438,8 @@ parameters! {
     bounce_queue_lifetime: Span = "5d", used by ["queue-manager"];
     /// After which time the sender is told that the message waits; 0 for never.
     delay_warning_time: Span = "0h", used by ["queue-manager"];
-    /// Whether the sender is told when a delayed message has gone.
-    confirm_delay_cleared: YesNo = "no", used by ["queue-manager"], partly "no such notice is sent";
     /// How many messages are in work at once.
     qmgr_message_active_limit: Positive = "20000", used by ["queue-manager"];
-    /// How many recipients are in work at once.
-    qmgr_message_recipient_limit: Positive = "20000", used by ["queue-manager"];
-    /// How many recipients of one message are in work at least.
-    qmgr_message_recipient_minimum: Positive = "10", used by ["queue-manager"];
     /// The concurrency with which a destination is begun.
     initial_destination_concurrency: Positive = "5", used by ["queue-manager"];
     /// The most deliveries at once to a destination.
@@ -528,18 +458,6 @@ parameters! {
     local_destination_concurrency_limit: Count = "2", used by ["queue-manager"];
     /// The most recipients of one delivery of local(8).
     local_destination_recipient_limit: Count = "1", used by ["queue-manager"];
-    /// How long a transport that failed is left alone.
-    transport_retry_time: Span = "60s", used by ["queue-manager"];
-    /// What postmaster is told: bounce, 2bounce, delay, policy, protocol, resource, software.
-    notify_classes: List = "resource, software", used by ["queue-manager", "smtpd"], partly "bounce, 2bounce and delay";
-    /// Who is told of bounces.
-    bounce_notice_recipient: Text = "postmaster", used by ["queue-manager"];
-    /// Who is told of bounces that cannot be delivered.
-    double_bounce_notice_recipient as "2bounce_notice_recipient": Text = "postmaster", used by ["queue-manager"];
-    /// Who is told of delays.
-    delay_notice_recipient: Text = "postmaster", used by ["queue-manager"];
-    /// Who is told of errors.
-    error_notice_recipient: Text = "postmaster", used by ["queue-manager"];
     /// Whether queue ids are long. Ours always are.
     enable_long_queue_ids: YesNo = "no", used by ["queue-manager"], partly "queue ids are always long";
 
@@ -573,22 +491,14 @@ parameters! {
     owner_request_special: YesNo = "yes", used by ["smtpd", "local-delivery", "queue-manager"];
     /// Whether the sender of a list's mail is what `owner-list` expands to.
     expand_owner_alias: YesNo = "no", used by ["local-delivery"];
-    /// Whether an alias without owner of its own loses the owner of the alias before it.
-    reset_owner_alias: YesNo = "no", used by ["local-delivery"];
     /// Where a Delivered-To field is written.
     prepend_delivered_header: List = "command, file, forward", used by ["local-delivery"];
-    /// Whether the Delivered-To fields are read once, when delivery begins.
-    frozen_delivered_to: YesNo = "yes", used by ["local-delivery"];
     /// Whether the owner of a mailbox file must be the recipient.
     strict_mailbox_ownership: YesNo = "yes", used by ["local-delivery"];
     /// Whether a user without home directory gets no mail.
     require_home_directory: YesNo = "no", used by ["local-delivery"];
-    /// Whether biff is told of new mail. It is not.
-    biff: YesNo = "yes", used by ["local-delivery"], partly "no biff notice is sent";
     /// The rights of deliveries that belong to nobody.
     default_privs: Text = "nobody", used by ["local-delivery"];
-    /// Who may be the envelope sender of local submissions.
-    local_login_sender_maps: Tables = "static:*", used by ["postdrop", "smtpd"];
 
     // ---- SMTP and LMTP client ----
 
@@ -698,10 +608,10 @@ parameters! {
     smtp_tls_CAfile: File = "", used by ["remote-delivery"], partly "certificates are not verified at the levels that are built";
     /// A directory of trusted authorities.
     smtp_tls_CApath: File = "", used by ["remote-delivery"], partly "certificates are not verified at the levels that are built";
-    /// The protocol versions for opportunistic TLS. TLS 1.2 is our least.
-    smtp_tls_protocols: List = ">=TLSv1", used by ["remote-delivery"], partly "TLS 1.2 and 1.3 only";
-    /// The protocol versions for required TLS. TLS 1.2 is our least.
-    smtp_tls_mandatory_protocols: List = ">=TLSv1", used by ["remote-delivery"], partly "TLS 1.2 and 1.3 only";
+    /// The protocol versions for opportunistic TLS. Ours are 1.2 and 1.3; a list without 1.2 stops the start.
+    smtp_tls_protocols: TlsVersions = ">=TLSv1", used by ["remote-delivery"];
+    /// The protocol versions for required TLS. Ours are 1.2 and 1.3; a list without 1.2 stops the start.
+    smtp_tls_mandatory_protocols: TlsVersions = ">=TLSv1", used by ["remote-delivery"];
     /// How much TLS writes into the log.
     smtp_tls_loglevel: Count = "0", used by ["remote-delivery"];
     /// Whether hosts that offer TLS are named in the log.
