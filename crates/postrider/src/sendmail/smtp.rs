@@ -56,7 +56,7 @@ pub fn run(system: &System, configuration: &Path) -> Outcome {
     let main = &system.config.main;
     let settings = Settings {
         hostname: main.myhostname.to_string(),
-        banner: format!("{} ESMTP", main.myhostname.as_str()),
+        banner: main.expanded("smtpd_banner").unwrap_or_default(),
         size_limit: *main.message_size_limit,
         // A submission carries no NOTIFY or ORCPT per recipient.
         discard_ehlo_keywords: vec!["DSN".to_owned()],
