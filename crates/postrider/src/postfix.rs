@@ -182,7 +182,7 @@ pub fn reload(option: Option<&OsStr>) -> Outcome {
     if before.is_empty() && up.is_none() {
         return Err(Failure::new(1, "the mail system is not running"));
     }
-    let published = generation::publish(&directory, dovecot_of(&state).as_deref()).map_err(crate::up::published)?;
+    let published = generation::publish(&directory, dovecot_of(&directory, &state).as_deref()).map_err(crate::up::published)?;
     for report in published.reports.iter().filter(|report| report.level >= mail_config::Level::Warning) {
         say(&report.line());
     }
@@ -206,10 +206,12 @@ pub fn reload(option: Option<&OsStr>) -> Outcome {
     if lagging.is_empty() { Ok(0) } else { Err(Failure::new(1, lagging.join("; "))) }
 }
 
-/// The dovecot.conf of the generation that runs: where `up --dovecot FILE` was started with another file than the usual one.
-fn dovecot_of(state: &Path) -> Option<PathBuf> {
+/// The dovecot.conf of the generation that runs, where it is another file than the usual ones: `up --dovecot FILE` named it.
+fn dovecot_of(directory: &Path, state: &Path) -> Option<PathBuf> {
     let (_, config) = generation::read(state).ok()?;
-    Some(PathBuf::from(&config.dovecot.raw().file))
+    let file = PathBuf::from(&config.dovecot.raw().file);
+    let usual = [directory.join("dovecot.conf"), PathBuf::from("/etc/dovecot/dovecot.conf")];
+    (!usual.contains(&file)).then_some(file)
 }
 
 fn status(option: Option<&OsStr>) -> Outcome {
