@@ -39,9 +39,14 @@ pub enum Question {
         /// How many lines of the body; none: all of the message.
         lines: Option<u32>,
     },
-    /// QUIT: delete these messages, counted from 0, durably; then answer.
+    /// RSET: what was retrieved does not count as seen. Not answered.
+    Reset {
+        /// Nor does what was seen before the session: so it is where LAST is answered (as Dovecot).
+        all: bool,
+    },
+    /// QUIT: delete these messages, counted from 0, and set flags, durably; then answer.
     Update {
-        /// The messages marked.
+        /// The messages marked; there may be none.
         deleted: Vec<usize>,
     },
 }
@@ -328,23 +333,23 @@ impl MailboxMachine {
     fn rset(&mut self) {
         self.deleted.fill(false);
         self.last = 0;
+        self.ask(Question::Reset { all: self.options.last });
         self.ok("");
     }
 
     fn quit(&mut self) {
         let deleted: Vec<usize> = (0..self.deleted.len()).filter(|index| self.deleted[*index]).collect();
-        if deleted.is_empty() {
-            self.send(reply::ok("Logging out."));
-            return self.close(Close::Quit);
-        }
         let id = self.ask(Question::Update { deleted });
         self.state = State::Updating(id);
     }
 
     fn updated(&mut self, good: bool) {
-        if good {
-            let (left, size) = self.left();
-            self.statistics.deleted = self.statistics.messages - left as u64;
+        let (left, size) = self.left();
+        let deleted = self.statistics.messages - left as u64;
+        if deleted == 0 {
+            self.send(reply::ok("Logging out."));
+        } else if good {
+            self.statistics.deleted = deleted;
             self.statistics.deleted_bytes = self.statistics.size - size;
             self.send(reply::ok("Logging out, messages deleted."));
         } else {
@@ -525,6 +530,7 @@ mod tests {
             while let Some(question) = { self.asked.borrow_mut().pop() } {
                 let id = AskId(self.player.machine.next_id);
                 let answers = match question {
+                    Question::Reset { .. } => Vec::new(),
                     Question::Update { .. } => vec![Answer::Updated],
                     Question::Content { index, lines } => {
                         let text = TEXTS[index].as_bytes();
@@ -651,6 +657,16 @@ mod tests {
              X:",
         );
         assert_eq!(machine.statistics().deleted, 0);
+    }
+
+    #[test]
+    fn rset_forgets_what_was_seen_and_all_of_it_where_last_is_answered() {
+        for last in [false, true] {
+            let mut mailbox = Mailbox::new(MailboxMachine::new(messages(), Options { last }));
+            mailbox.player.send(b"RSET\r\n");
+            mailbox.player.play("S: +OK Logged in.\nS: +OK");
+            assert_eq!(*mailbox.asked.borrow(), [Question::Reset { all: last }]);
+        }
     }
 
     #[test]

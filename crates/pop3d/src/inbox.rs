@@ -38,6 +38,8 @@ pub(crate) struct Inbox {
     uids: Vec<u32>,
     /// Messages that were retrieved whole and had not been seen.
     seen: Vec<u32>,
+    /// Messages that had been seen before, and no longer count as such.
+    unseen: Vec<u32>,
 }
 
 impl Inbox {
@@ -71,7 +73,7 @@ impl Inbox {
         if settings.rename_duplicates {
             uidl::rename_duplicates(&mut messages);
         }
-        Ok((Self { mailbox, uids, seen: Vec::new() }, messages))
+        Ok((Self { mailbox, uids, seen: Vec::new(), unseen: Vec::new() }, messages))
     }
 
     /// Opens a message for RETR, or for TOP with so many lines.
@@ -85,34 +87,49 @@ impl Inbox {
 
     /// A message was retrieved whole.
     pub(crate) fn retrieved(&mut self, index: usize) {
-        self.note_seen(self.uids[index]);
-    }
-
-    fn note_seen(&mut self, uid: u32) {
+        let uid = self.uids[index];
         let at = self.mailbox.position(uid);
+        self.unseen.retain(|other| *other != uid);
         if at.is_some_and(|at| !self.mailbox.messages()[at].flags.contains(Flags::SEEN)) && !self.seen.contains(&uid) {
             self.seen.push(uid);
         }
+    }
+
+    /// RSET: what was retrieved does not count as seen; nor, for `all`, what was seen before.
+    pub(crate) fn reset(&mut self, all: bool) {
+        self.seen.clear();
+        if !all {
+            return;
+        }
+        let seen = self.mailbox.messages().iter().filter(|message| message.flags.contains(Flags::SEEN));
+        self.unseen = seen.map(|message| message.uid).filter(|uid| self.uids.contains(uid)).collect();
     }
 
     /// QUIT: removes messages durably, or hides them where the configuration says so.
     pub(crate) fn update(&mut self, deleted: &[usize], settings: &Settings) -> Result<(), StoreError> {
         let uids: Vec<u32> = deleted.iter().map(|index| self.uids[*index]).collect();
         match &settings.deleted_flag {
-            Some((name, true)) => self.mailbox.store(&uids, &Hidden::change(name)).map(drop)?,
+            Some((name, true)) if !uids.is_empty() => self.mailbox.store(&uids, &Hidden::change(name)).map(drop)?,
+            _ if uids.is_empty() => {}
             _ => self.mailbox.expunge(&uids).map(drop)?,
         }
         self.seen.retain(|uid| !uids.contains(uid));
+        self.unseen.retain(|uid| !uids.contains(uid));
         Ok(())
     }
 
-    /// The end of a session, however it came: what was retrieved has been seen.
+    /// The end of a session, however it came: what was retrieved has been seen. Twice does no harm.
     pub(crate) fn close(&mut self, settings: &Settings) -> Result<(), StoreError> {
-        if self.seen.is_empty() || settings.no_flag_updates {
+        if settings.no_flag_updates {
             return Ok(());
         }
-        let change = FlagChange { mode: FlagMode::Add, flags: Flags::SEEN, keywords: Vec::new() };
-        self.mailbox.store(&self.seen, &change).map(drop)
+        for (mode, uids) in [(FlagMode::Remove, &mut self.unseen), (FlagMode::Add, &mut self.seen)] {
+            if !uids.is_empty() {
+                self.mailbox
+                    .store(&std::mem::take(uids), &FlagChange { mode, flags: Flags::SEEN, keywords: Vec::new() })?;
+            }
+        }
+        Ok(())
     }
 }
 

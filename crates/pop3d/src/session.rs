@@ -136,16 +136,22 @@ impl Handler<MailboxMachine> for Jobs {
                     let _ = answers.send((id, last)).await;
                 });
             }
+            // Nobody waits for it, and no other job of the session runs now.
+            Question::Reset { all } => lock(&inbox).reset(all),
             Question::Update { deleted } => {
                 let settings = Arc::clone(&self.settings);
                 spawn_blocking(move || {
-                    let answer = match lock(&inbox).update(&deleted, &settings) {
+                    let mut inbox = lock(&inbox);
+                    let answer = match inbox.update(&deleted, &settings) {
                         Ok(()) => Answer::Updated,
                         Err(error) => {
-                            home.line(&session, LineLevel::Error, format!("Couldn't delete messages: {error}"));
+                            home.line(&session, LineLevel::Error, format!("Couldn't update the mailbox: {error}"));
                             Answer::NotUpdated
                         }
                     };
+                    if let Err(error) = inbox.close(&settings) {
+                        home.line(&session, LineLevel::Error, format!("Couldn't set flags: {error}"));
+                    }
                     let _ = answers.blocking_send((id, answer));
                 });
             }
