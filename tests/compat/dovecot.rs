@@ -20,12 +20,23 @@ impl Dovecot {
         let address = listener.local_addr().map_err(|error| error.to_string())?;
         drop(listener);
         let root = system.root().join("dovecot");
-        let text = configuration(&root.display().to_string(), &system.etc().join("users").display().to_string(), address.port());
+        let text = configuration(
+            &root.display().to_string(),
+            &system.etc().join("users").display().to_string(),
+            address.port(),
+        );
         fs::create_dir_all(root.join("run")).map_err(|error| error.to_string())?;
         let file = root.join("dovecot.conf");
         fs::write(&file, text).map_err(|error| error.to_string())?;
         let mut command = Command::new(test_support::harness::program("dovecot").ok_or("dovecot is not installed")?);
-        let process = command.arg("-F").arg("-c").arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let process = command
+            .arg("-F")
+            .arg("-c")
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
         let dovecot = Self { process: process.map_err(|error| error.to_string())?, address };
         let log = root.join("log");
         wait_for("Dovecot's greeting", Patience::default(), || greets(address).then_some(()))

@@ -55,7 +55,11 @@ fn append(session: &mut Imap, mailbox: &str, flags: &str, subject: &str) -> Resu
 fn state_of(session: &mut Imap) -> Result<String, String> {
     let mut lines = Vec::new();
     for mailbox in ["INBOX", "Entw&APw-rfe"] {
-        lines.extend(ask(session, &format!("STATUS {mailbox} (MESSAGES UIDNEXT UIDVALIDITY UNSEEN)"))?.into_iter().filter(|l| l.starts_with('*')));
+        lines.extend(
+            ask(session, &format!("STATUS {mailbox} (MESSAGES UIDNEXT UIDVALIDITY UNSEEN)"))?
+                .into_iter()
+                .filter(|l| l.starts_with('*')),
+        );
         ask(session, &format!("EXAMINE {mailbox}"))?;
         for (number, data) in fetched(&ask(session, "UID FETCH 1:* (FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[])")?) {
             lines.push(format!("{number} {:?}", without_recent(data)));
@@ -66,7 +70,7 @@ fn state_of(session: &mut Imap) -> Result<String, String> {
 }
 
 /// `\Recent` belongs to a session, not to the mailbox; flags come in any order.
-fn without_recent(data: Vec<Value>) -> Vec<Value> {
+pub fn without_recent(data: Vec<Value>) -> Vec<Value> {
     let flags = |value: Value| match value {
         Value::List(mut flags) => {
             flags.retain(|flag| *flag != Value::Atom("\\Recent".to_owned()));
