@@ -330,9 +330,7 @@ impl Coordinator {
 
     fn relay(&self, lease: &Lease) -> String {
         match lease.destination.kind {
-            TransportKind::Mailbox => {
-                route::lmtp_relay(&lease.destination.nexthop, &self.context.now().config.main.myhostname)
-            }
+            TransportKind::Mailbox => route::lmtp_relay(&lease.destination.nexthop, &self.context.now().config.main),
             TransportKind::Virtual => "virtual".to_owned(),
             _ => "local".to_owned(),
         }

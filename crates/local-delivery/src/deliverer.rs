@@ -19,7 +19,7 @@ use crate::mailboxes;
 /// Threads of one deliverer: enough to share journal commits between mailboxes.
 const THREADS: usize = 8;
 /// Jobs of one mailbox that share a directory sync.
-const TOGETHER: usize = 64;
+const TOGETHER: usize = 48;
 /// Jobs that wait at most before the socket is read on; with the coordinator's inline contents this bounds memory.
 const WAITING_MAX: usize = 256;
 const READ: usize = 128 * 1024;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mail_store::StoreError;
-use mail_store::maildir::{DeliveryName, Maildir};
+use mail_store::maildir::{Batch, DeliveryName, Maildir};
 use mail_store::mbox::{Mbox, MboxError, lock_methods};
 use mail_types::Octets;
 
@@ -62,40 +62,49 @@ fn to_maildir(path: &Path, size_limit: u64, tasks: &[Task]) -> Vec<Report> {
         Err(error) => return tasks.iter().map(|task| forwarded(task).unwrap_or_else(|| failed(&error))).collect(),
     };
     let mut batch = maildir.batch();
-    let results: Vec<Result<(), Report>> = tasks
+    let planned: Vec<Planned> = tasks
         .iter()
-        .map(|task| {
-            if let Some(report) = forwarded(task) {
-                return Err(report);
-            }
-            let job = &task.job;
-            let name = DeliveryName { queue_id: job.id, recipient: job.recipient, host: &job.host };
-            let mut too_large = false;
-            let delivered = batch.deliver(&name, job.repeated, |message| {
-                message.write(job.prefix.as_bytes())?;
-                task.body.pieces(&job.omit, |piece| {
-                    message.write(piece)?;
-                    too_large |= size_limit != 0 && message.sizes().0 > size_limit;
-                    if too_large { Err(StoreError::NoSpace) } else { Ok(()) }
-                })
-            });
-            match delivered {
-                Ok(()) => Ok(()),
-                Err(_) if too_large => {
-                    Err(Report::bounced(2, 2, "maildir delivery failed: error writing message: File too large"))
-                }
-                Err(error) => Err(failed(&error)),
-            }
+        .map(|task| match forwarded(task) {
+            Some(report) => Planned::Refused(report),
+            None => Planned::Added { too_large: add(&mut batch, task, size_limit) },
         })
         .collect();
-    // Nothing is reported before this sync; if it fails, none of the batch counts.
-    let synced = batch.commit();
-    let report = |result: Result<(), Report>| match (result, &synced) {
-        (Ok(()), Ok(())) => Report::Delivered { text: "delivered to maildir".to_owned() },
-        (Ok(()), Err(error)) => failed(error),
-        (Err(report), _) => report,
+    // Nothing is reported before these syncs.
+    let mut results = batch.commit().into_iter();
+    let report = |planned: Planned| match planned {
+        Planned::Refused(report) => report,
+        Planned::Added { too_large } => match results.next() {
+            Some(Ok(())) => Report::Delivered { text: "delivered to maildir".to_owned() },
+            Some(Err(_)) if too_large => {
+                Report::bounced(2, 2, "maildir delivery failed: error writing message: File too large")
+            }
+            Some(Err(error)) => failed(&error),
+            None => Report::deferred(3, 0, "maildir delivery failed: no result"),
+        },
     };
-    results.into_iter().map(report).collect()
+    planned.into_iter().map(report).collect()
+}
+
+/// What became of a task before the syncs.
+enum Planned {
+    Refused(Report),
+    Added { too_large: bool },
+}
+
+/// Adds a task to a batch; whether it is larger than allowed.
+fn add(batch: &mut Batch<'_>, task: &Task, size_limit: u64) -> bool {
+    let job = &task.job;
+    let name = DeliveryName { queue_id: job.id, recipient: job.recipient, host: &job.host };
+    let mut too_large = false;
+    batch.add(&name, job.repeated, |message| {
+        message.write(job.prefix.as_bytes())?;
+        task.body.pieces(&job.omit, |piece| {
+            message.write(piece)?;
+            too_large |= size_limit != 0 && message.sizes().0 > size_limit;
+            if too_large { Err(StoreError::NoSpace) } else { Ok(()) }
+        })
+    });
+    too_large
 }
 
 fn maildir_failure(path: &Path, error: &StoreError) -> Report {

@@ -142,12 +142,18 @@ pub fn from_line(sender: &mail_types::Sender, now: UnixTime, zone: &jiff::tz::Ti
     format!("From {sender}  {}", time.strftime("%a %b %e %H:%M:%S %Y"))
 }
 
-/// `relay=` for a transport that names our own LMTP listener, as Postfix's lmtp client writes it.
+/// `relay=` for a transport that names our own LMTP listener, as Postfix's lmtp client writes it. A next hop that is only the domain
+/// stands for the listener that `local_transport` or `virtual_transport` names.
 #[must_use]
-pub fn lmtp_relay(nexthop: &str, host: &str) -> String {
-    match nexthop.strip_prefix("unix:") {
-        Some(path) => format!("{host}[{path}]"),
-        None => nexthop.strip_prefix("inet:").unwrap_or(nexthop).to_owned(),
+pub fn lmtp_relay(nexthop: &str, main: &Main) -> String {
+    let transports = [main.local_transport.as_str(), main.virtual_transport.as_str()];
+    let listener = transports.iter().filter_map(|transport| transport.split_once(':')).map(|(_, place)| place);
+    let listener = || listener.clone().find(|place| place.starts_with("unix:") || place.starts_with("inet:"));
+    let is_place = nexthop.starts_with("unix:") || nexthop.starts_with("inet:");
+    let place = if is_place { nexthop } else { listener().unwrap_or(nexthop) };
+    match place.strip_prefix("unix:") {
+        Some(path) => format!("{}[{path}]", *main.myhostname),
+        None => place.strip_prefix("inet:").unwrap_or(place).to_owned(),
     }
 }
 

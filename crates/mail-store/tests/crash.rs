@@ -25,8 +25,8 @@ fn deliver(path: &Path, number: u32, repeated: bool) {
     let mut batch = maildir.batch();
     let name = DeliveryName { queue_id, recipient: 1, host: "h" };
     let content = format!("Subject: {number}\r\n\r\n");
-    batch.deliver(&name, repeated, |message| message.write(content.as_bytes())).expect("delivered");
-    batch.commit().expect("synced");
+    batch.add(&name, repeated, |message| message.write(content.as_bytes()));
+    batch.commit().pop().expect("one").expect("delivered");
 }
 
 /// Says something that must stay true.

@@ -59,8 +59,8 @@ impl Fixture {
         let mut batch = maildir.batch();
         let content = format!("Subject: {number}\r\n\r\n{}\r\n", "x\r\n".repeat(number as usize));
         let name = DeliveryName { queue_id, recipient: 0, host: "h.example" };
-        batch.deliver(&name, false, |message| message.write(content.as_bytes())).expect("delivered");
-        batch.commit().expect("synced");
+        batch.add(&name, false, |message| message.write(content.as_bytes()));
+        batch.commit().pop().expect("one").expect("delivered");
     }
 
     /// Gives everything to Dovecot's user; we, as root, may go on.

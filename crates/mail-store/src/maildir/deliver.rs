@@ -101,7 +101,7 @@ impl Maildir {
     /// Begins a batch of deliveries that share the sync of `new/`.
     #[must_use]
     pub fn batch(&self) -> Batch<'_> {
-        Batch { maildir: self, repeated: false }
+        Batch { maildir: self, repeated: false, messages: Vec::new() }
     }
 
     /// Begins to write a message to `tmp/` under a name without sizes.
@@ -167,6 +167,18 @@ impl Incoming {
         Ok(())
     }
 
+    /// Writes the rest and lets the disk begin with it, so that the later syncs of several messages find most of the work done.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn written(&mut self) -> Result<()> {
+        self.sizes.finish(&mut self.buffer);
+        self.flush()?;
+        // This advice starts the write-back. It is no more than advice: the sync comes in any case.
+        let _ = rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed);
+        Ok(())
+    }
+
     /// Writes the rest, sets the modification time where one is given, waits for the content to be on stable storage, and says
     /// the name that the message gets: the stem with its sizes.
     ///
@@ -225,45 +237,72 @@ impl Drop for Incoming {
 pub struct Batch<'a> {
     maildir: &'a Maildir,
     repeated: bool,
+    messages: Vec<Delivery>,
+}
+
+/// One message of a batch.
+#[derive(Debug)]
+enum Delivery {
+    /// A predecessor delivered it.
+    There,
+    /// It lies in `tmp/`.
+    Written(Incoming),
+    /// It could not be written.
+    Failed(StoreError),
 }
 
 impl Batch<'_> {
-    /// Delivers one message: content from `write`, which is given the open message and may fail on its own account.
+    /// Adds one message: content from `write`, which is given the open message and may fail on its own account.
     ///
     /// With `repeated`, a predecessor may have delivered it: then `new/` and `cur/` are searched first. A message that is there
-    /// already counts as delivered. It is durable only after [`Batch::commit`].
-    ///
-    /// # Errors
-    /// What the file system says; this message is then not delivered and the others of the batch are unharmed.
-    pub fn deliver(
-        &mut self,
-        name: &DeliveryName<'_>,
-        repeated: bool,
-        write: impl FnOnce(&mut Incoming) -> Result<()>,
-    ) -> Result<()> {
-        let stem = name.stem();
-        self.repeated |= repeated;
-        if repeated && self.maildir.contains(&stem)? {
-            return Ok(());
-        }
-        let mut incoming = self.maildir.begin(&stem)?;
-        write(&mut incoming)?;
-        let name = incoming.finish(None)?;
-        // A taken name is this very message, placed by an attempt whose outcome got lost.
-        incoming.place(&self.maildir.new, &name)?;
-        Ok(())
+    /// already counts as delivered. Nothing is delivered before [`Batch::commit`].
+    pub fn add(&mut self, name: &DeliveryName<'_>, repeated: bool, write: impl FnOnce(&mut Incoming) -> Result<()>) {
+        let delivery = self.write(&name.stem(), repeated, write).unwrap_or_else(Delivery::Failed);
+        self.messages.push(delivery);
     }
 
-    /// Makes all deliveries of the batch durable.
-    ///
-    /// # Errors
-    /// What the file system says; then none of the batch may be reported as delivered. What was placed may be visible.
-    pub fn commit(self) -> Result<()> {
-        if self.repeated {
-            // What a predecessor delivered may have been moved by a reader before anybody synced it.
-            self.maildir.cur.sync()?;
+    fn write(
+        &mut self,
+        stem: &str,
+        repeated: bool,
+        write: impl FnOnce(&mut Incoming) -> Result<()>,
+    ) -> Result<Delivery> {
+        self.repeated |= repeated;
+        if repeated && self.maildir.contains(stem)? {
+            return Ok(Delivery::There);
         }
-        self.maildir.new.sync()
+        let mut incoming = self.maildir.begin(stem)?;
+        write(&mut incoming)?;
+        incoming.written()?;
+        Ok(Delivery::Written(incoming))
+    }
+
+    /// Makes the messages durable, names them in `new/`, and makes that durable: one result for each, in their order. A message that
+    /// failed is not delivered and harms no other.
+    #[must_use]
+    pub fn commit(self) -> Vec<Result<()>> {
+        let Self { maildir, repeated, messages } = self;
+        let mut results: Vec<Result<()>> = messages.into_iter().map(|delivery| place(maildir, delivery)).collect();
+        // What a predecessor delivered may have been moved by a reader before anybody synced it.
+        let synced = if repeated { maildir.cur.sync() } else { Ok(()) }.and_then(|()| maildir.new.sync());
+        if let Err(error) = synced {
+            let text = error.to_string();
+            let failed = || StoreError::Io(text.clone(), std::io::Error::other("sync failed"));
+            results.iter_mut().filter(|result| result.is_ok()).for_each(|result| *result = Err(failed()));
+        }
+        results
+    }
+}
+
+fn place(maildir: &Maildir, delivery: Delivery) -> Result<()> {
+    match delivery {
+        Delivery::There => Ok(()),
+        Delivery::Failed(error) => Err(error),
+        Delivery::Written(mut incoming) => {
+            let name = incoming.finish(None)?;
+            // A taken name is this very message, placed by an attempt whose outcome got lost.
+            incoming.place(&maildir.new, &name).map(drop)
+        }
     }
 }
 
@@ -279,8 +318,8 @@ mod tests {
     fn deliver(maildir: &Maildir, recipient: u32, repeated: bool) {
         let mut batch = maildir.batch();
         let name = DeliveryName { queue_id: id(), recipient, host: "mail.info.net" };
-        batch.deliver(&name, repeated, |message| message.write(b"Subject: x\r\n\r\nbody\r\n")).expect("delivered");
-        batch.commit().expect("synced");
+        batch.add(&name, repeated, |message| message.write(b"Subject: x\r\n\r\nbody\r\n"));
+        batch.commit().pop().expect("one").expect("delivered");
     }
 
     fn files(path: &Path, part: &str) -> Vec<String> {
@@ -327,11 +366,12 @@ mod tests {
         let temporary = tempfile::tempdir().expect("tempdir");
         let maildir = Maildir::create(temporary.path()).expect("created");
         let name = DeliveryName { queue_id: id(), recipient: 0, host: "h" };
-        let result = maildir.batch().deliver(&name, false, |message| {
+        let mut batch = maildir.batch();
+        batch.add(&name, false, |message| {
             message.write(b"half")?;
             Err(StoreError::NoSpace)
         });
-        assert!(matches!(result, Err(StoreError::NoSpace)));
+        assert!(matches!(batch.commit()[..], [Err(StoreError::NoSpace)]));
         assert!(files(temporary.path(), "tmp").is_empty() && files(temporary.path(), "new").is_empty());
     }
 }
