@@ -62,8 +62,7 @@ impl Door {
     /// The shared part for a state directory.
     #[must_use]
     pub fn new(log: Log, state: PathBuf, hello: &Hello, shared: Shared) -> Self {
-        let sources =
-            Sources { users: Users::new(state.clone(), hello.clone()), dns: mail_dns::Resolver::system().ok() };
+        let sources = Sources { users: Users::new(state.clone(), hello.clone()), dns: resolver(&shared.config.main) };
         Self {
             log,
             queue: Queue::new(state.clone(), hello.clone()),
@@ -177,11 +176,22 @@ impl Door {
         let event = Event::MessageId { message_id: message_id.as_deref().unwrap_or("<>") };
         self.log.record(&Record::new(cleanup, Stage::Data, event).about(id));
         let facts = Facts { size: complete.length, message_id, utf8: content.utf8, eight_bit: content.eight_bit };
-        let envelope = envelope(transaction, sender, facts, client);
+        let originals = *self.shared().config.main.enable_original_recipient;
+        let envelope = envelope(transaction, sender, facts, client, originals);
         // A file stays queue-manager's whatever it answers: it removes what no record names.
         self.queue.submit(id, envelope, &complete.stored, transaction.hold).await?;
         Ok(id)
     }
+}
+
+/// The name servers of `postrider_dns_servers`, or of the system; none if neither can be used.
+fn resolver(main: &mail_config::Main) -> Option<mail_dns::Resolver> {
+    let named = main.postrider_dns_servers.iter().filter_map(|text| {
+        let address = text.parse().ok();
+        address.or_else(|| text.parse().ok().map(|ip| std::net::SocketAddr::new(ip, 53)))
+    });
+    let named: Vec<_> = named.collect();
+    if named.is_empty() { mail_dns::Resolver::system().ok() } else { mail_dns::Resolver::with_servers(&named).ok() }
 }
 
 /// What routing works on: a view whose facts grow.

@@ -30,6 +30,8 @@ pub struct About<'a> {
     pub from: Option<&'a str>,
     /// The recipient, if there is one.
     pub to: Option<&'a str>,
+    /// The command, where it is another than its stage says.
+    pub command: Option<&'a str>,
     /// `SMTP` or `ESMTP`.
     pub proto: &'a str,
     /// HELO, if it came.
@@ -92,7 +94,7 @@ impl SessionLog {
     fn judged(&self, action: &str, stage: Stage, reply: &Reply, decision: Option<&Decision>, about: About<'_>) {
         let event = Event::Reject {
             action,
-            command: command(stage),
+            command: about.command.unwrap_or(command(stage)),
             peer: self.peer(),
             reply,
             from: about.from,

@@ -49,6 +49,8 @@ pub struct Session {
     fetched: Fetched,
     transaction: Option<Transaction>,
     exchange: Option<Exchange>,
+    /// The command is VRFY, which is judged as RCPT is.
+    verifying: bool,
     held: Held,
     log: SessionLog,
 }
@@ -78,6 +80,7 @@ impl Session {
             fetched: Fetched::default(),
             transaction: None,
             exchange: None,
+            verifying: false,
             client: SocketAddr::new(address, client.port()),
             local,
             log,
@@ -107,6 +110,43 @@ impl Session {
     ) -> bool {
         let name = self.name.verified.as_deref().unwrap_or("unknown");
         match_client(list, name, self.client.ip(), true, &self.tables, &()).is_in()
+    }
+
+    async fn carry_out(&mut self, question: Question) -> Option<Answer> {
+        Some(match question {
+            Question::Connect => self.connect().await,
+            Question::Helo { name, extended } => self.helo(name, extended).await,
+            Question::Mail(mail) => self.mail(mail).await,
+            Question::Rcpt(command) => self.rcpt(command).await,
+            Question::Vrfy(mailbox) => self.vrfy(&mailbox).await,
+            Question::Data => self.data().await,
+            Question::EndOfData { .. } => self.end_of_data().await,
+            Question::Discard | Question::Reset => {
+                self.reset().await;
+                Answer::Accept
+            }
+            Question::AuthStart { mechanism, initial } => self.auth_start(mechanism, initial).await,
+            Question::AuthResponse(response) => self.auth_response(response).await,
+            Question::AuthCancel => {
+                if let Some(exchange) = self.exchange.take() {
+                    self.door.sasl.cancel(&exchange).await;
+                }
+                Answer::Accept
+            }
+            Question::Note(note) => {
+                self.note(&note);
+                return None;
+            }
+        })
+    }
+
+    async fn take(&mut self, chunk: Vec<u8>) {
+        let Some(mut transaction) = self.transaction.take() else { return };
+        let prepare = HeaderMaker::of(self, &transaction);
+        if let Some(content) = &mut transaction.content {
+            content.push(chunk, &|octets| prepare.make(octets), &self.door.queue).await;
+        }
+        self.transaction = Some(transaction);
     }
 
     async fn connect(&mut self) -> Answer {
@@ -264,6 +304,7 @@ impl Session {
             id: self.transaction.as_ref().and_then(|transaction| transaction.id),
             from,
             to,
+            command: self.verifying.then_some("VRFY"),
             proto: if self.greeting.extended { "ESMTP" } else { "SMTP" },
             helo: self.greeting.helo.as_deref(),
         }
@@ -368,7 +409,9 @@ impl Session {
             return Answer::Refuse(reply(501, (5, 1, 3), "Bad recipient address syntax"));
         };
         let text = mailbox.to_string();
+        self.verifying = true;
         let judged = self.judge_command(Stage::Recipient, None, Some((&address, &text))).await;
+        self.verifying = false;
         judged.map_or_else(Answer::Refuse, |()| Answer::Accept)
     }
 
@@ -576,40 +619,12 @@ impl HeaderMaker {
 
 impl Handler<Server> for Session {
     async fn ask(&mut self, _id: AskId, question: Question, _answers: &Answers<Server>) -> Option<Answer> {
-        Some(match question {
-            Question::Connect => self.connect().await,
-            Question::Helo { name, extended } => self.helo(name, extended).await,
-            Question::Mail(mail) => self.mail(mail).await,
-            Question::Rcpt(command) => self.rcpt(command).await,
-            Question::Vrfy(mailbox) => self.vrfy(&mailbox).await,
-            Question::Data => self.data().await,
-            Question::EndOfData { .. } => self.end_of_data().await,
-            Question::Discard | Question::Reset => {
-                self.reset().await;
-                Answer::Accept
-            }
-            Question::AuthStart { mechanism, initial } => self.auth_start(mechanism, initial).await,
-            Question::AuthResponse(response) => self.auth_response(response).await,
-            Question::AuthCancel => {
-                if let Some(exchange) = self.exchange.take() {
-                    self.door.sasl.cancel(&exchange).await;
-                }
-                Answer::Accept
-            }
-            Question::Note(note) => {
-                self.note(&note);
-                return None;
-            }
-        })
+        // On the heap while it runs: an idle session keeps no room for the largest command.
+        Box::pin(self.carry_out(question)).await
     }
 
     async fn give(&mut self, chunk: Vec<u8>) {
-        let Some(mut transaction) = self.transaction.take() else { return };
-        let prepare = HeaderMaker::of(self, &transaction);
-        if let Some(content) = &mut transaction.content {
-            content.push(chunk, &|octets| prepare.make(octets), &self.door.queue).await;
-        }
-        self.transaction = Some(transaction);
+        Box::pin(self.take(chunk)).await;
     }
 
     fn tls_started(&mut self, stream: &Stream) {

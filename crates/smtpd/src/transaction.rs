@@ -54,14 +54,15 @@ impl Transaction {
     }
 }
 
-/// Every address once, in the order of the client; `original` says what the client wrote where that is something else.
+/// Every address once, in the order of the client; `original` says what the client wrote where that is something else and `originals`
+/// (`enable_original_recipient`) wants it kept.
 #[must_use]
-pub fn recipients(accepted: &[Accepted]) -> Vec<Recipient> {
+pub fn recipients(accepted: &[Accepted], originals: bool) -> Vec<Recipient> {
     let mut seen = std::collections::HashSet::new();
     let mut all = Vec::new();
     for one in accepted {
         for address in &one.to {
-            let original = Some(&one.text).filter(|text| **text != address.to_string()).cloned();
+            let original = Some(&one.text).filter(|text| originals && **text != address.to_string()).cloned();
             if seen.insert((address.clone(), original.clone())) {
                 let (orcpt, notify) = (one.orcpt.clone(), one.notify);
                 all.push(Recipient { address: address.clone(), original, orcpt, notify });
@@ -85,8 +86,8 @@ pub struct Facts {
 
 /// The envelope for the queue. BODY and SMTPUTF8 say what the message really needs, so that no next hop is refused it for nothing.
 #[must_use]
-pub fn envelope(transaction: &Transaction, sender: Sender, facts: Facts, client: Client) -> Envelope {
-    let recipients = recipients(&transaction.recipients);
+pub fn envelope(transaction: &Transaction, sender: Sender, facts: Facts, client: Client, originals: bool) -> Envelope {
+    let recipients = recipients(&transaction.recipients, originals);
     let addresses = sender.address().into_iter().chain(recipients.iter().map(|recipient| &recipient.address));
     let utf8 = facts.utf8 || addresses.into_iter().any(Address::needs_smtputf8);
     Envelope {
@@ -113,11 +114,14 @@ mod tests {
 
     #[test]
     fn each_address_gets_one_copy_and_knows_what_was_written() {
-        let all = recipients(&[
-            accepted("john@info.net", &["john@info.net"]),
-            accepted("root", &["root@info.net", "a@b.org"]),
-            accepted("john@info.net", &["john@info.net"]),
-        ]);
+        let all = recipients(
+            &[
+                accepted("john@info.net", &["john@info.net"]),
+                accepted("root", &["root@info.net", "a@b.org"]),
+                accepted("john@info.net", &["john@info.net"]),
+            ],
+            true,
+        );
         let flat: Vec<_> = all.iter().map(|r| (r.address.to_string(), r.original.as_deref())).collect();
         let expected = [
             ("john@info.net".to_owned(), None),
