@@ -187,7 +187,7 @@ async fn follow<P: Protocol>(shared: Arc<Shared<P>>, mut running: watch::Receive
             let text = format!("{}-login: the old certificate stays: {error}", P::NAME);
             shared.log.warning(&Ident::dovecot(), &text);
         }
-        learn_mechanisms(Arc::clone(&shared)).await;
+        tokio::spawn(learn_mechanisms(Arc::clone(&shared)));
     }
 }
 
