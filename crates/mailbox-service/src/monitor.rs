@@ -11,7 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mail_config::dovecot::Settings;
+use mail_config::dovecot::{Location, Settings, Unsupported};
 use mail_daemon::monitor::{Desk, Service};
 use mail_ipc::auth::Login;
 use mail_ipc::frame::{Frame, Raw};
@@ -275,7 +275,7 @@ impl<P: Protocol> Work<'_, P> {
         if service != P::NAME {
             return Err(format!("the login of {user} is for {service}"));
         }
-        let mail = mail.ok_or_else(|| format!("{user} has no mail location"))?;
+        let mail = mail.map_or_else(|| self.configured_location(), Ok)?;
         let rules = Rules::of(self.settings());
         let uid = uid.map(|uid| rules.valid_uid(&user, uid)).transpose()?;
         let gid = gid.map(|gid| rules.valid_gid(&user, gid)).transpose()?;
@@ -285,6 +285,14 @@ impl<P: Protocol> Work<'_, P> {
             return Err(format!("{user} has no uid"));
         }
         Ok(Owner { user, uid: uid.filter(|_| root), gid: gid.filter(|_| root), home, mail })
+    }
+
+    /// Where mail lies if authd names no place: the session process looks for it, unless the configuration asks for what is not built.
+    fn configured_location(&self) -> Result<String, String> {
+        match &self.desk.running.config.dovecot.location {
+            Location::Unsupported(Unsupported { what, source }) => Err(format!("{source}: {what} is not supported")),
+            Location::Detect | Location::At { .. } => Ok(String::new()),
+        }
     }
 
     /// Passes a connection to its owner's process.

@@ -24,6 +24,8 @@ use crate::wire::{HandOver, LineLevel, Owner, SessionLine, SessionOrder, Session
 
 /// How long a process without sessions waits for the owner to come back.
 const LINGER: Duration = Duration::from_secs(10);
+/// The same where the owner's mail cannot be served.
+const LINGER_WITHOUT_MAIL: Duration = Duration::from_millis(100);
 /// How long sessions may take to say goodbye when the service ends.
 const GOODBYE: Duration = Duration::from_secs(5);
 /// Threads for mailbox jobs.
@@ -73,7 +75,10 @@ fn become_owner(owner: &Owner) -> Result<(), String> {
 /// Finds the owner's directories and gives up everything else.
 fn locate(owner: &Owner) -> Result<Location, String> {
     let home = owner.home.as_ref().and_then(|home| home.as_str()).map_or_else(PathBuf::new, PathBuf::from);
-    let location = Location::parse(&owner.mail, &home).map_err(|error| error.to_string())?;
+    let location = match owner.mail.as_str() {
+        "" => detect(&home)?,
+        mail => Location::parse(mail, &home).map_err(|error| error.to_string())?,
+    };
     for directory in location.directories() {
         make(directory).map_err(|error| format!("cannot make {}: {error}", directory.display()))?;
     }
@@ -82,6 +87,15 @@ fn locate(owner: &Owner) -> Result<Location, String> {
     mail_posix::landlock::restrict(&read, &location.directories())
         .map_err(|error| format!("cannot enter the sandbox: {error}"))?;
     Ok(location)
+}
+
+/// Looks for mail as Dovecot does without `mail_location`, among the types that are built. An empty mailbox is never made up.
+fn detect(home: &Path) -> Result<Location, String> {
+    let maildir = home.join("Maildir");
+    let found = home.is_absolute() && maildir.is_dir();
+    found
+        .then(|| Location::maildir(&maildir))
+        .ok_or_else(|| format!("no mail_location is set, and {} is no Maildir", maildir.display()))
 }
 
 /// Makes a mail directory, for its owner only, as Dovecot does.
@@ -145,6 +159,8 @@ enum Then {
 
 impl<P: Protocol> Server<P> {
     async fn run(mut self, mut inbox: Inbox) -> io::Result<()> {
+        // Without mail to serve, the next connection deserves a fresh look.
+        let linger = if self.home.is_ok() { LINGER } else { LINGER_WITHOUT_MAIL };
         loop {
             tokio::select! {
                 biased;
@@ -165,7 +181,7 @@ impl<P: Protocol> Server<P> {
                     // The monitor is gone: sessions say goodbye.
                     None => return self.wind_down(&mut inbox.ended).await,
                 },
-                () = tokio::time::sleep(LINGER), if self.open == 0 => {
+                () = tokio::time::sleep(linger), if self.open == 0 => {
                     self.report(SessionReport::Idle { served: self.served }).await?;
                 }
             }

@@ -44,7 +44,7 @@ pub struct Owner {
     pub gid: Option<u32>,
     /// The home directory.
     pub home: Option<Octets>,
-    /// The mail location, `%` variables expanded.
+    /// The mail location, `%` variables expanded; empty where none is named and `~/Maildir` counts if it is there.
     pub mail: String,
 }
 

@@ -164,7 +164,7 @@ fn start_daemon(root: &Path) -> Child {
     daemon
 }
 
-/// authd: everybody's password is the user's name; `odd` has a mail location of a type that is not built.
+/// authd: everybody's password is the user's name; `odd` has a mail location of a type that is not built, `plain` has none.
 fn authd(state: &Path, mail: PathBuf) -> tokio::runtime::Runtime {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
@@ -215,7 +215,7 @@ fn login(user: &str, mail: &Path) -> Login {
         service: "pop3".to_owned(),
         uid: Some(NOBODY),
         gid: Some(NOBODY),
-        mail: Some(format!("{kind}:{home}/Maildir")),
+        mail: (user != "plain").then(|| format!("{kind}:{home}/Maildir")),
         home: Some(Octets::from(home.as_str())),
     }
 }

@@ -157,6 +157,19 @@ fn a_mail_location_that_is_not_built_is_refused_and_never_empty() {
 }
 
 #[test]
+fn without_a_mail_location_only_a_maildir_that_is_there_counts() {
+    let service = Service::start();
+    let (_, reply) = Client::login(&service, "plain");
+    assert!(reply.starts_with("-ERR [SYS/PERM] "), "{reply}");
+    service.log_with("no mail_location is set, and ");
+    service.log_with("Disconnected: Mail cannot be served");
+    let service = Service::start();
+    service.deliver("plain", "1.a.host", "Subject: one\n\n");
+    let (mut client, _) = Client::login(&service, "plain");
+    assert_eq!(client.say("STAT"), "+OK 1 16");
+}
+
+#[test]
 fn failed_logins_read_as_fail2ban_expects() {
     let service = Service::start();
     let mut client = Client::connect(service.plain);
