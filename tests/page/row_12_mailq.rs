@@ -14,7 +14,7 @@ pub fn says_why() -> Result<(), String> {
     for command in ["mailq", "postqueue -p", "sendmail -bp"] {
         let shown = server::ours(&machine, command)?;
         let wanted = [
-            "-Queue ID-  --Size-- ----Arrival Time---- -Sender/Recipient-------",
+            "----Queue ID----- --Size-- ---Arrival Time---- --Sender/Recipient------",
             "john@info.net",
             "(Host or domain name not found",
             "in 1 Request.",
