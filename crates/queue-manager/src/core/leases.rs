@@ -70,6 +70,9 @@ impl Core {
                     worker.slots = slots;
                     worker.most = worker.most.max(slots);
                     worker.open = open.into_iter().map(|to| Target::Worker(to).hop().into()).collect();
+                    // It has told what it holds and what it has done: what it did not name is free.
+                    let resumed = worker.resumed.then(|| worker.instance.clone());
+                    resumed.into_iter().for_each(|instance| drop(self.awaited.remove(&instance)));
                 }
             }
             FromWorker::Outcomes { outcomes } => self.outcomes(Some(connection), outcomes),
@@ -81,7 +84,6 @@ impl Core {
         let Some(worker) = self.workers.get_mut(&connection) else { return };
         worker.resumed = true;
         let instance = worker.instance.clone();
-        self.awaited.remove(&instance);
         self.orphans.remove(&instance);
         let mut known: HashSet<(QueueId, u32)> = HashSet::new();
         for lease in held {

@@ -291,6 +291,12 @@ impl Core {
             self.scheduler.hold_before = Some(self.started);
         }
         self.want_serials();
+        self.find_scheduled(now);
+        self.find_due_reports();
+    }
+
+    /// Tells the scheduler of every destination in the index.
+    fn find_scheduled(&mut self, now: UnixTime) {
         let mut hop = self.store.next_hop(None).ok().flatten();
         while let Some(name) = hop {
             for class in [Class::Incoming, Class::Deferred] {
@@ -300,7 +306,6 @@ impl Core {
             }
             hop = self.store.next_hop(Some(&name)).ok().flatten();
         }
-        self.find_due_reports();
     }
 
     /// How long nothing happens unless an event comes.
@@ -350,9 +355,7 @@ impl Core {
         let now = (self.now)();
         if self.scheduler.hold_before.is_some() && (self.awaited.is_empty() || now.since(self.started) >= RESUME_WAIT) {
             self.scheduler.hold_before = None;
-            for hop in self.scheduler.hops() {
-                self.scheduler.look_again(&hop, now);
-            }
+            self.find_scheduled(now);
         }
         self.return_orphans(now);
         for (at, work) in std::mem::take(&mut self.again) {
