@@ -106,7 +106,13 @@ impl Parser<'_> {
             if joined.is_empty() {
                 first = number;
             }
-            let line = uncommented(line).trim();
+            let bare = uncommented(line);
+            if bare.len() < line.len() && bare.ends_with(|c: char| !c.is_ascii_whitespace()) {
+                let message = "a `#' without a blank before it begins a comment";
+                let source = SourceLine::new(Arc::clone(file), number);
+                self.reports.push(Report::new(Level::Warning, source, message, "write a blank before it, or quotes"));
+            }
+            let line = bare.trim();
             if let Some(part) = line.strip_suffix('\\') {
                 joined.push_str(part);
                 continue;
@@ -273,7 +279,7 @@ impl Block {
     }
 }
 
-/// The line without its comment: from a `#` at its beginning or after white space, outside quotes.
+/// The line without its comment: from a `#` outside quotes.
 fn uncommented(line: &str) -> &str {
     let mut quoted = None;
     let mut before = ' ';
@@ -284,7 +290,7 @@ fn uncommented(line: &str) -> &str {
             (Some(_), '\\') => escaped = true,
             (Some(quote), c) if c == quote => quoted = None,
             (None, '"' | '\'') if matches!(before, ' ' | '\t' | '=') => quoted = Some(c),
-            (None, '#') if before.is_ascii_whitespace() => return &line[..at],
+            (None, '#') => return &line[..at],
             _ => {}
         }
         before = c;
@@ -370,6 +376,14 @@ mod tests {
         assert_eq!(service.blocks("inet_listener").next().and_then(|b| b.get("port")).map(|(v, _)| v), Some("0"));
         let namespace = blocks(&nodes, "namespace").next().expect("there");
         assert_eq!((namespace.name.as_str(), namespace.get("inbox").map(|(v, _)| v)), ("my inbox", Some("yes")));
+    }
+
+    // As doveconf 2.3.19 reads it.
+    #[test]
+    fn a_hash_in_a_word_begins_a_comment_with_a_warning() {
+        let (nodes, reports) = read_text("a = x#y\nb = \"x#y\"\n# c\n d = 1 # e\n");
+        assert_eq!((last(&nodes, "a").map(|(v, _)| v), last(&nodes, "b").map(|(v, _)| v)), (Some("x"), Some("x#y")));
+        assert_eq!(reports.iter().map(|r| r.source.line).collect::<Vec<_>>(), [1]);
     }
 
     #[test]
