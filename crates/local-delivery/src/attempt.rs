@@ -145,12 +145,32 @@ impl Tools {
                 End::bounced(3, 5, format!("alias {} expands to nothing", recipient.address.local()))
             }
             (true, _, _) | (false, true, false) => self.rest(work, recipient, &alias, scan).await,
-            (false, false, _) => expanded(alias, recipient, &work.lease),
+            (false, false, _) => self.expanded(work, recipient).await,
         }
     }
 
+    /// The members of an alias take the recipient's place.
+    async fn expanded(&self, work: &Work, recipient: &LeaseRecipient) -> End {
+        let sender = &work.lease.sender;
+        let members = self.decide(work, |world, lookups| expand::members(world, recipient, sender, lookups)).await;
+        let members = match members {
+            Ok((members, _)) => members,
+            Err(text) => return End::deferred(3, 0, text),
+        };
+        let octets = |member: &mail_ipc::delivery::Member| {
+            let addresses = std::iter::once(&member.address).chain(&member.owner).chain(&member.chain);
+            40 + addresses.map(|address| address.to_string().len() + 16).sum::<usize>()
+        };
+        if members.iter().map(octets).sum::<usize>() > MEMBERS_MAX {
+            let name = recipient.address.local();
+            return End::deferred(3, 5, format!("alias {name} expands to too many members: {}", members.len()));
+        }
+        let text = format!("expanded to {} recipients", members.len());
+        End { fate: Fate::Expanded { members }, status: EnhancedStatus::of(2, 0, 0), text, login: None }
+    }
+
     fn log_alias(&self, work: &Work, recipient: &LeaseRecipient, alias: &Alias, lookups: &[Lookup]) {
-        let text = format!("<{}> is an alias: {} line {}", recipient.address, alias.table, alias.source);
+        let text = format!("<{}> is an alias of {} at {}", recipient.address, alias.table, alias.source);
         let record = Record {
             lookups,
             source: Some(&alias.source),
@@ -341,8 +361,13 @@ impl Tools {
         scan: &Scan,
     ) -> Report {
         let lease = &work.lease;
+        let mut target = place.target.clone();
+        if !self.deliverers.have_rights() {
+            // Without rights everything is the caller's, whose mailbox it may be.
+            target = target.of_any_owner();
+        }
         let mut job = Job {
-            target: place.target.clone(),
+            target,
             id: lease.id,
             recipient: recipient.number,
             host: work.config.main.myhostname.value.clone(),
@@ -402,24 +427,6 @@ fn trace(work: &Work, recipient: &LeaseRecipient, kind: &str) -> String {
         angles: false,
     }
     .to_text()
-}
-
-/// The members of an alias take the recipient's place.
-fn expanded(alias: Alias, recipient: &LeaseRecipient, lease: &Lease) -> End {
-    let members = alias.into_members(recipient, &lease.sender);
-    let octets = |member: &mail_ipc::delivery::Member| {
-        let addresses = std::iter::once(&member.address).chain(&member.owner).chain(&member.chain);
-        40 + addresses.map(|address| address.to_string().len() + 16).sum::<usize>()
-    };
-    if members.iter().map(octets).sum::<usize>() > MEMBERS_MAX {
-        return End::deferred(
-            3,
-            5,
-            format!("alias {} expands to too many members: {}", recipient.address.local(), members.len()),
-        );
-    }
-    let text = format!("expanded to {} recipients", members.len());
-    End { fate: Fate::Expanded { members }, status: EnhancedStatus::of(2, 0, 0), text, login: None }
 }
 
 /// The name under which Dovecot's LMTP server looks a recipient up: the address without its detail.

@@ -3,15 +3,18 @@
 //! Members that are addresses are reported to queue-manager and fare each on their own. Commands, files and mistakes have no address, so
 //! they stay with the recipient itself: it becomes a member of its own alias, and takes care of them when its turn comes.
 
+use std::collections::HashSet;
 use std::io::{self, Read as _};
 
 use decision::Lookup;
 use mail_ipc::delivery::{LeaseRecipient, Member};
-use mail_route::{Expansion, Stop, World};
+use mail_route::{Class, Expansion, Stop, World};
 use mail_types::{Address, Sender, SourceLine};
 
 /// An `:include:` in an `:include:` in ...
 const DEPTH_MAX: usize = 10;
+/// Aliases of aliases expanded at once.
+const CHAIN_MAX: usize = 50;
 /// The largest `:include:` file in octets.
 const INCLUDE_MAX: u64 = 4 * 1024 * 1024;
 
@@ -94,17 +97,77 @@ impl Alias {
         Ok(())
     }
 
-    /// The members as queue-manager takes them. The recipient itself is one of them where something is left for it to do.
-    #[must_use]
-    pub fn into_members(self, recipient: &LeaseRecipient, sender: &Sender) -> Vec<Member> {
-        let mut chain = recipient.chain.clone();
-        chain.push(recipient.address.clone());
+    /// Whether the recipient has something of its own alias to do: what has no address.
+    fn keeps(&self, recipient: &Address) -> bool {
+        !self.rest.is_empty() && !self.members.contains(recipient)
+    }
+}
+
+/// All that a recipient's alias leads to on this machine, each address once, as local(8)'s duplicate filter has it.
+struct Flat<'a> {
+    world: &'a World<'a>,
+    members: Vec<Member>,
+    aliases: HashSet<Address>,
+    leaves: HashSet<Address>,
+}
+
+/// The members that take the recipient's place, aliases of this machine among them expanded too; none if it has no alias.
+///
+/// # Errors
+/// [`Stop`] if a table cannot say or another process must be asked first.
+pub fn members(
+    world: &World<'_>,
+    recipient: &LeaseRecipient,
+    sender: &Sender,
+    lookups: &mut Vec<Lookup>,
+) -> Result<Vec<Member>, Stop> {
+    let mut flat = Flat { world, members: Vec::new(), aliases: HashSet::new(), leaves: HashSet::new() };
+    flat.visit(&recipient.address, &recipient.chain, None, lookups)?;
+    let mut members = flat.members;
+    if *sender == Sender::Null {
         // Bounces keep their null sender: they must never cause another message.
-        let owner = self.owner.filter(|_| *sender != Sender::Null);
-        let itself =
-            (!self.rest.is_empty() && !self.members.contains(&recipient.address)).then(|| recipient.address.clone());
-        let member = |address| Member { address, owner: owner.clone(), chain: chain.clone() };
-        self.members.into_iter().chain(itself).map(member).collect()
+        members.iter_mut().for_each(|member| member.owner = None);
+    }
+    Ok(members)
+}
+
+impl Flat<'_> {
+    fn visit(
+        &mut self,
+        address: &Address,
+        chain: &[Address],
+        owner: Option<&Address>,
+        lookups: &mut Vec<Lookup>,
+    ) -> Result<(), Stop> {
+        // A name in its own alias is a mailbox; an alias too deep is expanded when its turn comes.
+        if chain.contains(address) || chain.len() > CHAIN_MAX {
+            self.leaf(address, chain, owner);
+            return Ok(());
+        }
+        let class = mail_route::class(self.world, address.domain(), lookups)?.class;
+        let alias = if class == Class::Local { alias(self.world, address, lookups)? } else { None };
+        let Some(alias) = alias else {
+            self.leaf(address, chain, owner);
+            return Ok(());
+        };
+        if !self.aliases.insert(address.clone()) {
+            return Ok(());
+        }
+        let chain = [chain, std::slice::from_ref(address)].concat();
+        let owner = alias.owner.as_ref().or(owner);
+        for member in &alias.members {
+            self.visit(member, &chain, owner, lookups)?;
+        }
+        if alias.keeps(address) {
+            self.leaf(address, &chain, owner);
+        }
+        Ok(())
+    }
+
+    fn leaf(&mut self, address: &Address, chain: &[Address], owner: Option<&Address>) {
+        if self.leaves.insert(address.clone()) {
+            self.members.push(Member { address: address.clone(), owner: owner.cloned(), chain: chain.to_vec() });
+        }
     }
 }
 

@@ -30,6 +30,19 @@ pub enum Target {
     },
 }
 
+impl Target {
+    /// The same, whoever owns the file.
+    #[must_use]
+    pub fn of_any_owner(self) -> Self {
+        match self {
+            Self::Mbox { path, size_limit, locks, patience, stale, .. } => {
+                Self::Mbox { path, size_limit, locks, patience, stale, owner: None }
+            }
+            maildir @ Self::Maildir { .. } => maildir,
+        }
+    }
+}
+
 /// Where the content of a job is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum JobContent {

@@ -101,13 +101,8 @@ pub fn file_place(path: &str, rights: &PasswdUser, main: &Main) -> Place {
     let size_limit = *main.mailbox_size_limit;
     let target = match path.strip_suffix('/') {
         Some(directory) => Target::Maildir { path: directory.into(), size_limit },
-        None => match mbox(path.into(), size_limit, &main.mailbox_delivery_lock, main, rights.uid) {
-            // Such a file may belong to anybody.
-            Target::Mbox { path, size_limit, locks, patience, stale, .. } => {
-                Target::Mbox { path, size_limit, locks, patience, stale, owner: None }
-            }
-            maildir @ Target::Maildir { .. } => maildir,
-        },
+        // Such a file may belong to anybody.
+        None => mbox(path.into(), size_limit, &main.mailbox_delivery_lock, main, rights.uid).of_any_owner(),
     };
     let owner = Owner::User { uid: rights.uid, gid: rights.gid, spool: false };
     Place { owner, target, forward_files: Vec::new(), login: String::new() }

@@ -98,7 +98,7 @@ async fn mail_for_a_user_with_a_forward_file_waits() {
 
 const ALIASES: &str = "sales: charles,john,mike\ncharles: charles@gmail.com\nowner-sales: anna\njohn: john, copy@gmail.com\nnull: /dev/null\n\
     both: anna, DIR/home/all, |/bin/x\ncommand: |/bin/x\nfile: DIR/home/all, DIR/home/dir/\nnothere: :include:/nonexistent\n\
-    list: :include:DIR/etc/list\n";
+    list: :include:DIR/etc/list\ntwice: john, again, twice2\nagain: john\ntwice2: again\n";
 
 #[tokio::test]
 async fn an_alias_becomes_its_members() {
@@ -106,7 +106,7 @@ async fn an_alias_becomes_its_members() {
     std::fs::write(system.dir.path().join("etc/list"), "# members\nanna\n|/bin/x\n").expect("written");
     system.authd();
     let (mut queue, _) = system.worker().await;
-    let names = ["sales", "charles", "john", "null", "both", "command", "nothere", "list"];
+    let names = ["sales", "charles", "john", "null", "both", "command", "nothere", "list", "twice"];
     let addresses: Vec<String> = names.iter().map(|name| format!("{name}@info.net")).collect();
     let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
     grant(&queue, lease(TransportKind::Local, &addresses, Content::Follows(MESSAGE.len() as u64))).await;
@@ -116,9 +116,11 @@ async fn an_alias_becomes_its_members() {
         other => panic!("{other:?}"),
     };
     let to = |number: u32| members(number).iter().map(|member| member.address.to_string()).collect::<Vec<_>>();
-    assert_eq!(to(1), ["charles@info.net", "john@info.net", "mike@info.net"]);
+    // Aliases in aliases are expanded too, each address once.
+    assert_eq!(to(1), ["charles@gmail.com", "john@info.net", "copy@gmail.com", "mike@info.net"]);
     assert!(members(1).iter().all(|member| member.owner == Some("owner-sales@info.net".parse().expect("good"))));
-    assert_eq!(members(1)[0].chain, ["sales@info.net".parse().expect("good")]);
+    assert_eq!(members(1)[0].chain, ["sales@info.net", "charles@info.net"].map(|a| a.parse().expect("good")));
+    assert_eq!(to(9), ["john@info.net", "copy@gmail.com"]);
     assert_eq!(to(2), ["charles@gmail.com"]);
     assert_eq!(to(3), ["john@info.net", "copy@gmail.com"]);
     assert_eq!((ends[&4].fate.clone(), ends[&4].text.as_str()), (Fate::Delivered, "delivered to file: /dev/null"));
