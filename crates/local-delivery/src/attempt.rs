@@ -1,14 +1,13 @@
 //! One recipient of a lease, from the grant to its outcome.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use decision::{Event, Ident, Lookup, Record, Stage};
 use mail_config::Config;
 use mail_daemon::Log;
 use mail_ipc::delivery::{Fate, Lease, LeaseRecipient, Outcome, TransportKind};
-use mail_ipc::lookup::{PasswdUser, Request, Response};
-use mail_net::ipc::Caller;
+use mail_ipc::lookup::PasswdUser;
 use mail_route::{Answers, Question, Stop, World};
 use mail_tables::{RemoteAnswer, Snapshot, TableKind};
 use mail_types::{Address, EnhancedStatus, UnixTime};
@@ -19,10 +18,9 @@ use crate::expand::{self, Alias, Rest};
 use crate::headers::{Scan, Trace};
 use crate::job::{Job, Report};
 use crate::route::{self, Place};
+use crate::users::{Found, Users};
 use crate::virtual_mailbox::{self, Virtual};
 
-/// How long authd may take.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// Questions to other processes that one decision may need.
 const QUESTIONS_MAX: usize = 100;
 /// Octets that the members of one alias may take on their way to queue-manager.
@@ -31,7 +29,7 @@ const MEMBERS_MAX: usize = 200 * 1024;
 /// What every attempt uses.
 pub struct Tools {
     /// Asks authd.
-    pub users: Caller<Request, Response>,
+    pub users: Users,
     /// Writes mailboxes.
     pub deliverers: Deliverers,
     /// The log.
@@ -56,6 +54,33 @@ pub struct Work {
     pub ident: Ident,
     /// When the lease was granted to us.
     pub granted: UnixTime,
+    /// Its content counts until everything about it is done.
+    pub _counted: Octets,
+}
+
+/// Octets of content in memory, counted as long as they are.
+pub struct Octets {
+    all: Arc<AtomicU64>,
+    own: u64,
+}
+
+impl Octets {
+    /// Counts a content.
+    #[must_use]
+    pub fn of(content: &Content, all: &Arc<AtomicU64>) -> Self {
+        let own = match content {
+            Content::Memory(octets) => octets.len() as u64,
+            Content::File { .. } => 0,
+        };
+        all.fetch_add(own, Ordering::Relaxed);
+        Self { all: Arc::clone(all), own }
+    }
+}
+
+impl Drop for Octets {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.own, Ordering::Relaxed);
+    }
 }
 
 /// What became of a recipient.
@@ -97,13 +122,6 @@ impl End {
             remote: None,
         }
     }
-}
-
-/// A user, or why there is none now.
-enum Found {
-    User(PasswdUser),
-    Nobody,
-    Later(String),
 }
 
 impl Tools {
@@ -207,7 +225,7 @@ impl Tools {
     async fn ask(&self, question: &Question) -> RemoteAnswer {
         match question {
             Question::Table(query) if query.table.kind == TableKind::UnixPasswd => {
-                match self.passwd(&query.key).await {
+                match self.users.passwd(&query.key).await {
                     Found::User(user) => RemoteAnswer::Found(user.name),
                     Found::Nobody => RemoteAnswer::NotFound,
                     Found::Later(text) => RemoteAnswer::Temporary(text),
@@ -257,10 +275,10 @@ impl Tools {
 
     async fn default_privileges(&self, work: &Work) -> Result<PasswdUser, End> {
         let name = work.config.main.default_privs.as_str();
-        match self.passwd(name).await {
+        match self.users.passwd(name).await {
             Found::User(user) => Ok(user),
             Found::Nobody => Err(End::deferred(3, 5, format!("unknown user in default_privs: {name}"))),
-            Found::Later(text) => Err(End::deferred(3, 0, text)),
+            Found::Later(text) => Err(End::deferred(3, 0, format!("user lookup error: {text}"))),
         }
     }
 
@@ -286,13 +304,13 @@ impl Tools {
         let names = route::user_names(&recipient.address, &work.config.main);
         let name = names.last().cloned().unwrap_or_default();
         for candidate in &names {
-            match self.passwd(candidate).await {
+            match self.users.passwd(candidate).await {
                 Found::User(user) => {
                     let extension = (names.len() > 1 && *candidate == name).then(|| &names[0][name.len() + 1..]);
                     return self.to_user(work, recipient, scan, &user, extension).await;
                 }
                 Found::Nobody => {}
-                Found::Later(text) => return End::deferred(3, 0, text),
+                Found::Later(text) => return End::deferred(3, 0, format!("user lookup error: {text}")),
             }
         }
         End::bounced(1, 1, format!("unknown user: \"{name}\""))
@@ -328,14 +346,10 @@ impl Tools {
     async fn mailbox(&self, work: &Work, recipient: &LeaseRecipient, scan: &Scan) -> End {
         let user = mail_user_name(&recipient.address, &work.config.dovecot.settings.recipient_delimiter);
         let address = &recipient.address;
-        let user = match self.call(Request::Mail { user, service: "lmtp".to_owned() }).await {
-            Ok(Response::Mail { user }) => user,
-            Ok(Response::NotFound) => {
-                return End::bounced(1, 1, format!("550 5.1.1 <{address}> User doesn't exist: {address}"));
-            }
-            Ok(Response::Temporary { text }) => return End::deferred(3, 0, format!("451 4.3.0 <{address}> {text}")),
-            Ok(_) => return End::deferred(3, 0, format!("451 4.3.0 <{address}> Temporary internal error")),
-            Err(error) => return End::deferred(3, 0, format!("451 4.3.0 <{address}> user lookup: {error}")),
+        let user = match self.users.mail(&user).await {
+            Found::User(user) => user,
+            Found::Nobody => return End::bounced(1, 1, format!("550 5.1.1 <{address}> User doesn't exist: {address}")),
+            Found::Later(text) => return End::deferred(3, 0, format!("451 4.3.0 <{address}> {text}")),
         };
         let place = match route::mail_place(&user, self.deliverers.have_rights()) {
             Ok(place) => place,
@@ -386,24 +400,6 @@ impl Tools {
             }
         }
         Report::deferred(3, 0, "the delivery process ended unexpectedly")
-    }
-
-    async fn call(&self, request: Request) -> Result<Response, String> {
-        match tokio::time::timeout(PATIENCE, self.users.call(&request, &[])).await {
-            Ok(Ok(reply)) => Ok(reply.message),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err("authd does not answer".to_owned()),
-        }
-    }
-
-    async fn passwd(&self, name: &str) -> Found {
-        match self.call(Request::Passwd { name: name.to_owned() }).await {
-            Ok(Response::Passwd { user }) => Found::User(user),
-            Ok(Response::NotFound) => Found::Nobody,
-            Ok(Response::Temporary { text }) => Found::Later(format!("user lookup error: {text}")),
-            Ok(_) => Found::Later("user lookup error: authd speaks another version".to_owned()),
-            Err(error) => Found::Later(format!("user lookup error: {error}")),
-        }
     }
 }
 

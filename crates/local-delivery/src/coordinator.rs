@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -12,22 +12,25 @@ use mail_daemon::{Context, Log, Running};
 use mail_ipc::Frame;
 use mail_ipc::delivery::{Content as Sent, Fate, FromWorker, Lease, OutcomeKey, ToWorker, TransportKind};
 use mail_ipc::mailbox::Announcement;
-use mail_ipc::sockets::{DELIVERY, LOOKUP, MAILBOX};
-use mail_net::ipc::{self, Caller, Conversation, Reader, Writer};
+use mail_ipc::sockets::{DELIVERY, MAILBOX};
+use mail_net::ipc::{self, Conversation, Reader, Writer};
 use mail_tables::{Disk, TableSet};
 use mail_types::UnixTime;
 use tokio::sync::{Notify, broadcast, mpsc};
 
-use crate::attempt::{Tools, Work, original};
+use crate::attempt::{Octets, Tools, Work, original};
 use crate::content::Content;
 use crate::deliverers::Deliverers;
 use crate::outcomes::Books;
 use crate::route;
+use crate::users::Users;
 
 /// Leases under way at once.
 const SLOTS: usize = 400;
 /// After so many grants the worker says again how many it takes; when it has nothing to do, at once.
 const ANNOUNCE_AFTER: usize = SLOTS / 8;
+/// Octets of content in memory beyond which nothing more is taken.
+const BUDGET: u64 = 64 * 1024 * 1024;
 /// Outcomes of one frame: far below its limit of octets.
 const PAGE: usize = 100;
 /// Pauses between attempts to reach queue-manager.
@@ -54,6 +57,10 @@ struct Coordinator {
     changed: Notify,
     /// Leases granted since the worker last said how many it takes.
     granted: AtomicUsize,
+    /// Octets of content in memory.
+    octets: Arc<AtomicU64>,
+    /// The worker takes nothing because too many are.
+    full: AtomicBool,
     /// Logins to announce when the outcome is recorded.
     logins: Mutex<HashMap<OutcomeKey, String>>,
     announce: mpsc::Sender<String>,
@@ -71,7 +78,7 @@ pub async fn serve(mut context: Context) {
         Err(error) => return context.log.warning(&ident, &format!("monitor: {error}")),
     };
     let tools = Tools {
-        users: Caller::new(context.state().to_owned(), LOOKUP, context.hello()),
+        users: Users::new(context.state().to_owned(), context.hello()),
         deliverers,
         log: context.log.clone(),
         zone: jiff::tz::TimeZone::system(),
@@ -85,6 +92,8 @@ pub async fn serve(mut context: Context) {
         books: Mutex::default(),
         changed: Notify::new(),
         granted: AtomicUsize::new(0),
+        octets: Arc::default(),
+        full: AtomicBool::new(false),
         logins: Mutex::default(),
         announce,
     });
@@ -141,6 +150,7 @@ impl Coordinator {
                         return;
                     }
                     let tables = open_tables(&self.context.now(), &self.tools.log);
+                    self.tools.users.forget();
                     *self.tables.lock().unwrap_or_else(PoisonError::into_inner) = tables;
                     Vec::new()
                 }
@@ -225,7 +235,10 @@ impl Coordinator {
             }
             let granted = self.granted.load(Ordering::Relaxed);
             let idle = granted > 0 && self.books().leases() == 0;
-            if granted >= ANNOUNCE_AFTER || idle || closed != stop.is_requested() {
+            let room = self.octets.load(Ordering::Relaxed) < BUDGET / 2;
+            let crowded = self.octets.load(Ordering::Relaxed) > BUDGET && !self.full.load(Ordering::Relaxed);
+            let again = crowded || (room && self.full.load(Ordering::Relaxed));
+            if granted >= ANNOUNCE_AFTER || idle || again || closed != stop.is_requested() {
                 closed = stop.is_requested();
                 writer.send(&Frame::new(0, self.offer()), &[], &[]).await?;
             }
@@ -243,7 +256,10 @@ impl Coordinator {
     /// How many leases the worker takes now.
     fn offer(&self) -> FromWorker {
         self.granted.store(0, Ordering::Relaxed);
-        let free = if self.context.stop.is_requested() { 0 } else { SLOTS.saturating_sub(self.books().leases()) };
+        let full = self.octets.load(Ordering::Relaxed) > BUDGET;
+        self.full.store(full, Ordering::Relaxed);
+        let closed = full || self.context.stop.is_requested();
+        let free = if closed { 0 } else { SLOTS.saturating_sub(self.books().leases()) };
         FromWorker::Ready {
             kinds: vec![TransportKind::Local, TransportKind::Virtual, TransportKind::Mailbox],
             slots: u32::try_from(free).unwrap_or(u32::MAX),
@@ -286,8 +302,10 @@ impl Coordinator {
             };
             self.books().grant(&lease);
             self.granted.fetch_add(1, Ordering::Relaxed);
+            self.changed.notify_one();
             let work = Work {
                 scan: content.scan(),
+                _counted: Octets::of(&content, &self.octets),
                 content,
                 lease,
                 config: mail_config::Config::clone(&running.config),

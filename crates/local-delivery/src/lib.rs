@@ -19,6 +19,7 @@ mod mailboxes;
 mod monitor;
 mod outcomes;
 mod route;
+mod users;
 mod virtual_mailbox;
 
 use mail_daemon::{Daemon, Plan, Supervision};
