@@ -1,0 +1,111 @@
+//! Started as root: monitors keep the rights, everything that reads what strangers send has none; mail is written and read by its owner.
+
+use test_support::Machine;
+
+const MAIN_CF: &str = "mydomain = info.net\nmyorigin = $mydomain\ninet_interfaces = 127.0.0.1\nmydestination = $mydomain\n\
+    home_mailbox = Maildir/\nalias_maps =\nsmtpd_tls_security_level = may\n";
+/// The front of each daemon, and whether root stays behind as its monitor.
+const ROLES: [(&str, &str, bool); 7] = [
+    ("smtpd", "postrider-smtpd", true),
+    ("queue-manager", "postrider", false),
+    ("local-delivery", "postrider-local", true),
+    ("remote-delivery", "postrider-remote", false),
+    ("authd", "postrider-auth", true),
+    ("pop3d", "postrider-login", true),
+    ("imapd", "postrider-login", true),
+];
+
+pub fn story() -> Result<(), String> {
+    let machine = Machine::new("server.info.net")?;
+    machine.install()?;
+    machine.add_user("john", 2001, "secret")?;
+    machine.add_user("mary", 2002, "secret")?;
+    machine.write("/etc/postfix/main.cf", MAIN_CF)?;
+    machine.shell("rm -rf /etc/dovecot && mkdir /etc/dovecot")?;
+    machine.write("/etc/dovecot/dovecot.conf", "protocols = imap pop3\nmail_location = maildir:~/Maildir\n")?;
+    machine.background("postrider up -c /etc/postfix", "/run/up.out")?;
+    for port in [25, 110, 143, 993, 995] {
+        machine.wait_for_port(port).map_err(|error| format!("{error}\n{}", logs(&machine)))?;
+    }
+    let told = processes(&machine).and_then(|()| mail_has_its_owner(&machine)).and_then(|()| doors_are_shut(&machine));
+    told.map_err(|error| format!("{error}\n{}", logs(&machine)))
+}
+
+/// Fronts have no rights and can gain none; monitors are root.
+fn processes(machine: &Machine) -> Result<(), String> {
+    for (daemon, user, monitored) in ROLES {
+        let found = statuses(machine, daemon)?;
+        let fronts: Vec<_> = found.iter().filter(|status| status.user == user).collect();
+        let roots = found.iter().filter(|status| status.user == "root").count();
+        if fronts.len() != 1 || roots != usize::from(monitored) || found.len() != fronts.len() + roots {
+            return Err(format!("{daemon} runs as {found:?}"));
+        }
+        if fronts.iter().any(|front| front.capabilities != "0000000000000000" || !front.no_new_privileges) {
+            return Err(format!("{daemon} has rights: {found:?}"));
+        }
+    }
+    Ok(())
+}
+
+fn mail_has_its_owner(machine: &Machine) -> Result<(), String> {
+    machine.shell_with("/run/postrider/sendmail -C /etc/postfix john", "Subject: for john\n\nhello\n")?;
+    machine.wait_until("ls /home/john/Maildir/new/* >/dev/null")?;
+    let written = machine.shell("stat -c '%U %a' /home/john/Maildir/new/*")?;
+    if written.trim() != "john 600" {
+        return Err(format!("the message is of {written}"));
+    }
+    // The session lives as long as descriptor 3 of this shell.
+    let session = machine.shell(
+        "bash -c 'exec 3<>/dev/tcp/127.0.0.1/143; read -r _ <&3; echo \"a LOGIN john secret\" >&3; \
+         while read -r line <&3; do case \"$line\" in a*) break;; esac; done; ps -C imapd -o user:20= | sort -u'",
+    )?;
+    let users: Vec<&str> = session.split_whitespace().collect();
+    if users == ["john", "postrider-login", "root"] { Ok(()) } else { Err(format!("imapd runs as {users:?}")) }
+}
+
+/// What belongs to root or to a role is closed to the others.
+fn doors_are_shut(machine: &Machine) -> Result<(), String> {
+    let state = "/var/spool/postrider";
+    let closed = [
+        ("john", format!("ls {state}/private")),
+        ("john", format!("ls {state}/segments")),
+        ("mary", "ls /home/john/Maildir/new".to_owned()),
+        ("postrider-smtpd", format!("cat {state}/tls/key.pem")),
+        ("postrider-smtpd", format!("ls {state}/segments")),
+        ("postrider-login", format!("touch {state}/generation/x")),
+        ("postrider", format!("mv {state}/generation {state}/other")),
+    ];
+    for (user, line) in closed {
+        let groups = if user.starts_with("postrider") { "--groups postrider" } else { "--clear-groups" };
+        let tried = machine.try_shell(&format!("setpriv --reuid {user} --regid {user} {groups} {line}"), "")?;
+        if tried.status.success() {
+            return Err(format!("{user} may: {line}"));
+        }
+    }
+    Ok(())
+}
+
+#[derive(Debug)]
+struct Status {
+    user: String,
+    capabilities: String,
+    no_new_privileges: bool,
+}
+
+fn statuses(machine: &Machine, daemon: &str) -> Result<Vec<Status>, String> {
+    let line = format!(
+        "for p in $(ps -C {daemon} -o pid=); do echo \"$(ps -p $p -o user:20=) \
+         $(awk '/^CapEff/ {{ print $2 }} /^NoNewPrivs/ {{ print $2 }}' /proc/$p/status | tr '\\n' ' ')\"; done"
+    );
+    let text = machine.shell(&line)?;
+    let status = |line: &str| {
+        let mut words = line.split_whitespace();
+        let (user, capabilities) = (words.next()?.to_owned(), words.next()?.to_owned());
+        Some(Status { user, capabilities, no_new_privileges: words.next()? == "1" })
+    };
+    Ok(text.lines().filter_map(status).collect())
+}
+
+fn logs(machine: &Machine) -> String {
+    machine.read("/run/up.out /var/spool/postrider/log/*")
+}
