@@ -10,6 +10,7 @@ use mail_daemon::generation;
 
 use crate::arguments::{Grammar, Parsed};
 use crate::exit::{CONFIGURATION, Failure, Outcome, USAGE};
+use crate::mailboxes;
 use crate::system::directory;
 use crate::terminal::{complain, print};
 
@@ -37,8 +38,7 @@ pub fn run(arguments: &[OsString]) -> Outcome {
             _ => print(&format!("{report}\n"))?,
         }
     }
-    let warnings = permissions(&config);
-    for warning in &warnings {
+    for warning in mailboxes::mismatch(&config).into_iter().chain(permissions(&config)) {
         print(&format!("{warning}\n"))?;
     }
     Ok(0)

@@ -17,6 +17,7 @@ mod daemons;
 mod doctor;
 mod doveconf;
 pub mod exit;
+mod mailboxes;
 pub mod manual;
 mod postcat;
 mod postconf;

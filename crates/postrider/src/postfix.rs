@@ -182,7 +182,8 @@ pub fn reload(option: Option<&OsStr>) -> Outcome {
     if before.is_empty() && up.is_none() {
         return Err(Failure::new(1, "the mail system is not running"));
     }
-    let published = generation::publish(&directory, dovecot_of(&directory, &state).as_deref()).map_err(crate::up::published)?;
+    let published =
+        generation::publish(&directory, dovecot_of(&directory, &state).as_deref()).map_err(crate::up::published)?;
     for report in published.reports.iter().filter(|report| report.level >= mail_config::Level::Warning) {
         say(&report.line());
     }
