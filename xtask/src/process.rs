@@ -3,12 +3,22 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use test_support::binaries;
+
+fn command(program: &str) -> Command {
+    if program == "cargo" {
+        return binaries::cargo();
+    }
+    let mut command = Command::new(program);
+    command.current_dir(binaries::workspace());
+    command
+}
+
 /// Runs a program in the workspace; an error unless it succeeds.
 pub fn run(program: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Result<(), String> {
-    let status = Command::new(program)
+    let status = command(program)
         .args(arguments)
         .envs(environment.iter().copied())
-        .current_dir(test_support::binaries::workspace())
         .status()
         .map_err(|error| format!("{program} cannot be started: {error}"))?;
     if status.success() { Ok(()) } else { Err(format!("{program} {}: {status}", arguments.join(" "))) }
@@ -16,9 +26,8 @@ pub fn run(program: &str, arguments: &[&str], environment: &[(&str, &str)]) -> R
 
 /// Runs a program and gives what it printed.
 pub fn output(program: &str, arguments: &[&str]) -> Result<String, String> {
-    let output = Command::new(program)
+    let output = command(program)
         .args(arguments)
-        .current_dir(test_support::binaries::workspace())
         .stderr(Stdio::inherit())
         .output()
         .map_err(|error| format!("{program} cannot be started: {error}"))?;
@@ -31,7 +40,7 @@ pub fn output(program: &str, arguments: &[&str]) -> Result<String, String> {
 
 /// Reads a file of the workspace.
 pub fn read(path: &str) -> Result<String, String> {
-    let path = test_support::binaries::workspace().join(path);
+    let path = binaries::workspace().join(path);
     std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))
 }
 

@@ -335,7 +335,9 @@ mod tests {
     use tokio::io::AsyncReadExt as _;
     use tokio::net::UnixStream;
 
-    /// Echoes lines; `ask` asks, `tls` starts TLS, `quit` ends, silence of a second closes.
+    const SILENCE: Duration = Duration::from_millis(50);
+
+    /// Echoes lines; `ask` asks, `tls` starts TLS, `quit` ends, silence of 50 ms closes.
     struct Echo {
         lines: LineBuffer,
         steps: Vec<Step<String>>,
@@ -366,7 +368,7 @@ mod tests {
             self.steps.push(Step::Send(event.as_bytes().to_vec()));
         }
         fn deadline(&self) -> Option<Moment> {
-            Some(self.last.after(Duration::from_secs(1)))
+            Some(self.last.after(SILENCE))
         }
         fn next(&mut self, now: Moment) -> Step<String> {
             if let Some(step) = self.steps.pop() {
@@ -393,7 +395,7 @@ mod tests {
                 }
                 Line::TooLong => Step::Close(Close::Hangup("long line")),
                 Line::Partial if self.ended => Step::Close(Close::Lost),
-                Line::Partial if now >= self.last.after(Duration::from_secs(1)) => Step::Close(Close::Timeout),
+                Line::Partial if now >= self.last.after(SILENCE) => Step::Close(Close::Timeout),
                 Line::Partial => Step::Wait,
             }
         }
@@ -444,7 +446,7 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn silence_ends_at_the_deadline() {
         let (_near, far) = UnixStream::pair().expect("a pair");
         let (_events, mut heard) = mpsc::channel(1);

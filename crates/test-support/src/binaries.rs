@@ -52,15 +52,30 @@ pub fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).map_or_else(|| PathBuf::from("."), Path::to_owned)
 }
 
+/// cargo, in the workspace, without what an outer cargo told this very program: build scripts that look at `CARGO_PKG_NAME` and its like would
+/// run again, and half of the tree would be built anew each time.
+#[must_use]
+pub fn cargo() -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let outer = |name: &str| {
+        ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"]
+            .iter()
+            .any(|start| name.starts_with(start))
+    };
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(outer)) {
+        command.env_remove(name);
+    }
+    command.current_dir(workspace());
+    command
+}
+
 /// Builds the programs in a profile (`dev` or `release`) and tells where they are.
 ///
 /// # Errors
 /// The build failed.
 pub fn build(profile: &str) -> Result<BTreeMap<String, PathBuf>, String> {
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
+    let output = cargo()
         .args(["build", "--workspace", "--bins", "--message-format=json-render-diagnostics", "--profile", profile])
-        .current_dir(workspace())
         .stderr(Stdio::inherit())
         .output()
         .map_err(|error| format!("cargo cannot be started: {error}"))?;
