@@ -22,7 +22,7 @@ pub fn are_tried_in_order() -> Result<(), String> {
         server::send(&machine, "john@info.net", &format!("mike@{domain}"), &format!("to {domain}"))?;
         other::arrives(&other, &machine, "mike", &format!("to {domain}"))?;
     }
-    for (domain, words) in [("null.example", "5.1.10"), ("loop.example", "loops back to myself")] {
+    for (domain, words) in [("null.example", "Status: 5.1.10"), ("loop.example", "Status: 5.4.6")] {
         server::send(&machine, "john@info.net", &format!("mike@{domain}"), "never")?;
         machine
             .wait_until(&format!(

@@ -1,4 +1,4 @@
-//! mailq, postqueue -p, postqueue -j, sendmail -bp, mailq --json.
+//! mailq, postqueue -p, postqueue -j, sendmail -bp, mailq --json. The headline is Postfix's for long queue ids.
 
 use crate::server;
 
