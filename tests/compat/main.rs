@@ -1,7 +1,9 @@
-//! The same story on Dovecot and on us: what a client or an administrator sees must not change with the switch.
+//! The same story on Postfix or Dovecot and on us: what a client or an administrator sees must not change with the switch.
 
+mod dialogue;
 mod dovecot;
 mod fetch;
+mod postfix;
 mod response;
 mod switch;
 
@@ -11,9 +13,12 @@ use test_support::harness::{Need, main as run, test};
 
 /// Dovecot needs root to serve another user's mail.
 const WITH_DOVECOT: &[Need] = &[Need::Root, Need::Program("dovecot")];
+/// Postfix needs root to become its own users.
+const WITH_POSTFIX: &[Need] = &[Need::Root, Need::Program("postfix")];
 
 fn main() -> ExitCode {
     run(vec![
+        test("an SMTP client hears what Postfix would say", WITH_POSTFIX, dialogue::is_the_same),
         test("odd messages are shown by FETCH as Dovecot shows them", WITH_DOVECOT, fetch::is_the_same),
         test("UIDs, flags and keywords survive the switch in both directions", WITH_DOVECOT, switch::loses_nothing),
     ])

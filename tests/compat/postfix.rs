@@ -1,0 +1,89 @@
+//! A real Postfix, for one dialogue after the other.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use test_support::clients::greets;
+use test_support::{Patience, wait_for};
+
+/// A running Postfix; it ends when it is dropped.
+pub struct Postfix {
+    directory: tempfile::TempDir,
+    pub address: SocketAddr,
+}
+
+/// A port that nobody has now.
+pub fn free_port() -> Result<SocketAddr, String> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|error| error.to_string())?;
+    listener.local_addr().map_err(|error| error.to_string())
+}
+
+impl Postfix {
+    /// Starts it with these lines of main.cf on one port.
+    pub fn start(main_cf: &str) -> Result<Self, String> {
+        let address = free_port()?;
+        let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let postfix = Self { directory, address };
+        postfix.configure(main_cf).map_err(|error| error.to_string())?;
+        let status = postfix.command("start").status().map_err(|error| error.to_string())?;
+        let log = || fs::read_to_string(postfix.root().join("log")).unwrap_or_default();
+        if !status.success() {
+            return Err(format!("postfix start: {status}\n{}", log()));
+        }
+        wait_for("Postfix's greeting", Patience::default(), || greets(address).then_some(()))
+            .map_err(|error| format!("{error}\n{}", log()))?;
+        Ok(postfix)
+    }
+
+    fn root(&self) -> PathBuf {
+        self.directory.path().to_owned()
+    }
+
+    fn configure(&self, main_cf: &str) -> std::io::Result<()> {
+        let root = self.root();
+        fs::set_permissions(&root, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        for name in ["etc", "spool", "data"] {
+            fs::create_dir(root.join(name))?;
+        }
+        let owner = mail_posix::users::by_name("postfix")?.map(|user| (user.uid, user.gid));
+        std::os::unix::fs::chown(root.join("data"), owner.map(|owner| owner.0), owner.map(|owner| owner.1))?;
+        let shown = root.display();
+        let own = format!(
+            "queue_directory = {shown}/spool\ndata_directory = {shown}/data\nmaillog_file = {shown}/log\nmaillog_file_prefixes = {shown}\n\
+             alias_database =\n"
+        );
+        fs::write(root.join("etc/main.cf"), format!("{main_cf}\n{own}"))?;
+        let services = [
+            "cleanup unix n - n - 0 cleanup",
+            "qmgr unix n - n 300 1 qmgr",
+            "rewrite unix - - n - - trivial-rewrite",
+            "bounce unix - - n - 0 bounce",
+            "defer unix - - n - 0 bounce",
+            "trace unix - - n - 0 bounce",
+            "proxymap unix - - n - - proxymap",
+            "anvil unix - - n - 1 anvil",
+            "tlsmgr unix - - n 1000? 1 tlsmgr",
+            "discard unix - - n - - discard",
+            "error unix - - n - - error",
+            "retry unix - - n - - error",
+            "postlog unix-dgram n - n - 1 postlogd",
+        ];
+        let master = format!("{} inet n - n - - smtpd\n{}\n", self.address, services.join("\n"));
+        fs::write(root.join("etc/master.cf"), master)
+    }
+
+    fn command(&self, what: &str) -> Command {
+        let mut command = Command::new(test_support::harness::program("postfix").unwrap_or_else(|| "postfix".into()));
+        command.arg("-c").arg(self.root().join("etc")).arg(what);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    }
+}
+
+impl Drop for Postfix {
+    fn drop(&mut self) {
+        let _ = self.command("stop").status();
+    }
+}
