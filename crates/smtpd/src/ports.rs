@@ -80,6 +80,9 @@ impl Shared {
                 // A certificate that cannot be used never takes TLS away from a listener that had it.
                 port.tls = port.tls.or_else(|| old.tls.clone());
             }
+            if port.tls.is_none() {
+                port.settings = Arc::new(Settings { tls_ready: false, ..Settings::clone(&port.settings) });
+            }
             ports.insert(port.name.clone(), Arc::new(port));
         }
         let cleanup = Ident::postfix(&config.main.syslog_name, "cleanup");

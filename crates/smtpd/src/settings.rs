@@ -44,6 +44,7 @@ pub fn machine_settings(main: &Main, mechanisms: &[String]) -> Settings {
         stray_cr: if *main.cleanup_replace_stray_cr_lf { StrayCr::Blank } else { StrayCr::Keep },
         forbid_unauth_pipelining: *main.smtpd_forbid_unauth_pipelining,
         tls: tls_level(main),
+        tls_ready: true,
         auth: auth_settings(main, mechanisms),
         discard_ehlo_keywords: main.smtpd_discard_ehlo_keywords.iter().map(|word| word.to_ascii_uppercase()).collect(),
         forbidden_commands: forbidden.map(|word| word.to_ascii_uppercase()).collect(),

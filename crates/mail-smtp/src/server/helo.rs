@@ -44,7 +44,7 @@ impl Server {
         if !settings.disable_vrfy && settings.dialect == Dialect::Smtp {
             all.push("VRFY".to_owned());
         }
-        if settings.tls != Tls::Off && !self.session.tls {
+        if settings.tls != Tls::Off && settings.tls_ready && !self.session.tls {
             all.push("STARTTLS".to_owned());
         }
         if let Some(auth) = settings.auth.as_ref().filter(|auth| self.session.tls || !auth.tls_only) {

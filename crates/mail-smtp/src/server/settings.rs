@@ -95,6 +95,8 @@ pub struct Settings {
     pub forbid_unauth_pipelining: bool,
     /// `smtpd_tls_security_level`.
     pub tls: Tls,
+    /// Whether there is a certificate that can be used; without one STARTTLS is not offered and answers 454, and what needs TLS still needs it.
+    pub tls_ready: bool,
     /// `smtpd_sasl_auth_enable` and what hangs on it; none where AUTH is not offered.
     pub auth: Option<AuthSettings>,
     /// `smtpd_discard_ehlo_keywords`, in upper case.
@@ -130,6 +132,7 @@ impl Default for Settings {
             stray_cr: StrayCr::Blank,
             forbid_unauth_pipelining: false,
             tls: Tls::Off,
+            tls_ready: true,
             auth: None,
             discard_ehlo_keywords: Vec::new(),
             forbidden_commands: ["CONNECT", "GET", "POST"].map(str::to_owned).to_vec(),

@@ -427,6 +427,12 @@ fn tls_begins_with_a_clean_slate() {
         S: 504 5.5.4 Encryption required for requested authentication mechanism",
     );
     play("C: STARTTLS\nS: 502 5.5.1 Error: command not implemented");
+    player_of(Settings { tls_ready: false, ..with_auth(Tls::Encrypt, true) }).play(
+        "C: STARTTLS
+        S: 454 4.7.0 TLS not available due to local problem
+        C: MAIL FROM:<>
+        S: 530 5.7.0 Must issue a STARTTLS command first",
+    );
 }
 
 fn player_of(settings: Settings) -> Player<Server, Policy> {
