@@ -178,8 +178,9 @@ pub fn mutt() -> Result<(), String> {
     write(
         &rc,
         &format!(
-            "set imap_user=john imap_pass=secret ssl_starttls=no ssl_force_tls=no\nset spoolfile={inbox}\nset confirmappend=no confirmcreate=no\n\
-             push '<first-entry><copy-message>{}<enter><exit>'\n",
+            "set imap_user=john imap_pass=secret ssl_starttls=no ssl_force_tls=no\nset spoolfile={inbox}\nset folder={} confirmappend=no confirmcreate=no\n\
+             push '<jump>2<enter><copy-message>{}<enter><exit>'\n",
+            home.display(),
             copy.display()
         ),
     )?;
@@ -187,5 +188,5 @@ pub fn mutt() -> Result<(), String> {
     said(&system, "script", &["-qec", &command, "/dev/null"])?;
     let copied =
         fs::read_to_string(&copy).map_err(|error| format!("{}: {error}\n{}", copy.display(), system.logs()))?;
-    holds(&copied, &["Subject: one", "This is one."])
+    holds(&copied, &["Subject: two", "This is two."])
 }
