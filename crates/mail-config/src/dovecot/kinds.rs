@@ -140,6 +140,22 @@ impl Kind for File {
     }
 }
 
+/// `ssl_min_protocol`.
+pub struct LeastTls;
+
+impl Kind for LeastTls {
+    type Value = String;
+    const NAME: &'static str = "TLS version";
+
+    fn parse(text: &str) -> Result<String, (String, String)> {
+        match text {
+            "ANY" | "SSLv2" | "SSLv3" | "TLSv1" | "TLSv1.1" | "TLSv1.2" => Ok("TLSv1.2".to_owned()),
+            "TLSv1.3" | "LATEST" => Err(("TLS 1.3 without 1.2 is not built".into(), "write `TLSv1.2'".into())),
+            _ => Err((format!("unknown TLS version `{text}'"), "write `TLSv1.2'".into())),
+        }
+    }
+}
+
 /// `ssl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ssl {
@@ -170,6 +186,12 @@ impl Kind for Ssl {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_least_version_that_is_not_built_is_refused() {
+        assert_eq!(LeastTls::parse("TLSv1").as_deref(), Ok("TLSv1.2"));
+        assert!(LeastTls::parse("TLSv1.3").is_err() && LeastTls::parse("tls").is_err());
+    }
 
     #[test]
     fn times_and_sizes_are_read_as_dovecot_writes_them() {

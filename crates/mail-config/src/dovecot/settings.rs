@@ -54,8 +54,8 @@ settings! {
     ssl_cert: File = "";
     /// The private key; 2.4 calls it `ssl_server_key_file`.
     ssl_key: File = "";
-    /// The least version of TLS; ours is never below TLSv1.2.
-    ssl_min_protocol: Text = "TLSv1.2";
+    /// The least version of TLS; ours is TLSv1.2 whatever lower one is written, and a higher one stops the start.
+    ssl_min_protocol: LeastTls = "TLSv1.2";
     /// Whether logins in clear are refused unless the connection is local; 2.4 says `auth_allow_cleartext = no`.
     disable_plaintext_auth: YesNo = "yes";
     /// Networks of trusted proxies, which are as good as TLS.
@@ -69,35 +69,17 @@ settings! {
     auth_username_chars: Text = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567890.-_@";
     /// The domain of a user name without one.
     auth_default_realm: Text = "";
-    /// Realms that a client may name.
-    auth_realms: Words = "";
-    /// What separates the user from the master user.
-    auth_master_user_separator: Text = "";
     /// How long a failed login waits for its answer.
     auth_failure_delay: Span = "2 secs";
     /// Whether failed logins are logged with their reason.
     auth_verbose: YesNo = "no";
-    /// Whether passwords of failed logins are logged: ours never are in clear.
-    auth_verbose_passwords: Text = "no";
-    /// How many users are remembered.
-    auth_cache_size: Size = "0";
-    /// How long a user is remembered.
-    auth_cache_ttl: Span = "1 hours";
-    /// How long an unknown user is remembered.
-    auth_cache_negative_ttl: Span = "1 hours";
     /// How many helpers check passwords at once.
     auth_worker_max_count: Number = "30";
 
     /// The text of the greeting.
     login_greeting: Text = "Dovecot ready.";
-    /// What a login line of the log holds.
-    login_log_format_elements: Text = "user=<%u> method=%m rip=%r lip=%l mpid=%e %c session=<%{session}>";
-    /// The form of a login line of the log.
-    login_log_format: Text = "%$: %s";
     /// How many connections one user may have from one address.
     mail_max_userip_connections: Number = "10";
-    /// The user of the processes before login.
-    default_login_user: Text = "dovenull";
     /// The user of other processes without rights.
     default_internal_user: Text = "dovecot";
 
@@ -109,10 +91,6 @@ settings! {
     mail_uid: Text = "";
     /// The gid where the user database gives none.
     mail_gid: Text = "";
-    /// The group for creating lock files in /var/mail.
-    mail_privileged_group: Text = "";
-    /// Further groups of mailbox processes.
-    mail_access_groups: Words = "";
     /// The least uid that may log in.
     first_valid_uid: Number = "500";
     /// The largest uid that may log in; 0 for any.
@@ -125,33 +103,13 @@ settings! {
     mail_plugins: Words = "";
     /// How often changes by other programs are looked for.
     mailbox_idle_check_interval: Span = "30 secs";
-    /// How often a Maildir is looked at again although nothing seems to change.
-    maildir_very_dirty_syncs: YesNo = "no";
-    /// Whether directories are told from files by stat.
-    maildir_stat_dirs: YesNo = "no";
-    /// Whether messages are copied by hard links.
-    maildir_copy_with_hardlinks: YesNo = "yes";
-    /// Whether sizes in file names are not trusted.
-    maildir_broken_filename_sizes: YesNo = "no";
-    /// The longest keyword.
-    mail_max_keyword_length: Number = "50";
 
     /// The longest line of an IMAP client.
     imap_max_line_length: Size = "64 k";
     /// How often something is sent to an idle client.
     imap_idle_notify_interval: Span = "2 mins";
-    /// The capabilities that are announced instead of or beside ours.
-    imap_capability: Text = "";
-    /// What ID answers.
-    imap_id_send: Text = "name *";
-    /// What of a client's ID is logged.
-    imap_id_log: Text = "";
     /// How an end of session is logged.
     imap_logout_format: Text = "in=%i out=%o deleted=%{deleted} expunged=%{expunged} trashed=%{trashed} hdr_count=%{fetch_hdr_count} hdr_bytes=%{fetch_hdr_bytes} body_count=%{fetch_body_count} body_bytes=%{fetch_body_bytes}";
-    /// Workarounds for old clients.
-    imap_client_workarounds: Words = "";
-    /// After which idle time a session hands its connection back and its process may end.
-    imap_hibernate_timeout: Span = "0";
 
     /// How a UIDL is made.
     pop3_uidl_format: Text = "%08Xu%08Xv";
@@ -167,8 +125,6 @@ settings! {
     pop3_reuse_xuidl: YesNo = "no";
     /// Whether a session locks its mailbox.
     pop3_lock_session: YesNo = "no";
-    /// Whether sizes are those of the files.
-    pop3_fast_size_lookups: YesNo = "no";
     /// Whether deletion sets a flag or removes: `expunge` or `flag`.
     pop3_delete_type: Text = "default";
     /// The flag that deletion sets.
@@ -178,33 +134,11 @@ settings! {
     /// Workarounds for old clients.
     pop3_client_workarounds: Words = "";
 
-    /// Whether LMTP keeps the whole address as user name.
-    lmtp_save_to_detail_mailbox: YesNo = "no";
     /// What separates user and extension in LMTP.
     recipient_delimiter: Text = "+";
-    /// Whether a mailbox that a delivery names is created.
-    lda_mailbox_autocreate: YesNo = "no";
-    /// Whether such a mailbox is subscribed.
-    lda_mailbox_autosubscribe: YesNo = "no";
-    /// The address of bounces by delivery.
-    postmaster_address: Text = "postmaster@%{if;%d;ne;;%d;%{hostname}}";
     /// The name of this machine in greetings of LMTP.
     hostname: Text = "";
 
     /// The log: `syslog`, or a file.
     log_path: Text = "syslog";
-    /// The log of informational lines; as `log_path` if empty.
-    info_log_path: Text = "";
-    /// The log of debugging lines; as `info_log_path` if empty.
-    debug_log_path: Text = "";
-    /// The facility of syslog.
-    syslog_facility: Text = "mail";
-    /// The form of times in log files.
-    log_timestamp: Text = "%b %d %H:%M:%S ";
-    /// The form of log lines of mailbox processes.
-    mail_log_prefix: Text = "%s(%u)<%{pid}><%{session}>: ";
-    /// Whether mailbox processes write debugging lines.
-    mail_debug: YesNo = "no";
-    /// Whether authentication writes debugging lines.
-    auth_debug: YesNo = "no";
 }

@@ -390,14 +390,14 @@ choices! {
         Note = "note",
     }
 
-    /// `smtp_host_lookup`-like choice of address families in order.
-    AddressPreference {
-        /// As the resolver gives them.
-        Any = "any",
-        /// IPv4 first.
-        Ipv4 = "ipv4",
-        /// IPv6 first.
-        Ipv6 = "ipv6",
+    /// `smtp_dns_support_level`. That mail exchangers are not looked up at all (`disabled`) is not built.
+    DnsSupport {
+        /// Not stated.
+        Unset = "",
+        /// Without DNSSEC.
+        Enabled = "enabled",
+        /// With DNSSEC where a TLS level asks for it.
+        Dnssec = "dnssec",
     }
 }
 

@@ -122,12 +122,8 @@ parameters! {
 
     /// The name before the slash in log lines.
     syslog_name: Text = "${multi_instance_name?{$multi_instance_name}:{postfix}}", used by ["smtpd", "queue-manager", "local-delivery", "remote-delivery"];
-    /// The facility of syslog.
-    syslog_facility: Text = "mail", used by ["smtpd", "queue-manager", "local-delivery", "remote-delivery"];
     /// A file for the log instead of syslog; `/dev/stdout` is the standard output.
     maillog_file: File = "", used by ["smtpd", "queue-manager", "local-delivery", "remote-delivery"];
-    /// Where `maillog_file` may lie.
-    maillog_file_prefixes: List = "/var, /dev/stdout", used by ["smtpd", "queue-manager", "local-delivery", "remote-delivery"];
     /// The name of this instance in logs.
     multi_instance_name: Text = "", used by ["postrider"];
     /// The digits after the point of a delay in seconds.
@@ -510,36 +506,14 @@ parameters! {
     smtp_tcp_port: Text = "smtp", used by ["remote-delivery"];
     /// The port where an LMTP next hop names none.
     lmtp_tcp_port: Text = "24", used by ["remote-delivery"];
-    /// The local IPv4 address of connections.
-    smtp_bind_address: Text = "", used by ["remote-delivery"];
-    /// The local IPv6 address of connections.
-    smtp_bind_address6: Text = "", used by ["remote-delivery"];
-    /// Which address family is tried first.
-    smtp_address_preference: AddressPreference = "any", used by ["remote-delivery"];
-    /// Whether both address families have a place among the addresses that are tried.
-    smtp_balance_inet_protocols: YesNo = "yes", used by ["remote-delivery"];
-    /// Whether mail exchangers are not looked up in DNS.
-    disable_dns_lookups: YesNo = "no", used by ["remote-delivery"];
-    /// How much of DNS is used: empty, `disabled`, `enabled`, `dnssec`.
-    smtp_dns_support_level: Text = "", used by ["remote-delivery"];
-    /// Where host names are looked up: `dns`, `native` or both.
-    smtp_host_lookup: List = "dns", used by ["remote-delivery"];
-    /// The hosts that are tried when a destination does not answer.
-    smtp_fallback_relay: List = "$fallback_relay", used by ["remote-delivery"];
-    /// Whether a failed MX lookup is followed by one for addresses.
-    ignore_mx_lookup_error: YesNo = "no", used by ["remote-delivery"];
-    /// Whether mail for a domain none of whose mail exchangers has an address waits.
-    smtp_defer_if_no_mx_address_found: YesNo = "no", used by ["remote-delivery"];
+    /// How much of DNS is used: `dnssec` changes nothing as long as the TLS levels that need it defer.
+    smtp_dns_support_level: DnsSupport = "", used by ["remote-delivery"];
     /// The most addresses of mail exchangers that are tried; 0 for no limit.
     smtp_mx_address_limit: Count = "5", used by ["remote-delivery"];
     /// The most sessions in one attempt; 0 for no limit.
     smtp_mx_session_limit: Count = "2", used by ["remote-delivery"];
     /// Whether mail exchangers of equal preference are shuffled.
     smtp_randomize_addresses: YesNo = "yes", used by ["remote-delivery"];
-    /// Whether EHLO is said whatever the greeting.
-    smtp_always_send_ehlo: YesNo = "yes", used by ["remote-delivery"];
-    /// Whether EHLO is never said.
-    smtp_never_send_ehlo: YesNo = "no", used by ["remote-delivery"];
     /// Keywords of the server that are ignored.
     smtp_discard_ehlo_keywords: List = "", used by ["remote-delivery"];
     /// Keywords of the LMTP server that are ignored.
@@ -550,8 +524,6 @@ parameters! {
     smtp_skip_quit_response: YesNo = "yes", used by ["remote-delivery"];
     /// The longest line that is sent; longer ones are folded.
     smtp_line_length_limit: Count = "998", used by ["remote-delivery"];
-    /// Whether addresses are quoted as RFC 5321 asks.
-    smtp_quote_rfc821_envelope: YesNo = "yes", used by ["remote-delivery"];
     /// How long a connection may take.
     smtp_connect_timeout: Span = "30s", used by ["remote-delivery"];
     /// How long the greeting and the answer to EHLO may take.
@@ -592,8 +564,6 @@ parameters! {
     smtp_connection_cache_time_limit: Span = "2s", used by ["remote-delivery"];
     /// How many messages one connection may carry; 0 for no limit.
     smtp_connection_reuse_count_limit: Count = "0", used by ["remote-delivery"];
-    /// How long one connection may be used.
-    smtp_connection_reuse_time_limit: Span = "300s", used by ["remote-delivery"];
     /// How TLS is used by the SMTP client.
     smtp_tls_security_level: ClientTls = "", used by ["remote-delivery"], partly "none, may and encrypt; what asks for more is deferred";
     /// How TLS is used by the LMTP client.
@@ -604,16 +574,8 @@ parameters! {
     smtp_enforce_tls: YesNo = "no", used by ["remote-delivery"];
     /// Whether TLS begins with the first octet.
     smtp_tls_wrappermode: YesNo = "no", used by ["remote-delivery"];
-    /// The trusted authorities.
-    smtp_tls_CAfile: File = "", used by ["remote-delivery"], partly "certificates are not verified at the levels that are built";
-    /// A directory of trusted authorities.
-    smtp_tls_CApath: File = "", used by ["remote-delivery"], partly "certificates are not verified at the levels that are built";
     /// The protocol versions for opportunistic TLS. Ours are 1.2 and 1.3; a list without 1.2 stops the start.
     smtp_tls_protocols: TlsVersions = ">=TLSv1", used by ["remote-delivery"];
     /// The protocol versions for required TLS. Ours are 1.2 and 1.3; a list without 1.2 stops the start.
     smtp_tls_mandatory_protocols: TlsVersions = ">=TLSv1", used by ["remote-delivery"];
-    /// How much TLS writes into the log.
-    smtp_tls_loglevel: Count = "0", used by ["remote-delivery"];
-    /// Whether hosts that offer TLS are named in the log.
-    smtp_tls_note_starttls_offer: YesNo = "no", used by ["remote-delivery"];
 }
