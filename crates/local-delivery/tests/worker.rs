@@ -2,9 +2,9 @@
 
 mod common;
 
-use common::{MESSAGE, NOBODY, answer, grant, is_root, key, lease, outcomes, start, start_with};
+use common::{MESSAGE, NOBODY, answer, grant, is_root, key, lease, next, outcomes, spawn, start, start_with};
 use mail_ipc::Frame;
-use mail_ipc::delivery::{Content, Fate, Lease, ToWorker, TransportKind};
+use mail_ipc::delivery::{Content, Fate, FromWorker, Lease, ToWorker, TransportKind};
 use mail_ipc::hello::{Hello, Role};
 use mail_net::ipc;
 
@@ -232,4 +232,44 @@ async fn a_stop_finishes_what_is_under_way() {
     queue.writer.send(&Frame::new(0, recorded), &[], &[]).await.expect("sent");
     let status = tokio::task::spawn_blocking(move || system.daemon.wait().expect("ends")).await.expect("joined");
     assert!(status.success());
+}
+
+#[tokio::test]
+async fn a_killed_daemon_loses_nothing_and_delivers_nothing_twice() {
+    // R3, R6
+    let mut system = start("home_mailbox = Maildir/\n").await;
+    system.authd();
+    let numbered = |number: u32, attempt: u32| Lease {
+        lease: u64::from(number),
+        id: mail_types::QueueId::new(1_700_000_000, number, 7).expect("in range"),
+        attempt,
+        unreported: attempt > 1,
+        ..lease(TransportKind::Local, &["john@info.net"], Content::Follows(MESSAGE.len() as u64))
+    };
+    let (queue, _) = system.worker().await;
+    let new = system.dir.path().join("home/john/Maildir/new");
+    let count = || std::fs::read_dir(&new).map_or(0, Iterator::count);
+    for number in 1..=200 {
+        grant(&queue, numbered(number, 1)).await;
+    }
+    // It dies in the midst of it.
+    while count() < 20 {
+        tokio::task::yield_now().await;
+    }
+    system.daemon.kill().expect("alive");
+    system.daemon.wait().expect("ended");
+    drop(queue);
+    system.daemon = spawn(system.dir.path());
+    let (mut queue, held) = system.worker().await;
+    assert!(held.is_empty());
+    for number in 1..=200 {
+        grant(&queue, numbered(number, 2)).await;
+    }
+    let mut delivered = std::collections::BTreeSet::new();
+    while delivered.len() < 200 {
+        if let FromWorker::Outcomes { outcomes } = next(&mut queue).await {
+            delivered.extend(outcomes.iter().filter(|end| end.fate == Fate::Delivered).map(|end| end.lease));
+        }
+    }
+    assert_eq!(count(), 200);
 }
