@@ -35,6 +35,8 @@ pub(super) struct Entry {
 
 /// A directory that was modified this recently may change again without a new modification time.
 const SETTLED_NANOS: i128 = 50_000_000;
+/// The age at which a file in `tmp/` belongs to nobody any more.
+const ABANDONED_SECONDS: i64 = 36 * 3600;
 /// After a change of our own the directory is trusted for so long; then it is read once, as another program may have changed it in the same
 /// tick of the file system's clock.
 const OWN_CHANGE: Duration = Duration::from_secs(2);
@@ -108,7 +110,26 @@ impl Open {
             open.begin_from(loaded)?;
         }
         open.synchronise()?;
+        if access == Access::ReadWrite {
+            open.clean_tmp();
+        }
         Ok(open)
+    }
+
+    /// Removes what deliveries that died left in `tmp/`, after the 36 hours of the Maildir specification.
+    fn clean_tmp(&self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let old = i64::try_from(now).unwrap_or(0) - ABANDONED_SECONDS;
+        let mut names = Vec::new();
+        // What cannot be read or removed stays: it harms nobody.
+        let _ = self.maildir.tmp.entries(|name, _| names.push(name.to_vec()));
+        for name in names {
+            if let Ok(Some(stat)) = self.maildir.tmp.stat(&name)
+                && stat.st_mtime.max(stat.st_ctime) < old
+            {
+                let _ = self.maildir.tmp.unlink(&name);
+            }
+        }
     }
 
     /// Begins with what the index says. If nothing changed since, that is the snapshot.
