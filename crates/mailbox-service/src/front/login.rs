@@ -20,6 +20,9 @@ use crate::service::{Facts, LoginAnswer, LoginQuestion, Protocol};
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(60);
 
+/// How long authd may take; it delays failed logins.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// What is known of a connection, for authd, the log and the hand-over.
 pub(super) struct Client<P> {
     pub(super) shared: Arc<Shared<P>>,
@@ -202,8 +205,15 @@ impl<P: Protocol> Handler<P::Login> for Asking<P> {
         let (progress, answers) = (Arc::clone(&self.progress), answers.clone());
         // A failed login is delayed by authd: meanwhile the connection must notice its end.
         tokio::spawn(async move {
-            let reply = authority.call_numbered(exchange, &request, &[]).await;
-            let answer = judge(reply.ok().map(|reply| reply.message), &progress);
+            let call = authority.call_numbered(exchange, &request, &[]);
+            let reply = match tokio::time::timeout(PATIENCE, call).await {
+                Ok(reply) => reply.ok().map(|reply| reply.message),
+                Err(_) => {
+                    let _ = authority.notify(exchange, &Request::Cancel).await;
+                    None
+                }
+            };
+            let answer = judge(reply, &progress);
             let _ = answers.send((id, P::answer(answer))).await;
         });
         None

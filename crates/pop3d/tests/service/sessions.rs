@@ -52,6 +52,14 @@ fn commands_sent_with_the_password_are_answered_after_it_and_a_half_closed_conne
 }
 
 #[test]
+fn what_does_not_fit_into_the_hand_over_follows_it() {
+    let service = Service::start();
+    let mut client = Client::connect(service.plain);
+    client.send(&format!("USER john\r\nPASS john\r\n{}QUIT\r\n", "NOOP\r\n".repeat(8000)));
+    assert_eq!(client.rest(), format!("+OK\r\n+OK Logged in.\r\n{}+OK Logging out.\r\n", "+OK\r\n".repeat(8000)));
+}
+
+#[test]
 fn the_end_of_one_owners_process_ends_that_owners_connections_only() {
     let service = Service::start();
     let before = service.children();
