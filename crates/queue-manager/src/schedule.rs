@@ -246,6 +246,10 @@ impl Scheduler {
     /// Something is scheduled for `hop` at `time`.
     pub fn due(&mut self, hop: &Hop, class: Class, time: UnixTime, now: UnixTime) {
         let lane = lane(&mut self.lanes, &self.limits, hop);
+        let cursor = &mut lane.cursor[class as usize];
+        if cursor.is_some_and(|reached| time <= reached.time) {
+            *cursor = None;
+        }
         let wake = &mut lane.wake[class as usize];
         if wake.is_none_or(|known| time < known) {
             *wake = Some(time);
@@ -256,6 +260,10 @@ impl Scheduler {
     /// Everything of a hop may have changed: looks into the index again.
     pub fn look_again(&mut self, hop: &Hop, now: UnixTime) {
         for class in CLASSES {
+            if let Some(lane) = self.lanes.get_mut(hop) {
+                // What came back may lie before the place that was reached.
+                lane.cursor[class as usize] = None;
+            }
             self.due(hop, class, now, now);
         }
     }

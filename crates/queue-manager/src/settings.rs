@@ -14,6 +14,8 @@ pub struct Settings {
     pub times: Times,
     /// Concurrency.
     pub limits: Limits,
+    /// `queue_run_delay`: how often the index is looked through for what is due, beside the timers.
+    pub run_delay: std::time::Duration,
     /// `bounce_size_limit`: longer messages come back as their header only; octets.
     pub bounce_size: u64,
     /// `myhostname`.
@@ -90,6 +92,7 @@ impl Settings {
                 transports: transports.collect(),
                 others: TransportLimits::default(),
             },
+            run_delay: *main.queue_run_delay,
             bounce_size: *main.bounce_size_limit,
             host: main.myhostname.value.clone(),
             mail_name: main.mail_name.value.clone(),
@@ -105,6 +108,7 @@ impl Default for Settings {
         Self {
             times: Times::default(),
             limits: Limits::default(),
+            run_delay: std::time::Duration::from_secs(300),
             bounce_size: 50_000,
             host: "localhost".to_owned(),
             mail_name: "Postfix".to_owned(),

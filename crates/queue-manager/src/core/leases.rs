@@ -71,8 +71,9 @@ impl Core {
                     worker.most = worker.most.max(slots);
                     worker.open = open.into_iter().map(|to| Target::Worker(to).hop().into()).collect();
                     // It has told what it holds and what it has done: what it did not name is free.
-                    let resumed = worker.resumed.then(|| worker.instance.clone());
-                    resumed.into_iter().for_each(|instance| drop(self.awaited.remove(&instance)));
+                    if worker.resumed {
+                        self.awaited.remove(&worker.instance);
+                    }
                 }
             }
             FromWorker::Outcomes { outcomes } => self.outcomes(Some(connection), outcomes),

@@ -202,6 +202,8 @@ pub struct Core {
     orphans: HashMap<String, UnixTime>,
     awaited: HashSet<String>,
     started: UnixTime,
+    /// When the index was last looked through for destinations.
+    scanned: UnixTime,
     serials: std::ops::Range<u32>,
     serials_asked: bool,
     cached: usize,
@@ -248,6 +250,7 @@ impl Core {
             orphans: HashMap::new(),
             awaited: recovery.workers.iter().cloned().collect(),
             started: now(),
+            scanned: now(),
             serials: 0..0,
             serials_asked: false,
             cached: 0,
@@ -295,8 +298,13 @@ impl Core {
         self.find_due_reports();
     }
 
-    /// Tells the scheduler of every destination in the index.
+    /// Tells the scheduler of every destination in the index. Every `queue_run_delay` anew, so that nothing waits for ever
+    /// whatever was missed.
     fn find_scheduled(&mut self, now: UnixTime) {
+        self.scanned = now;
+        for hop in self.scheduler.hops() {
+            self.scheduler.look_again(&hop, now);
+        }
         let mut hop = self.store.next_hop(None).ok().flatten();
         while let Some(name) = hop {
             for class in [Class::Incoming, Class::Deferred] {
@@ -355,6 +363,9 @@ impl Core {
         let now = (self.now)();
         if self.scheduler.hold_before.is_some() && (self.awaited.is_empty() || now.since(self.started) >= RESUME_WAIT) {
             self.scheduler.hold_before = None;
+            self.find_scheduled(now);
+        }
+        if now.since(self.scanned) >= self.settings.run_delay {
             self.find_scheduled(now);
         }
         self.return_orphans(now);

@@ -192,6 +192,32 @@ fn what_is_withdrawn_is_not_granted() {
 }
 
 #[test]
+fn what_a_dead_worker_gives_back_is_granted_again() {
+    let mut world = World::new();
+    let a = hop("a.org");
+    for serial in 1..=3 * PAGE as u32 {
+        world.put(&a, Class::Incoming, serial, 0, UnixTime(world.now.0 - 1000 + u64::from(serial)));
+    }
+    let lost = world.all(SMTP);
+    for grant in &lost {
+        world.scheduler.finished(grant, Ended::Untried, world.now);
+        world.scheduler.look_again(&a, world.now);
+    }
+    let mut granted = BTreeSet::new();
+    loop {
+        let grants = world.all(SMTP);
+        if grants.is_empty() {
+            break;
+        }
+        for grant in grants {
+            granted.insert(grant.id.serial());
+            world.end(&grant, Ended::Answered, None);
+        }
+    }
+    assert_eq!(granted.len(), 3 * PAGE);
+}
+
+#[test]
 fn mail_of_before_a_restart_waits_until_the_workers_have_reported() {
     let mut world = World::new();
     let a = hop("a.org");
