@@ -17,6 +17,7 @@ pub mod lookup;
 pub mod names;
 pub mod networks;
 pub mod passwd_file;
+mod patterns;
 pub mod plan;
 pub mod sasl;
 pub mod schemes;

@@ -6,8 +6,9 @@ use mail_types::Octets;
 
 use crate::networks;
 use crate::passwd_file::{Entry, PasswdFile};
+use crate::patterns::filter_allows;
 use crate::plan::{
-    About, After, FileArguments, Note, PamAnswer, PamQuestion, PassDriver, Passdb, Plan, Skip, Sources,
+    About, After, FileArguments, Lead, Note, PamAnswer, PamQuestion, PassDriver, Passdb, Plan, Sources,
     harmless_in_path,
 };
 use crate::schemes::{SchemeError, Stored};
@@ -161,19 +162,13 @@ impl Judge<'_> {
                 Result::Mismatch | Result::Unknown => passdb.flow.failure,
             };
             internal |= result == Result::Internal;
-            match rule {
-                After::Return => {
-                    success = result == Result::Ok;
+            match rule.leads(result == Result::Ok, success) {
+                Lead::End(false) if rule == After::ReturnFail => return Verdict::Denied,
+                Lead::End(decided) => {
+                    success = decided;
                     break;
                 }
-                After::ReturnOk => {
-                    success = true;
-                    break;
-                }
-                After::ReturnFail => return Verdict::Denied,
-                After::Continue => {}
-                After::ContinueOk => success = true,
-                After::ContinueFail => success = false,
+                Lead::On(decided) => success = decided,
             }
         }
         match (success && !self.refused, internal && !success) {
@@ -184,11 +179,7 @@ impl Judge<'_> {
     }
 
     fn passed_over(&self, passdb: &Passdb, success: bool) -> bool {
-        let skipped = match passdb.flow.skip {
-            Skip::Never => false,
-            Skip::Authenticated => success,
-            Skip::Unauthenticated => !success,
-        };
+        let skipped = passdb.flow.skip.passes_over(success);
         let mechanism = passdb.mechanisms.is_empty()
             || passdb.mechanisms.iter().any(|name| name.eq_ignore_ascii_case(&self.attempt.mechanism));
         skipped || !mechanism || !filter_allows(&passdb.username_filter, &self.granted.user)
@@ -439,35 +430,11 @@ pub(crate) fn expand_all(
     fields.iter().map(expand).collect()
 }
 
-/// `username_filter`: with patterns, one must match; a pattern after `!` must not.
-fn filter_allows(patterns: &[String], user: &str) -> bool {
-    let excluded =
-        patterns.iter().filter_map(|pattern| pattern.strip_prefix('!')).any(|pattern| matches(pattern, user));
-    let mut wanted = patterns.iter().filter(|pattern| !pattern.starts_with('!')).peekable();
-    !excluded && (wanted.peek().is_none() || wanted.any(|pattern| matches(pattern, user)))
-}
-
-/// `*` stands for anything, `?` for one character.
-fn matches(pattern: &str, text: &str) -> bool {
-    match pattern.chars().next() {
-        None => text.is_empty(),
-        Some('*') => {
-            let rest = &pattern[1..];
-            text.char_indices().map(|(index, _)| index).chain([text.len()]).any(|index| matches(rest, &text[index..]))
-        }
-        Some(wanted) => {
-            let mut characters = text.chars();
-            characters.next().is_some_and(|c| wanted == '?' || wanted == c)
-                && matches(&pattern[wanted.len_utf8()..], characters.as_str())
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::fake::{Fake, field, passdb, passdb_file, template};
-    use crate::plan::Flow;
+    use crate::plan::{Flow, Skip};
 
     const FILE: &str = "alice:{PLAIN}wonder:5000:5001::/h::userdb_mail=maildir:~/M allow_nets=192.0.2.0/24\n\
         carol:{FOO}x\ndave:\nerin:{PLAIN}x::::::allow_nets=198.51.100.1\nfrank:{PLAIN}x::::::nologin\n\

@@ -1,7 +1,7 @@
 //! Where a user's mail lies and who owns it: the userdbs of a plan, and what the rest of dovecot.conf adds.
 
 use crate::login::{Granted, exists, expand_all, find};
-use crate::plan::{About, After, Note, Plan, Skip, Sources, UserDriver, Userdb, harmless_in_path};
+use crate::plan::{About, After, Lead, Note, Plan, Sources, UserDriver, Userdb, harmless_in_path};
 use crate::variables::{Template, Values};
 
 /// A user with a mailbox.
@@ -85,12 +85,7 @@ impl Search<'_> {
         let mut fields = Fields::new();
         let (mut success, mut internal) = (false, None);
         for userdb in &self.plan.userdbs {
-            let skipped = match userdb.flow.skip {
-                Skip::Never => false,
-                Skip::Authenticated => success,
-                Skip::Unauthenticated => !success,
-            };
-            if skipped {
+            if userdb.flow.skip.passes_over(success) {
                 continue;
             }
             let (rule, found) = match self.ask(userdb) {
@@ -104,19 +99,13 @@ impl Search<'_> {
                     (userdb.flow.internal_failure, false)
                 }
             };
-            match rule {
-                After::Return => {
-                    success = found;
+            match rule.leads(found, success) {
+                Lead::End(false) if rule == After::ReturnFail => return Found::Unknown,
+                Lead::End(decided) => {
+                    success = decided;
                     break;
                 }
-                After::ReturnOk => {
-                    success = true;
-                    break;
-                }
-                After::ReturnFail => return Found::Unknown,
-                After::Continue => {}
-                After::ContinueOk => success = true,
-                After::ContinueFail => success = false,
+                Lead::On(decided) => success = decided,
             }
         }
         match (success, internal) {

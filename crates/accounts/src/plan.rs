@@ -212,6 +212,38 @@ impl After {
     }
 }
 
+/// Where a result leads: the end with yes or no, or on to the next database with what has been decided so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lead {
+    End(bool),
+    On(bool),
+}
+
+impl After {
+    /// Where this rule leads after a result, when `success` has been decided so far.
+    pub(crate) fn leads(self, found: bool, success: bool) -> Lead {
+        match self {
+            Self::Return => Lead::End(found),
+            Self::ReturnOk => Lead::End(true),
+            Self::ReturnFail => Lead::End(false),
+            Self::Continue => Lead::On(success),
+            Self::ContinueOk => Lead::On(true),
+            Self::ContinueFail => Lead::On(false),
+        }
+    }
+}
+
+impl Skip {
+    /// Whether a database is passed over, when `success` has been decided so far.
+    pub(crate) fn passes_over(self, success: bool) -> bool {
+        match self {
+            Self::Never => false,
+            Self::Authenticated => success,
+            Self::Unauthenticated => !success,
+        }
+    }
+}
+
 /// What a user has that no userdb says, and which ids may own mail.
 #[derive(Debug, Clone)]
 pub struct MailDefaults {
