@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use mail_config::Config;
+use mail_ipc::sockets::CONTROL;
 
 use crate::exit::{CONFIGURATION, Failure};
 
@@ -47,13 +48,30 @@ impl System {
             .map_err(|errors| Failure::new(CONFIGURATION, errors.to_string()))
     }
 
-    /// The state directory of the configuration directory that the option names.
+    /// The state directory of the configuration directory that the option names. While somebody edits main.cf the system runs on, and must be
+    /// found: then the one line that decides is enough.
     ///
     /// # Errors
-    /// As [`System::load`].
+    /// As [`System::load`], where that line does not lead to a running system either.
     pub fn state(option: Option<&OsStr>) -> Result<PathBuf, Failure> {
-        Ok(Self::load(option)?.config.state_dir())
+        match Self::load(option) {
+            Ok(system) => Ok(system.config.state_dir()),
+            Err(failure) => state_despite_mistakes(&directory(option)).ok_or(failure),
+        }
     }
+}
+
+/// The state directory as `queue_directory` alone says, if a system runs there.
+fn state_despite_mistakes(directory: &Path) -> Option<PathBuf> {
+    let text = std::fs::read_to_string(directory.join("main.cf")).ok()?;
+    let lines = mail_config::lines::logical_lines(&text);
+    let mut values = lines.iter().rev().filter_map(|line| line.text.split_once('='));
+    let value = values.find(|(name, _)| name.trim() == "queue_directory").map(|(_, value)| value.trim());
+    let state = match value.unwrap_or_default().trim_end_matches('/') {
+        "" | "/var/spool/postfix" => PathBuf::from("/var/spool/postrider"),
+        other => Path::new(other).join("postrider"),
+    };
+    state.join(CONTROL.directory).join(CONTROL.name).exists().then_some(state)
 }
 
 #[cfg(test)]
@@ -65,5 +83,18 @@ mod tests {
         assert_eq!(directory(Some(OsStr::new("/etc/postfix"))), Path::new("/etc/postfix"));
         assert_eq!(directory(Some(OsStr::new("/etc/postfix/main.cf"))), Path::new("/etc/postfix"));
         assert_eq!(directory(Some(OsStr::new("main.cf"))), Path::new("."));
+    }
+
+    #[test]
+    fn a_running_system_is_found_while_main_cf_is_broken() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let spool = directory.path().join("spool");
+        let text = format!("queue_directory =\n  {}/\nmessage_size_limit = many\n", spool.display());
+        std::fs::write(directory.path().join("main.cf"), text).expect("written");
+        let option = Some(directory.path().as_os_str());
+        assert_eq!(System::state(option).expect_err("nothing runs there").code, CONFIGURATION);
+        std::fs::create_dir_all(spool.join("postrider/public")).expect("made");
+        std::fs::write(spool.join("postrider/public/control.sock"), "").expect("written");
+        assert_eq!(System::state(option), Ok(spool.join("postrider")));
     }
 }

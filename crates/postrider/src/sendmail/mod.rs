@@ -6,15 +6,15 @@ pub mod options;
 mod smtp;
 mod submit;
 
-use std::ffi::OsString;
-use std::path::Path;
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 
 use mail_types::Octets;
 
 use self::message::ReadError;
 use self::options::{Flush, Mode, Submission};
 use self::submit::Taken;
-use crate::exit::{CONFIGURATION, Failure, IO, Outcome, TEMPORARY, UNAVAILABLE};
+use crate::exit::{Failure, IO, Outcome, TEMPORARY, UNAVAILABLE};
 use crate::postqueue::{self, Form};
 use crate::system::{System, directory};
 use crate::terminal::complain;
@@ -34,33 +34,58 @@ pub fn run(name: &str, arguments: &[OsString]) -> Outcome {
         Mode::Start => return crate::postfix::start(&directory(configuration)),
         _ => {}
     }
-    // A broken main.cf is for a person to mend: the message stays with the caller until then.
-    let system = System::load(configuration).map_err(|failure| match failure.code {
-        CONFIGURATION => Failure::new(TEMPORARY, failure.text),
-        _ => failure,
-    })?;
-    let state = system.config.state_dir();
+    let door = Door::find(configuration)?;
     match options.mode {
-        Mode::Submit(submission) => submit(&system, &directory(configuration), *submission),
-        Mode::Smtp => smtp::run(&system, &directory(configuration)),
-        Mode::List { json } => postqueue::list(&state, if json { Form::Json } else { Form::Text }),
-        Mode::Aliases(database) => crate::postmap::new_aliases(&system, database.as_deref()),
-        Mode::Flush(Flush::All) => postqueue::flush(&state),
-        Mode::Flush(Flush::Message(id)) => postqueue::flush_message(&state, id),
-        Mode::Flush(Flush::Site(site)) => postqueue::flush_site(&state, site.as_ref()),
+        Mode::Submit(submission) => submit(&door, *submission),
+        Mode::Smtp => smtp::run(&System::load(configuration)?.config.main, &door),
+        Mode::List { json } => postqueue::list(&door.state, if json { Form::Json } else { Form::Text }),
+        Mode::Aliases(database) => crate::postmap::new_aliases(&System::load(configuration)?, database.as_deref()),
+        Mode::Flush(Flush::All) => postqueue::flush(&door.state),
+        Mode::Flush(Flush::Message(id)) => postqueue::flush_message(&door.state, id),
+        Mode::Flush(Flush::Site(site)) => postqueue::flush_site(&door.state, site.as_ref()),
         Mode::Nothing | Mode::Start => Ok(0),
     }
 }
 
-fn submit(system: &System, configuration: &Path, mut submission: Submission) -> Outcome {
+/// Where messages are handed in.
+struct Door {
+    /// The configuration directory.
+    configuration: PathBuf,
+    /// The state directory.
+    state: PathBuf,
+    /// The directory of postdrop, where it is not beside this binary.
+    commands: PathBuf,
+    /// The largest message in octets, if there is a limit.
+    limit: Option<u64>,
+}
+
+impl Door {
+    /// Reads it from main.cf. While main.cf is broken, mail of a running system still goes in: smtpd holds to its own limits.
+    fn find(option: Option<&OsStr>) -> Result<Self, Failure> {
+        let configuration = directory(option);
+        match System::load(option) {
+            Ok(System { config }) => Ok(Self {
+                configuration,
+                state: config.state_dir(),
+                commands: config.main.expanded("command_directory").map(PathBuf::from).unwrap_or_default(),
+                limit: Some(*config.main.message_size_limit).filter(|limit| *limit > 0),
+            }),
+            // A broken main.cf is for a person to mend; until then the message stays with the caller.
+            Err(failure) => System::state(option)
+                .map(|state| Self { configuration, state, commands: PathBuf::from("/usr/sbin"), limit: None })
+                .map_err(|_| Failure::new(TEMPORARY, failure.text)),
+        }
+    }
+}
+
+fn submit(door: &Door, mut submission: Submission) -> Outcome {
     let who = who();
     let fatal = |code, text: &str| Failure::new(code, format!("{who}: {text}"));
     if !submission.extract && submission.recipients.is_empty() {
         return Err(fatal(TEMPORARY, "Recipient addresses must be specified on the command line or via the -t option"));
     }
-    let limit = Some(*system.config.main.message_size_limit).filter(|limit| *limit > 0);
     let content =
-        message::read(std::io::stdin().lock(), submission.ignore_dots, limit).map_err(|error| match error {
+        message::read(std::io::stdin().lock(), submission.ignore_dots, door.limit).map_err(|error| match error {
             ReadError::TooBig => fatal(UNAVAILABLE, "message file too big"),
             ReadError::Input(error) => fatal(IO, &format!("error reading input: {error}")),
         })?;
@@ -74,36 +99,23 @@ fn submit(system: &System, configuration: &Path, mut submission: Submission) -> 
         }
     }
     submission.full_name = submission.full_name.take().or_else(own_full_name);
-    hand_in(system, configuration, &submission, &recipients, &message.content)?;
+    hand_in(door, &submission, &recipients, &message.content)?;
     Ok(0)
 }
 
 /// To smtpd, else to postdrop.
-fn hand_in(
-    system: &System,
-    configuration: &Path,
-    submission: &Submission,
-    recipients: &[String],
-    content: &[u8],
-) -> Result<(), Failure> {
-    match submit::to_smtpd(&system.config.state_dir(), submission, recipients, content) {
+fn hand_in(door: &Door, submission: &Submission, recipients: &[String], content: &[u8]) -> Result<(), Failure> {
+    match submit::to_smtpd(&door.state, submission, recipients, content) {
         Taken::Queued(_) => Ok(()),
         Taken::Refused(reply) => Err(Failure::new(UNAVAILABLE, format!("{}: {}", who(), reply))),
-        Taken::NotNow(why) => drop_off(system, configuration, submission, recipients, content)
+        Taken::NotNow(why) => drop_off(door, submission, recipients, content)
             .map_err(|failure| Failure::new(failure.code, format!("{}: {} (and {why})", who(), failure.text))),
     }
 }
 
 /// To postdrop, for smtpd to pick up later.
-fn drop_off(
-    system: &System,
-    configuration: &Path,
-    submission: &Submission,
-    recipients: &[String],
-    content: &[u8],
-) -> Result<(), Failure> {
-    let commands = system.config.main.expanded("command_directory").unwrap_or_default();
-    submit::to_postdrop(Path::new(&commands), configuration, submission, recipients, content)
+fn drop_off(door: &Door, submission: &Submission, recipients: &[String], content: &[u8]) -> Result<(), Failure> {
+    submit::to_postdrop(&door.commands, &door.configuration, submission, recipients, content)
 }
 
 /// `login(uid)`, as Postfix names the caller in its messages.

@@ -3,20 +3,20 @@
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mail_config::Main;
 use mail_smtp::Mailbox;
 use mail_smtp::server::{Answer, Question, Server, Settings};
 use mail_types::{Address, Domain, EnhancedStatus, Reply, ReplyCode};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use session::{Machine as _, Moment, Step};
 
+use super::Door;
 use super::options::Submission;
 use super::submit::{self, Taken};
 use crate::exit::{Failure, IO, Outcome};
-use crate::system::System;
 
 /// Octets read at once.
 const READ: usize = 16 * 1024;
@@ -27,20 +27,16 @@ trait Deposit {
     fn deposit(&mut self, submission: &Submission, recipients: &[String], content: &[u8]) -> Reply;
 }
 
-struct Submitter<'a> {
-    system: &'a System,
-    configuration: &'a Path,
-}
+struct Submitter<'a>(&'a Door);
 
 impl Deposit for Submitter<'_> {
     fn deposit(&mut self, submission: &Submission, recipients: &[String], content: &[u8]) -> Reply {
-        match submit::to_smtpd(&self.system.config.state_dir(), submission, recipients, content) {
+        match submit::to_smtpd(&self.0.state, submission, recipients, content) {
             Taken::Queued(id) => {
                 Reply::new(ReplyCode::of(250), EnhancedStatus::of(2, 0, 0), format!("Ok: queued as {id}"))
             }
             Taken::Refused(reply) => reply,
-            Taken::NotNow(_) => match super::drop_off(self.system, self.configuration, submission, recipients, content)
-            {
+            Taken::NotNow(_) => match super::drop_off(self.0, submission, recipients, content) {
                 Ok(()) => Reply::new(ReplyCode::of(250), EnhancedStatus::of(2, 0, 0), "Ok: waits in maildrop"),
                 Err(_) => Reply::new(ReplyCode::of(451), EnhancedStatus::of(4, 3, 0), "Error: queue file write error"),
             },
@@ -52,8 +48,7 @@ impl Deposit for Submitter<'_> {
 ///
 /// # Errors
 /// Standard input or output fails.
-pub fn run(system: &System, configuration: &Path) -> Outcome {
-    let main = &system.config.main;
+pub(super) fn run(main: &Main, door: &Door) -> Outcome {
     let settings = Settings {
         hostname: main.myhostname.to_string(),
         banner: main.expanded("smtpd_banner").unwrap_or_default(),
@@ -62,7 +57,7 @@ pub fn run(system: &System, configuration: &Path) -> Outcome {
         discard_ehlo_keywords: vec!["DSN".to_owned()],
         ..Settings::default()
     };
-    let deposit = Submitter { system, configuration };
+    let deposit = Submitter(door);
     Dialogue::new(settings, deposit)
         .serve(&io::stdin().as_fd(), &mut io::stdout().lock())
         .map_err(|error| Failure::new(IO, error.to_string()))?;
