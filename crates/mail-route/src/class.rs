@@ -120,15 +120,6 @@ pub fn is_own_address(config: &Config, main: &Main, address: IpAddr) -> bool {
     }
 }
 
-/// Whether a host name is this machine's own: `myhostname`, or a name among the interfaces.
-#[must_use]
-pub fn is_own_host(main: &Main, host: &str) -> bool {
-    let host = host.trim_end_matches('.');
-    let named = |names: &[String]| names.iter().any(|name| name.eq_ignore_ascii_case(host));
-    let listed = matches!(&main.inet_interfaces.value, Interfaces::Named(names) if named(names));
-    main.myhostname.eq_ignore_ascii_case(host) || listed || named(&main.proxy_interfaces)
-}
-
 /// Where an address leads after routing that its sender put into the local part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resolved {

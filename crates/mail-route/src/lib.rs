@@ -20,12 +20,10 @@ mod transport;
 mod world;
 
 pub use alias::{Expansion, Member, alias, include};
-pub use class::{Class, Classified, Resolved, class, is_own_address, is_own_host, resolve};
+pub use class::{Class, Classified, Resolved, class, is_own_address, resolve};
 pub use complete::{complete, complete_text};
 pub use nexthop::NextHop;
 pub use recipient::{Existence, recipient};
-pub use rewrite::{
-    canonical_header_recipient, canonical_header_sender, canonical_recipient, rewrite_recipient, rewrite_sender,
-};
+pub use rewrite::{canonical_recipient, rewrite_recipient, rewrite_sender};
 pub use transport::{Kind, Routed, transport};
 pub use world::{Answers, Facts, Question, Stop, World};

@@ -32,32 +32,6 @@ pub fn canonical_recipient(world: &World<'_>, address: &Address, lookups: &mut V
     Ok(masquerade(world, address, "envelope_recipient"))
 }
 
-/// Rewrites an address of a header field that names a sender (From, Reply-To, Sender ...).
-///
-/// # Errors
-/// [`Stop`] if a table cannot say.
-pub fn canonical_header_sender(
-    world: &World<'_>,
-    address: &Address,
-    lookups: &mut Vec<Lookup>,
-) -> Result<Address, Stop> {
-    let address = canonical(world, address, "header_sender", lookups)?;
-    Ok(masquerade(world, address, "header_sender"))
-}
-
-/// Rewrites an address of a header field that names a recipient (To, Cc ...).
-///
-/// # Errors
-/// [`Stop`] if a table cannot say.
-pub fn canonical_header_recipient(
-    world: &World<'_>,
-    address: &Address,
-    lookups: &mut Vec<Lookup>,
-) -> Result<Address, Stop> {
-    let address = canonical(world, address, "header_recipient", lookups)?;
-    Ok(masquerade(world, address, "header_recipient"))
-}
-
 /// Rewrites an envelope recipient to those who get the mail: canonical maps, masquerading, virtual aliases.
 ///
 /// # Errors

@@ -205,12 +205,6 @@ impl TableSet {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The files behind the tables; what a monitor opens for a daemon without rights.
-    #[must_use]
-    pub fn paths(&self) -> Vec<String> {
-        self.watched().iter().map(|one| one.table.name.clone()).collect()
-    }
-
     /// Looks at every source; one that changed and has rested for two seconds is taken. To be called about once a second.
     /// What was taken or failed is reported.
     pub fn check(&self, now: SystemTime) -> Vec<Report> {

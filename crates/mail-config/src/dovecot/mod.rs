@@ -69,8 +69,6 @@ pub struct Dovecot {
     pub passdbs: Vec<Database>,
     /// User databases, in order.
     pub userdbs: Vec<Database>,
-    /// Certificates of single names: `local_name NAME { ssl_cert = ... }`; name, certificate, key.
-    pub names: Vec<(String, Value<std::path::PathBuf>, Value<std::path::PathBuf>)>,
 }
 
 /// Reads dovecot.conf and what it includes.
@@ -95,7 +93,6 @@ impl Dovecot {
             namespaces: location::namespaces(nodes, is_24),
             passdbs: auth::databases(nodes, "passdb", is_24),
             userdbs: auth::databases(nodes, "userdb", is_24),
-            names: local_names(nodes),
             location,
             settings,
             imap,
@@ -212,18 +209,6 @@ fn default_of_24(name: &str) -> Option<&'static str> {
         "pop3_uidl_format" => "%{uid | hex(8)}%{uidvalidity | hex(8)}",
         _ => return None,
     })
-}
-
-/// Certificates that `local_name` blocks give to single names.
-fn local_names(nodes: &[Node]) -> Vec<(String, Value<std::path::PathBuf>, Value<std::path::PathBuf>)> {
-    let path = |block: &Block, name: &str| {
-        let (text, source) = find(&block.nodes, name)?;
-        let value = <kinds::File as kinds::Kind>::parse(&text).ok().flatten()?;
-        Some(Value { value, source })
-    };
-    let both =
-        |block: &Block| Some((block.name.to_ascii_lowercase(), path(block, "ssl_cert")?, path(block, "ssl_key")?));
-    blocks(nodes, "local_name").filter_map(both).collect()
 }
 
 #[cfg(test)]

@@ -353,19 +353,19 @@ parameters! {
     /// Whose headers get complete addresses.
     local_header_rewrite_clients: Restrictions = "permit_inet_interfaces", used by ["smtpd"];
     /// Address rewriting for senders and recipients.
-    canonical_maps: Tables = "", used by ["smtpd", "local-delivery"];
+    canonical_maps: Tables = "", used by ["smtpd", "local-delivery"], partly "of the envelope; header fields keep what they say";
     /// What `canonical_maps` rewrites.
     canonical_classes: List = "envelope_sender, envelope_recipient, header_sender, header_recipient", used by ["smtpd", "local-delivery"];
     /// Address rewriting for senders, before `canonical_maps`.
-    sender_canonical_maps: Tables = "", used by ["smtpd", "local-delivery"];
+    sender_canonical_maps: Tables = "", used by ["smtpd", "local-delivery"], partly "of the envelope; header fields keep what they say";
     /// What `sender_canonical_maps` rewrites.
     sender_canonical_classes: List = "envelope_sender, header_sender", used by ["smtpd", "local-delivery"];
     /// Address rewriting for recipients, before `canonical_maps`.
-    recipient_canonical_maps: Tables = "", used by ["smtpd", "local-delivery"];
+    recipient_canonical_maps: Tables = "", used by ["smtpd", "local-delivery"], partly "of the envelope; header fields keep what they say";
     /// What `recipient_canonical_maps` rewrites.
     recipient_canonical_classes: List = "envelope_recipient, header_recipient", used by ["smtpd", "local-delivery"];
     /// Domains whose subdomains are hidden.
-    masquerade_domains: List = "", used by ["smtpd", "local-delivery"];
+    masquerade_domains: List = "", used by ["smtpd", "local-delivery"], partly "of the envelope; header fields keep what they say";
     /// What masquerading rewrites.
     masquerade_classes: List = "envelope_sender, header_sender, header_recipient", used by ["smtpd", "local-delivery"];
     /// Users who are not masqueraded.
@@ -448,8 +448,6 @@ parameters! {
     default_destination_rate_delay: Span = "0s", used by ["queue-manager"];
     /// The pause between deliveries of one transport.
     default_transport_rate_delay: Span = "0s", used by ["queue-manager"];
-    /// How many deliveries of a transport run at once where master.cf says `-`.
-    default_process_limit: Positive = "100", used by ["queue-manager", "smtpd"];
     /// The most deliveries of local(8) at once for one recipient.
     local_destination_concurrency_limit: Count = "2", used by ["queue-manager"];
     /// The most recipients of one delivery of local(8).

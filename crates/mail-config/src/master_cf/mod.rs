@@ -99,13 +99,6 @@ impl Transport<'_> {
     pub fn name(&self) -> &str {
         &self.service.name
     }
-
-    /// How many deliveries run at once: maxproc, else `default_process_limit`; nothing for no limit.
-    #[must_use]
-    pub fn process_limit(&self, main: &crate::Main) -> Option<u64> {
-        let limit = self.service.maxproc.map_or(*main.default_process_limit, u64::from);
-        (limit > 0).then_some(limit)
-    }
 }
 
 impl Service {
@@ -180,7 +173,12 @@ pub(crate) fn report(master: &Master, reports: &mut Vec<Report>) {
                 let hint = "remove the line, or start that program by other means".to_owned();
                 reports.push(Report::new(Level::Error, source(), message, hint));
             }
-            _ if service.transport().is_some() => {}
+            _ if service.transport().is_some() => {
+                if service.maxproc.is_some() {
+                    let message = format!("process limit of `{}': no effect", service.name);
+                    reports.push(Report::new(Level::Note, source(), message, "deliveries are limited per destination"));
+                }
+            }
             (_, command) => {
                 let message = format!("service `{}' ({command}) has no counterpart, not needed", service.name);
                 reports.push(Report::new(Level::Note, source(), message, ""));
