@@ -11,6 +11,7 @@ pub mod file_name;
 mod index;
 mod keywords;
 mod open;
+mod records;
 mod scan;
 mod subscriptions;
 mod uidlist;
