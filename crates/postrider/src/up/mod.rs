@@ -79,8 +79,8 @@ impl Options {
     }
 }
 
-/// A generation could not be published: the files are wrong (78), or the machine is (71 would be restarted for nothing, so 78 too where a
-/// user is missing).
+/// Why a generation could not be published, with its exit code: 78 for wrong files and missing users, which another try does not mend; 69 for
+/// what the system refuses now.
 pub fn published(error: GenerationError) -> Failure {
     match error {
         GenerationError::System(error) if error.kind() != io::ErrorKind::NotFound => {
