@@ -93,7 +93,10 @@ impl View {
             out.extend_from_slice(self.flags_lines().as_bytes());
         }
         self.write_flags(changes.flags, uid_shown, &mut out);
-        self.hidden.extend(changes.vanished);
+        // An answer names all that is gone, or nothing if nothing changed since.
+        if !changes.vanished.is_empty() {
+            self.hidden = changes.vanished;
+        }
         if expunges {
             self.write_expunges(&mut out);
         }
