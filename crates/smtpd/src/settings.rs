@@ -24,7 +24,8 @@ pub fn machine_settings(main: &Main, mechanisms: &[String]) -> Settings {
         overshoot_limit: count(*main.smtpd_recipient_overshoot_limit),
         line_limit: count(*main.line_length_limit),
         timeout: *main.smtpd_timeout,
-        per_request_deadline: *main.smtpd_per_request_deadline,
+        // Content takes its share of the memory for all sessions, so nobody may hold one for ever by trickling.
+        per_request_deadline: *main.smtpd_per_request_deadline || !main.smtpd_per_request_deadline.is_written(),
         min_data_rate: limit(*main.smtpd_min_data_rate),
         error_sleep: *main.smtpd_error_sleep_time,
         soft_error_limit: limit(*main.smtpd_soft_error_limit),
@@ -99,4 +100,51 @@ pub fn tls_files(main: &Main) -> Option<TlsFiles> {
         None => (main.smtpd_tls_eccert_file.value.clone(), main.smtpd_tls_eckey_file.value.clone()),
     };
     Some(TlsFiles { certificate, key })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mail_config::{Config, Machine};
+
+    fn settings(main_cf: &str) -> Settings {
+        let dir = tempfile::tempdir().expect("a directory");
+        std::fs::write(dir.path().join("main.cf"), main_cf).expect("written");
+        let dovecot = dir.path().join("dovecot.conf");
+        let loaded = Config::load_on(dir.path(), Some(&dovecot), Machine::named("server.info.net"));
+        let config = loaded.unwrap_or_else(|errors| panic!("{errors}")).config;
+        machine_settings(&config.main, &MECHANISMS.map(str::to_owned))
+    }
+
+    #[test]
+    fn passwords_wait_for_tls_unless_the_file_says_otherwise() {
+        let auth = |lines: &str| settings(&format!("smtpd_sasl_auth_enable = yes\n{lines}")).auth;
+        assert!(settings("").auth.is_none());
+        assert!(auth("").expect("offered").tls_only);
+        assert!(!auth("smtpd_tls_auth_only = no").expect("offered").tls_only);
+        assert!(auth("smtpd_tls_auth_only = no\nsmtpd_sasl_security_options = noanonymous, noplaintext\nsmtpd_sasl_tls_security_options = noanonymous").expect("offered").tls_only);
+        assert!(auth("smtpd_sasl_security_options = noplaintext").is_none());
+        assert_eq!(auth("smtpd_sasl_mechanism_filter = !login, static:rest").expect("offered").mechanisms, ["PLAIN"]);
+    }
+
+    #[test]
+    fn tls_is_what_the_file_says() {
+        assert_eq!(settings("").tls, Tls::Off);
+        assert_eq!(settings("smtpd_use_tls = yes").tls, Tls::May);
+        assert_eq!(settings("smtpd_tls_security_level = encrypt").tls, Tls::Encrypt);
+        assert_eq!(settings("smtpd_tls_security_level = encrypt\nsmtpd_tls_wrappermode = yes").tls, Tls::Off);
+    }
+
+    #[test]
+    fn content_has_a_least_rate_unless_the_file_says_otherwise() {
+        assert!(settings("").per_request_deadline);
+        assert!(!settings("smtpd_per_request_deadline = no").per_request_deadline);
+    }
+
+    #[test]
+    fn every_value_of_the_bare_newline_ends_content_at_the_full_sequence_only() {
+        // S07
+        assert_eq!(settings("").bare_newline, BareNewline::Normalize);
+        assert_eq!(settings("smtpd_forbid_bare_newline = reject").bare_newline, BareNewline::Reject(550));
+    }
 }
