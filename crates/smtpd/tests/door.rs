@@ -11,6 +11,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use mail_ipc::control::{DaemonRequest, DaemonResponse};
 use mail_ipc::frame::Frame;
 use mail_ipc::hello::{Hello, Role};
 use mail_ipc::intake::{Content, Request, Response};
@@ -451,6 +452,43 @@ fn a_session_may_finish_its_message_when_the_daemon_stops() {
     client.hear("421 4.3.2 ");
     assert!(door.daemon.wait().expect("ended").success());
     door.taken();
+}
+
+/// Asks the daemon's own control socket.
+fn control(state: &Path, request: DaemonRequest) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let stream = ipc::connect_stream(&state.join(sockets::DAEMONS), "smtpd.sock").expect("connected");
+        let mut talk = ipc::accept(stream, &Hello::new(Role::Command, "postrider")).await.expect("greeted");
+        talk.writer.send(&Frame::new(1, request), &[], &[]).await.expect("sent");
+        let received = talk.reader.frame().await.expect("sound").expect("an answer");
+        let answer = received.read::<DaemonResponse>().expect("understood").body;
+        assert!(matches!(answer, DaemonResponse::Running { .. }), "{answer:?}");
+    });
+}
+
+#[test]
+fn a_table_is_taken_when_postmap_says_so() {
+    let table = tempfile::NamedTempFile::new().expect("a file");
+    let path = table.path().display().to_string();
+    fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).expect("ours");
+    fs::write(&path, "b.org OK\n").expect("written");
+    let door = Door::open(&format!("smtpd_sender_restrictions = check_sender_access hash:{path}"), vec![]);
+    let rcpt = |expected: &str| {
+        door.until(expected, || {
+            let mut client = door.client();
+            client.command("HELO x", "250 ");
+            client.command("MAIL FROM:<a@b.org>", "250 ");
+            client.say("RCPT TO:<john@info.net>\r\n");
+            let mut line = String::new();
+            client.stream.read_line(&mut line).expect("a line");
+            line.starts_with(expected).then_some(())
+        });
+    };
+    rcpt("250 ");
+    fs::write(&path, "b.org REJECT go away\n").expect("written");
+    control(&door.state(), DaemonRequest::TableChanged { path });
+    rcpt("554 5.7.1 <a@b.org>: Sender address rejected: go away");
 }
 
 #[test]
