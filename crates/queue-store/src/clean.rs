@@ -95,7 +95,10 @@ impl Cleaner {
             )
         };
         let options = &self.shared.options;
-        let wanted = octets > 4 * everywhere + options.slack || files.len() > SEGMENTS_MAX;
+        let mostly_dead = 2 * here.octets < file.metadata()?.len();
+        let wanted = octets > 4 * everywhere + options.slack
+            || files.len() > SEGMENTS_MAX
+            || (mostly_dead && self.shared.low_space.load(Ordering::Relaxed));
         let sealed = UnixTime(read_header(next)?.map_or(0, |header| header.created));
         let rested = now().since(sealed) >= options.keep;
         let empty = here.messages == 0 && rested;

@@ -32,6 +32,8 @@ const FREEZE_AFTER: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Space that only outcomes may use: a full disk must still let the queue drain.
 const RESERVE: u64 = 8 * 1024 * 1024;
+/// A segment shorter than this is not worth ending for want of space.
+const LEAST_WORTH: u64 = 1024 * 1024;
 
 /// Who waits for an answer.
 pub type Done = Box<dyn FnOnce(Answers) + Send>;
@@ -143,6 +145,7 @@ impl Committer {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
+            self.make_space();
             self.maybe_freeze(to_index, false);
         }
         if let Some(writer) = self.writer.take() {
@@ -391,8 +394,20 @@ impl Committer {
     }
 
     fn check_space(&mut self, octets: u64) -> Result<(), Refusal> {
-        let fresh = self.free.filter(|(asked, _)| asked.elapsed() < PATIENCE);
-        let free = match fresh {
+        let free = self.free_space();
+        let wanted = self.shared.options.min_free.max(RESERVE).saturating_add(octets);
+        let low = free < wanted;
+        self.shared.low_space.store(low, Ordering::Relaxed);
+        if low {
+            return Err(Refusal::NoSpace);
+        }
+        // What is believed shrinks with what is taken since it was asked.
+        self.free = self.free.map(|(asked, free)| (asked, free.saturating_sub(octets)));
+        Ok(())
+    }
+
+    fn free_space(&mut self) -> u64 {
+        match self.free.filter(|(asked, _)| asked.elapsed() < PATIENCE) {
             Some((_, free)) => free,
             None => {
                 let free =
@@ -400,9 +415,20 @@ impl Committer {
                 self.free = Some((Instant::now(), free));
                 free
             }
-        };
-        let wanted = self.shared.options.min_free.max(RESERVE).saturating_add(octets);
-        if free < wanted { Err(Refusal::NoSpace) } else { Ok(()) }
+        }
+    }
+
+    /// While space is short, a segment that is mostly dead is ended, so that the cleaner can give its space back.
+    fn make_space(&mut self) {
+        if !self.shared.low_space.load(Ordering::Relaxed) || self.check_space(0).is_ok() {
+            return;
+        }
+        let Some(writer) = &self.writer else { return };
+        let live = self.shared.read().live.get(&writer.header.number).copied().unwrap_or_default();
+        if writer.end() > LEAST_WORTH && 2 * live.octets < writer.end() {
+            // A failure is met again with the next batch.
+            let _ = self.open_segment();
+        }
     }
 
     fn maybe_freeze(&mut self, to_index: &Sender<()>, last: bool) {

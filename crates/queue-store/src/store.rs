@@ -229,6 +229,8 @@ pub(crate) struct Shared {
     /// The sequence number of the first record of each segment.
     pub firsts: Mutex<BTreeMap<u64, u64>>,
     pub index_failed: AtomicBool,
+    /// Messages are being refused for want of space: dead segments go at once.
+    pub low_space: AtomicBool,
     /// Why the last cleaning failed.
     pub trouble: Mutex<Option<String>>,
     pub stopping: AtomicBool,
@@ -294,6 +296,7 @@ impl Store {
             indexed_changed: Condvar::new(),
             firsts: Mutex::new(firsts),
             index_failed: AtomicBool::new(false),
+            low_space: AtomicBool::new(false),
             trouble: Mutex::new(None),
             stopping: AtomicBool::new(false),
         });
