@@ -48,7 +48,7 @@ fn forwarded(task: &Task) -> Option<Report> {
     task.job.forward_files.iter().map(path_of).find_map(|path| match std::fs::metadata(&path) {
         Ok(metadata) if metadata.len() == 0 => None,
         Ok(_) => {
-            Some(Report::deferred(3, 5, format!("{} exists, but forward files are not supported yet", path.display())))
+            Some(Report::deferred(3, 5, format!("{} exists, and forward files are not supported", path.display())))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => Some(Report::deferred(3, 0, format!("{}: {error}", path.display()))),
