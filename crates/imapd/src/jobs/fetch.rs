@@ -7,7 +7,7 @@ use mail_imap::grammar::sequence::Ranges;
 use mail_imap::response::without_nul;
 use mail_imap::{Answer, Messages, Refusal, ResponseCode};
 use mail_message::mime::{Envelope, Located, SectionPart};
-use mail_store::{FlagChange, FlagMode, Flags as StoreFlags, Mailbox};
+use mail_store::{FlagChange, FlagMode, Flags as StoreFlags, Mailbox, StoreError};
 
 use super::message::{Reading, Unreadable};
 use super::{Counts, Jobs, Sink, flags_of, parallel};
@@ -100,7 +100,11 @@ impl Jobs {
         let change = FlagChange { mode: FlagMode::Add, flags: StoreFlags::SEEN, keywords: Vec::new() };
         let stored = mailbox.store(&uids, &change);
         self.touched = true;
-        stored.map_err(|error| self.refusal(&error, &"FETCH"))
+        match stored {
+            // Who may not write may still read.
+            Err(StoreError::ReadOnly) => Ok(Vec::new()),
+            stored => stored.map_err(|error| self.refusal(&error, &"FETCH")),
+        }
     }
 
     /// The cache may lose anything at any time, so an error of it is none.
