@@ -1,10 +1,11 @@
 //! One SMTP session: carries out the questions of its machine.
 
+mod header_maker;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use mail_message::header::{Received, TlsTrace};
 use mail_net::{Answers, Handler, Stream, TlsInfo};
 use mail_policy::{ClientName, Effect, Input, Outcome, Stage, Verdict, evaluate};
 use mail_smtp::server::{Answer, MailCommand, Note, Question, RcptCommand, Server};
@@ -17,11 +18,12 @@ use session::AskId;
 use crate::clients::{Held, Rate};
 use crate::content::Content;
 use crate::facts::Fetched;
-use crate::intake::{Door, HeaderPlan, RouteView, complete, now};
+use crate::intake::{Door, RouteView, complete, now};
 use crate::log::{About, SessionLog};
 use crate::ports::{Port, Shared};
 use crate::sasl::{Exchange, Origin, Step};
 use crate::transaction::{Accepted, Transaction};
+use header_maker::HeaderMaker;
 
 /// How often one command may ask for one more fact.
 const FACTS_MAX: usize = 100;
@@ -560,60 +562,6 @@ impl Session {
             _ => false,
         };
         self.port.main.local_header_rewrite_clients.iter().any(allows)
-    }
-}
-
-/// Everything that the stored header is made of, apart from the session that goes on.
-struct HeaderMaker {
-    main: Arc<mail_config::Main>,
-    ours: bool,
-    helo: String,
-    name: String,
-    address: IpAddr,
-    tls: Option<TlsInfo>,
-    login: Option<String>,
-    protocol: String,
-    recipient: Option<Address>,
-    id: Option<QueueId>,
-    arrival: mail_types::UnixTime,
-    sender: Sender,
-}
-
-impl HeaderMaker {
-    fn of(session: &Session, transaction: &Transaction) -> Self {
-        let main = &session.port.main;
-        let helo = session.greeting.helo.clone().unwrap_or_else(|| session.log.name.clone());
-        Self {
-            ours: session.is_ours(),
-            helo,
-            name: session.log.name.clone(),
-            address: session.client.ip(),
-            tls: session.greeting.tls.clone().filter(|_| *main.smtpd_tls_received_header),
-            login: session.greeting.user.clone().filter(|_| *main.smtpd_sasl_authenticated_header),
-            protocol: session.protocol(),
-            recipient: transaction.only_recipient().cloned(),
-            id: transaction.id,
-            arrival: transaction.arrival,
-            sender: transaction.sender.clone(),
-            main: Arc::clone(main),
-        }
-    }
-
-    fn make(&self, content: &[u8]) -> Result<mail_intake::Prepared, mail_intake::HeaderError> {
-        let tls = self.tls.as_ref();
-        let received = Received::Network {
-            helo: &self.helo,
-            name: &self.name,
-            address: self.address,
-            tls: tls.map(|tls| TlsTrace { version: tls.version, cipher: &tls.cipher, bits: tls.bits }),
-            login: self.login.as_deref(),
-            protocol: &self.protocol,
-            recipient: self.recipient.as_ref(),
-        };
-        let plan = HeaderPlan { main: &self.main, ours: self.ours, full_name: None };
-        // Content is taken only for a transaction that has an id.
-        let id = self.id.unwrap_or_else(|| QueueId::new(0, 0, 0).expect("zeros are in range"));
-        plan.prepare(id, self.arrival, &self.sender, received, content)
     }
 }
 
