@@ -9,6 +9,7 @@ mod dependencies;
 mod docs;
 mod install;
 mod licences;
+mod load;
 mod process;
 
 use std::process::ExitCode;
@@ -17,6 +18,7 @@ const HELP: &str = "\
 cargo xtask demo [--once] [--profile release|dev]   build, start a whole system on loopback, send a message through it
 cargo xtask ci                                      everything that must be green before a change is handed in
 cargo xtask docs [--check]                          write the generated pages (man/, docs/), or check that they are current
+cargo xtask load [--messages N]                     measure receiving and delivering, beside Debian's Postfix where it is installed
 cargo xtask install --prefix DIR                    build in release mode and install binaries, units, pages and files
 cargo xtask dependencies                            check crates/README.md against the real dependencies
 cargo xtask licences                                check the licences of all libraries against deny.toml";
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
         "demo" => demo::run(rest),
         "ci" => ci::run(),
         "docs" => docs::run(rest),
+        "load" => load::run(rest),
         "install" => install::run(rest),
         "dependencies" => dependencies::check(),
         "licences" => licences::check(),
