@@ -139,7 +139,7 @@ async fn prepare(shared: &Shared, running: &Arc<Running>, job: &Job) -> Result<(
         }
         NextHop::Address { address, port: named } => {
             let address = SocketAddr::new(*address, port(named)?);
-            return Ok((vec![Target::Tcp { name: format!("[{}]", address.ip()), address }], tls));
+            return Ok((vec![Target::Tcp { name: address.ip().to_string(), address }], tls));
         }
         NextHop::Host { name, port: named } => {
             let port = port(named)?;
@@ -251,9 +251,7 @@ impl Attempt<'_> {
         let kind = job.lease.destination.kind;
         let client = match tls {
             Tls::Off => None,
-            _ => ClientTls::unauthenticated()
-                .ok()
-                .map(|client| (client, target.name().trim_matches(['[', ']']).to_owned())),
+            _ => ClientTls::unauthenticated().ok().map(|client| (client, target.name())),
         };
         let stream = match (&client, tls) {
             (Some((client, name)), Tls::Wrapped) => match client.connect(stream, name).await {
