@@ -9,6 +9,7 @@
 
 mod context;
 mod control;
+mod diagnostics;
 pub mod generation;
 pub mod log;
 pub mod monitor;

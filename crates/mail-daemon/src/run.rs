@@ -268,6 +268,7 @@ fn serve(
 ) -> u8 {
     let instance = setup.instance.clone();
     let result = Log::start(log.clone()).and_then(|log| {
+        crate::diagnostics::install(&log, setup.daemon);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let outcome = runtime.block_on(async {
             let context = Keeper::start(setup, log.clone(), opened, ends, first).await?;
