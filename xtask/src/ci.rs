@@ -23,7 +23,11 @@ pub fn run() -> Result<(), String> {
         process::run("cargo", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], &[])
     })?;
     run_step("documentation", || {
-        process::run("cargo", &["doc", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "-D warnings")])
+        process::run(
+            "cargo",
+            &["doc", "--workspace", "--no-deps", "--document-private-items"],
+            &[("RUSTDOCFLAGS", "-D warnings")],
+        )
     })?;
     run_step("build", || process::run("cargo", &["test", "--workspace", "--no-run"], &[]))?;
     run_step("generated pages", || crate::docs::run(&["--check".to_owned()]))?;
