@@ -1,6 +1,6 @@
 //! What the operating system offers and safe libraries leave out: the only crate with `unsafe`.
 //!
-//! Owned here: the passwd and group databases ([`users`]), becoming another user ([`become_user`]), processes without exec ([`fork`]),
+//! Owned here: the passwd and group databases ([`users`]), becoming another user ([`mod@become_user`]), processes without exec ([`fork`]),
 //! signals as a descriptor ([`signals`]), descriptors over sockets ([`fdpass`]), Unix sockets in deep directories ([`sockets`]),
 //! locks ([`locks`]), sealed memory ([`memfd`]), durability and space of files ([`files`]), the sandbox ([`landlock`]), libpam ([`pam`]),
 //! and facts about the machine ([`host`]).

@@ -14,7 +14,7 @@ use crate::world::{Stop, World};
 pub enum Member {
     /// An address, complete, after canonical maps and virtual aliases.
     Address(Address),
-    /// A file with more members: read it and call [`include`].
+    /// A file with more members: read it and call [`include()`].
     Include(String),
     /// `|command`.
     Command(String),
