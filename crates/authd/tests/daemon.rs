@@ -55,7 +55,11 @@ impl Daemon {
         let root = tempfile::Builder::new().prefix("authd-").tempdir()?;
         let path = root.path();
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))?;
-        std::fs::copy(env!("CARGO_BIN_EXE_authd"), path.join("authd"))?;
+        // A link, not a copy: a copy is "busy" while some other test's fork still holds it open for writing.
+        let (built, place) = (env!("CARGO_BIN_EXE_authd"), path.join("authd"));
+        if std::fs::hard_link(built, &place).is_err() {
+            std::fs::copy(built, &place)?;
+        }
         let queue = path.join("queue");
         std::fs::create_dir(&queue)?;
         std::fs::write(path.join("main.cf"), format!("queue_directory = {}\n", queue.display()))?;
