@@ -3,7 +3,7 @@
 //! Owned here: the passwd and group databases ([`users`]), becoming another user ([`mod@become_user`]), processes without exec ([`fork`]),
 //! signals as a descriptor ([`signals`]), descriptors over sockets ([`fdpass`]), Unix sockets in deep directories ([`sockets`]),
 //! locks ([`locks`]), sealed memory ([`memfd`]), durability and space of files ([`files`]), the sandbox ([`landlock`]), libpam ([`pam`]),
-//! and facts about the machine ([`host`]).
+//! facts about the machine ([`host`]), and the points at which tests stop a process ([`points`]).
 //!
 //! Everything blocks and nothing here knows mail, configuration or an event loop. Who calls decides what an error means.
 //! `unsafe` stands in small functions, each with its `SAFETY` line; everything that rustix can do goes through rustix.
@@ -19,6 +19,7 @@ pub mod landlock;
 pub mod locks;
 pub mod memfd;
 pub mod pam;
+pub mod points;
 pub mod signals;
 pub mod sockets;
 pub mod users;
