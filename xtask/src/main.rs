@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout)]
 
 mod ci;
+mod conformance;
 mod demo;
 mod dependencies;
 mod docs;
@@ -17,6 +18,7 @@ use std::process::ExitCode;
 const HELP: &str = "\
 cargo xtask demo [--once] [--profile release|dev]   build, start a whole system on loopback, send a message through it
 cargo xtask ci                                      everything that must be green before a change is handed in
+cargo xtask conformance [--check]                   write docs/conformance.md: which test proves which requirement
 cargo xtask docs [--check]                          write the generated pages (man/, docs/), or check that they are current
 cargo xtask load [--messages N]                     measure receiving and delivering, beside Debian's Postfix where it is installed
 cargo xtask install --prefix DIR                    build in release mode and install binaries, units, pages and files
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
     let result = match command {
         "demo" => demo::run(rest),
         "ci" => ci::run(),
+        "conformance" => conformance::run(rest),
         "docs" => docs::run(rest),
         "load" => load::run(rest),
         "install" => install::run(rest),
