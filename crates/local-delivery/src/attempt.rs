@@ -6,13 +6,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use decision::{Event, Ident, Lookup, Record, Stage};
 use mail_config::Config;
 use mail_daemon::Log;
+use mail_daemon::worker::{Content, Reports};
 use mail_ipc::delivery::{Fate, Lease, LeaseRecipient, Outcome, TransportKind};
 use mail_ipc::lookup::PasswdUser;
 use mail_route::{Answers, Question, Stop, World};
+use mail_tables::address::Delimiters;
 use mail_tables::{RemoteAnswer, Snapshot, TableKind};
 use mail_types::{Address, EnhancedStatus, UnixTime};
 
-use crate::content::Content;
+use crate::content::reference;
 use crate::deliverers::{Deliverers, Lost};
 use crate::expand::{self, Alias, Rest};
 use crate::headers::{Scan, Trace};
@@ -62,24 +64,26 @@ pub struct Work {
 pub struct Octets {
     all: Arc<AtomicU64>,
     own: u64,
+    reports: Reports,
 }
 
 impl Octets {
-    /// Counts a content.
+    /// Counts a content; at its end the worker looks whether it takes more.
     #[must_use]
-    pub fn of(content: &Content, all: &Arc<AtomicU64>) -> Self {
+    pub fn of(content: &Content, all: &Arc<AtomicU64>, reports: Reports) -> Self {
         let own = match content {
             Content::Memory(octets) => octets.len() as u64,
             Content::File { .. } => 0,
         };
         all.fetch_add(own, Ordering::Relaxed);
-        Self { all: Arc::clone(all), own }
+        Self { all: Arc::clone(all), own, reports }
     }
 }
 
 impl Drop for Octets {
     fn drop(&mut self) {
         self.all.fetch_sub(self.own, Ordering::Relaxed);
+        self.reports.room_changed();
     }
 }
 
@@ -390,7 +394,7 @@ impl Tools {
             prefix,
             from_line: route::from_line(&lease.sender, work.granted, &self.zone),
             omit: scan.return_path.clone(),
-            content: work.content.reference(),
+            content: reference(&work.content),
         };
         for _ in 0..2 {
             match self.deliverers.deliver(place.owner, &job, &work.content).await {
@@ -427,8 +431,7 @@ fn trace(work: &Work, recipient: &LeaseRecipient, kind: &str) -> String {
 
 /// The name under which Dovecot's LMTP server looks a recipient up: the address without its detail.
 fn mail_user_name(address: &Address, delimiters: &str) -> String {
-    let local = address.local();
-    let user = route::split_extension(local, delimiters, false).map_or(local, |(user, _)| user);
+    let (user, _) = Delimiters { characters: delimiters, owner_request_special: false }.split(address.local());
     format!("{user}@{}", address.domain())
 }
 

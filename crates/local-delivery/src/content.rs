@@ -1,48 +1,28 @@
-//! The content of a lease, shared by the jobs for its recipients.
+//! The content of a lease, as the jobs for its recipients see it.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
+
+use mail_daemon::worker::Content;
 
 use crate::headers::{HEADER_MAX, Scan};
 use crate::job::JobContent;
 
-/// Octets in memory, or a file that queue-manager opened for us.
-#[derive(Debug)]
-pub enum Content {
-    /// In memory.
-    Memory(Vec<u8>),
-    /// In a file, read by position.
-    File {
-        /// The file, read-only.
-        file: File,
-        /// Its octets.
-        length: u64,
-    },
+/// How a job refers to a content.
+#[must_use]
+pub fn reference(content: &Content) -> JobContent {
+    match content {
+        Content::Memory(octets) => JobContent::Follows(octets.len() as u64),
+        Content::File { length, .. } => JobContent::Descriptor { length: *length },
+    }
 }
 
-impl Content {
-    /// How a job refers to it.
-    #[must_use]
-    pub fn reference(&self) -> JobContent {
-        match self {
-            Self::Memory(octets) => JobContent::Follows(octets.len() as u64),
-            Self::File { length, .. } => JobContent::Descriptor { length: *length },
-        }
-    }
-
-    /// What of the header matters for delivery.
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    pub fn scan(&self) -> io::Result<Scan> {
-        match self {
-            Self::Memory(octets) => Ok(Scan::of(octets)),
-            Self::File { file, length } => {
-                let mut head = vec![0; HEADER_MAX.min(usize::try_from(*length).unwrap_or(HEADER_MAX))];
-                file.read_exact_at(&mut head, 0)?;
-                Ok(Scan::of(&head))
-            }
-        }
+/// What of a content's header matters for delivery.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn scan(content: &Content) -> io::Result<Scan> {
+    match content {
+        Content::Memory(octets) => Ok(Scan::of(octets)),
+        Content::File { .. } => Ok(Scan::of(&content.read(0, HEADER_MAX)?)),
     }
 }

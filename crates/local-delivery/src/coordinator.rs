@@ -1,42 +1,34 @@
 //! The coordinator: takes leases, starts an attempt for each recipient, and reports until everything is recorded.
 
 use std::collections::HashMap;
-use std::io;
-use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, SystemTime};
 
 use decision::{Delivery, Event, Ident, Record, Stage};
+use mail_daemon::worker::{self, Carrier, Content, Reports};
 use mail_daemon::{Context, Log, Running};
 use mail_ipc::Frame;
-use mail_ipc::delivery::{Content as Sent, Fate, FromWorker, Lease, OutcomeKey, ToWorker, TransportKind};
+use mail_ipc::delivery::{Destination, Fate, Lease, Outcome, OutcomeKey, TransportKind};
 use mail_ipc::mailbox::Announcement;
-use mail_ipc::sockets::{DELIVERY, MAILBOX};
-use mail_net::ipc::{self, Conversation, Reader, Writer};
+use mail_ipc::sockets::MAILBOX;
+use mail_net::ipc::{self, Conversation};
 use mail_tables::{Disk, TableSet};
 use mail_types::UnixTime;
-use tokio::sync::{Notify, broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc};
 
 use crate::attempt::{Octets, Tools, Work, original};
-use crate::content::Content;
+use crate::content::scan;
 use crate::deliverers::Deliverers;
-use crate::outcomes::Books;
 use crate::route;
 use crate::users::Users;
 
 /// Leases under way at once.
 const SLOTS: usize = 400;
-/// After so many grants the worker says again how many it takes; when it has nothing to do, at once.
-const ANNOUNCE_AFTER: usize = SLOTS / 8;
 /// Octets of content in memory beyond which nothing more is taken.
 const BUDGET: u64 = 64 * 1024 * 1024;
-/// Outcomes of one frame: far below its limit of octets.
-const PAGE: usize = 100;
-/// Pauses between attempts to reach queue-manager.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
-/// How long a stop waits for outcomes to be recorded.
-const DRAIN: Duration = Duration::from_secs(20);
+/// How often deliverers without work are looked for.
+const TIDY: Duration = Duration::from_secs(5);
 /// Announcements that wait at most; a lost one is found by inotify.
 const ANNOUNCEMENTS: usize = 1024;
 
@@ -52,11 +44,6 @@ struct Coordinator {
     tools: Tools,
     /// The tables of the configuration in force.
     tables: Mutex<Arc<TableSet>>,
-    books: Mutex<Books>,
-    /// Something is to be sent: outcomes, free slots.
-    changed: Notify,
-    /// Leases granted since the worker last said how many it takes.
-    granted: AtomicUsize,
     /// Octets of content in memory.
     octets: Arc<AtomicU64>,
     /// The worker takes nothing because too many are.
@@ -64,6 +51,58 @@ struct Coordinator {
     /// Logins to announce when the outcome is recorded.
     logins: Mutex<HashMap<OutcomeKey, String>>,
     announce: mpsc::Sender<String>,
+}
+
+/// The coordinator as a worker of queue-manager.
+struct Worker(Arc<Coordinator>);
+
+impl Carrier for Worker {
+    fn kinds(&self) -> Vec<TransportKind> {
+        vec![TransportKind::Local, TransportKind::Virtual, TransportKind::Mailbox]
+    }
+
+    /// None while too much content is in memory, until half of it is gone.
+    fn slots(&self) -> usize {
+        let octets = self.0.octets.load(Ordering::Relaxed);
+        let full = octets > BUDGET || (octets > BUDGET / 2 && self.0.full.load(Ordering::Relaxed));
+        self.0.full.store(full, Ordering::Relaxed);
+        if full { 0 } else { SLOTS }
+    }
+
+    fn open(&self) -> Vec<Destination> {
+        Vec::new()
+    }
+
+    fn carry(&self, lease: Lease, content: Content, reports: Reports) {
+        let running = self.0.context.now();
+        let work = Work {
+            scan: scan(&content),
+            _counted: Octets::of(&content, &self.0.octets, reports.clone()),
+            content,
+            lease,
+            config: mail_config::Config::clone(&running.config),
+            tables: self.0.tables().snapshot(),
+            ident: idents(&running).local,
+            granted: now(),
+        };
+        let work = Arc::new(work);
+        for at in 0..work.lease.recipients.len() {
+            let (coordinator, work, reports) = (Arc::clone(&self.0), Arc::clone(&work), reports.clone());
+            tokio::spawn(async move { coordinator.one(&work, at, &reports).await });
+        }
+    }
+
+    fn recorded(&self, outcome: Outcome) {
+        let login = self.0.logins.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(&outcome));
+        if let Some(login) = login {
+            // A full channel means that nobody listens; imapd finds the mail by itself.
+            let _ = self.0.announce.try_send(login);
+        }
+    }
+}
+
+fn key(outcome: &Outcome) -> OutcomeKey {
+    OutcomeKey { id: outcome.id, recipient: outcome.recipient, attempt: outcome.attempt }
 }
 
 /// Serves until stopped.
@@ -89,9 +128,6 @@ pub async fn serve(mut context: Context) {
         context,
         tools,
         tables: Mutex::new(tables),
-        books: Mutex::default(),
-        changed: Notify::new(),
-        granted: AtomicUsize::new(0),
         octets: Arc::default(),
         full: AtomicBool::new(false),
         logins: Mutex::default(),
@@ -99,8 +135,9 @@ pub async fn serve(mut context: Context) {
     });
     tokio::spawn(Arc::clone(&coordinator).announce(announcements));
     tokio::spawn(Arc::clone(&coordinator).follow_tables());
+    tokio::spawn(tidy(Arc::downgrade(&coordinator)));
     coordinator.context.ready();
-    coordinator.follow_queue().await;
+    worker::work(&coordinator.context, &ident, Arc::new(Worker(Arc::clone(&coordinator)))).await;
     coordinator.tools.deliverers.end().await;
 }
 
@@ -125,15 +162,21 @@ fn report(reports: &[mail_config::Report], running: &Running, log: &Log) {
     reports.iter().for_each(|report| log.warning(&ident, &report.message));
 }
 
+/// Ends deliverers that have had no work for a while, again and again.
+async fn tidy(coordinator: Weak<Coordinator>) {
+    let mut times = tokio::time::interval(TIDY);
+    loop {
+        times.tick().await;
+        let Some(coordinator) = coordinator.upgrade() else { return };
+        coordinator.tools.deliverers.end_idle().await;
+    }
+}
+
 fn now() -> UnixTime {
     UnixTime::from_system(SystemTime::now())
 }
 
 impl Coordinator {
-    fn books(&self) -> std::sync::MutexGuard<'_, Books> {
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn tables(&self) -> Arc<TableSet> {
         Arc::clone(&self.tables.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -166,172 +209,13 @@ impl Coordinator {
         }
     }
 
-    /// Stays connected to queue-manager until stopped and clear.
-    async fn follow_queue(self: &Arc<Self>) {
-        let mut stop = self.context.stop.clone();
-        let mut pause = PAUSE.0;
-        let drained = async {
-            stop.requested().await;
-            tokio::time::sleep(DRAIN).await;
-        };
-        tokio::pin!(drained);
-        loop {
-            let hello = self.context.hello();
-            let connection = ipc::connect(self.context.state(), DELIVERY, &hello);
-            tokio::select! {
-                connected = connection => if let Ok(conversation) = connected {
-                    pause = PAUSE.0;
-                    tokio::select! {
-                        done = self.converse(conversation) => if done { return },
-                        () = &mut drained => return,
-                    }
-                    self.books().forget_sent();
-                },
-                () = &mut drained => return,
-            }
-            if self.context.stop.is_requested() && self.books().is_clear() {
-                return;
-            }
-            self.tools.deliverers.end_idle().await;
-            tokio::select! {
-                () = tokio::time::sleep(pause) => pause = (pause * 2).min(PAUSE.1),
-                () = &mut drained => return,
-            }
-        }
-    }
-
-    /// One connection; true when the daemon stops and owes nothing any more.
-    async fn converse(self: &Arc<Self>, conversation: Conversation) -> bool {
-        let Conversation { mut reader, writer, .. } = conversation;
-        let alive = Arc::new(());
-        let receiving = self.receive(&mut reader, &alive);
-        let sending = self.send(&writer);
-        tokio::select! {
-            error = receiving => {
-                if let Err(error) = error {
-                    let ident = idents(&self.context.now()).local;
-                    self.tools.log.warning(&ident, &format!("queue-manager: {error}"));
-                }
-                false
-            }
-            done = sending => done.unwrap_or(false),
-        }
-    }
-
-    /// Sends what is due; ends with true when the daemon stops and owes nothing any more.
-    async fn send(&self, writer: &Writer) -> io::Result<bool> {
-        let mut stop = self.context.stop.clone();
-        let held = self.books().held();
-        writer.send(&Frame::new(0, FromWorker::Resume { leases: held, outcomes: Vec::new() }), &[], &[]).await?;
-        writer.send(&Frame::new(0, self.offer()), &[], &[]).await?;
-        let mut closed = stop.is_requested();
-        loop {
-            loop {
-                let outcomes = self.books().unsent(Instant::now(), PAGE);
-                if outcomes.is_empty() {
-                    break;
-                }
-                writer.send(&Frame::new(0, FromWorker::Outcomes { outcomes }), &[], &[]).await?;
-            }
-            let granted = self.granted.load(Ordering::Relaxed);
-            let idle = granted > 0 && self.books().leases() == 0;
-            let room = self.octets.load(Ordering::Relaxed) < BUDGET / 2;
-            let crowded = self.octets.load(Ordering::Relaxed) > BUDGET && !self.full.load(Ordering::Relaxed);
-            let again = crowded || (room && self.full.load(Ordering::Relaxed));
-            if granted >= ANNOUNCE_AFTER || idle || again || closed != stop.is_requested() {
-                closed = stop.is_requested();
-                writer.send(&Frame::new(0, self.offer()), &[], &[]).await?;
-            }
-            if stop.is_requested() && self.books().is_clear() {
-                return Ok(true);
-            }
-            tokio::select! {
-                () = self.changed.notified() => {}
-                () = stop.requested(), if !closed => {}
-                () = tokio::time::sleep(Duration::from_secs(5)) => self.tools.deliverers.end_idle().await,
-            }
-        }
-    }
-
-    /// How many leases the worker takes now.
-    fn offer(&self) -> FromWorker {
-        self.granted.store(0, Ordering::Relaxed);
-        let full = self.octets.load(Ordering::Relaxed) > BUDGET;
-        self.full.store(full, Ordering::Relaxed);
-        let closed = full || self.context.stop.is_requested();
-        let free = if closed { 0 } else { SLOTS.saturating_sub(self.books().leases()) };
-        FromWorker::Ready {
-            kinds: vec![TransportKind::Local, TransportKind::Virtual, TransportKind::Mailbox],
-            slots: u32::try_from(free).unwrap_or(u32::MAX),
-            open: Vec::new(),
-        }
-    }
-
-    async fn receive(self: &Arc<Self>, reader: &mut Reader, alive: &Arc<()>) -> io::Result<()> {
-        while let Some(received) = reader.frame().await? {
-            let message = received.read::<ToWorker>().map_err(io::Error::other)?.body;
-            match message {
-                ToWorker::Grants { leases } => self.granted(leases, received.descriptors, reader, alive).await?,
-                ToWorker::Recorded { outcomes } => outcomes.into_iter().for_each(|key| self.recorded(key)),
-                ToWorker::NotUnderstood => return Err(io::Error::other("speaks another version")),
-            }
-        }
-        Ok(())
-    }
-
-    async fn granted(
-        self: &Arc<Self>,
-        leases: Vec<Lease>,
-        descriptors: Vec<OwnedFd>,
-        reader: &mut Reader,
-        alive: &Arc<()>,
-    ) -> io::Result<()> {
-        let running = self.context.now();
-        let mut descriptors = descriptors.into_iter();
-        for lease in leases {
-            let content = match lease.content {
-                Sent::Follows(length) => {
-                    let length = usize::try_from(length).map_err(io::Error::other)?;
-                    Content::Memory(reader.content(length).await?)
-                }
-                Sent::Descriptor { length } => {
-                    let descriptor =
-                        descriptors.next().ok_or_else(|| io::Error::other("a lease came without its descriptor"))?;
-                    Content::File { file: descriptor.into(), length }
-                }
-            };
-            self.books().grant(&lease);
-            self.granted.fetch_add(1, Ordering::Relaxed);
-            self.changed.notify_one();
-            let work = Work {
-                scan: content.scan(),
-                _counted: Octets::of(&content, &self.octets),
-                content,
-                lease,
-                config: mail_config::Config::clone(&running.config),
-                tables: self.tables().snapshot(),
-                ident: idents(&running).local,
-                granted: now(),
-            };
-            tokio::spawn(Arc::clone(self).carry_out(Arc::new(work), Arc::downgrade(alive)));
-        }
-        Ok(())
-    }
-
-    /// Attempts all recipients of a lease side by side.
-    async fn carry_out(self: Arc<Self>, work: Arc<Work>, connection: std::sync::Weak<()>) {
-        for at in 0..work.lease.recipients.len() {
-            let (coordinator, work, connection) = (Arc::clone(&self), Arc::clone(&work), connection.clone());
-            tokio::spawn(async move { coordinator.one(&work, at, &connection).await });
-        }
-    }
-
-    async fn one(&self, work: &Work, at: usize, connection: &std::sync::Weak<()>) {
+    /// Attempts one recipient of a lease.
+    async fn one(&self, work: &Work, at: usize, reports: &Reports) {
         let recipient = &work.lease.recipients[at];
         let key = OutcomeKey { id: work.lease.id, recipient: recipient.number, attempt: work.lease.attempt };
-        if connection.strong_count() == 0 {
+        if !reports.may_begin() {
             // queue-manager is gone and grants again what has not begun; to begin now could deliver twice.
-            self.books().abandon(key);
+            reports.abandon(key);
             return;
         }
         let end = self.tools.attempt(work, recipient).await;
@@ -342,8 +226,7 @@ impl Coordinator {
         if !matches!(end.fate, Fate::Expanded { .. }) {
             self.log(work, at, &relay, &end);
         }
-        self.books().settle(end.outcome(&work.lease, recipient.number, relay));
-        self.changed.notify_one();
+        reports.report(end.outcome(&work.lease, recipient.number, relay));
     }
 
     fn relay(&self, lease: &Lease) -> String {
@@ -385,17 +268,6 @@ impl Coordinator {
             text: &end.text,
         };
         self.tools.log.record(&Record::new(ident, Stage::Delivery, Event::Delivery(delivery)).about(lease.id));
-    }
-
-    fn recorded(&self, key: OutcomeKey) {
-        let login = self.logins.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
-        if self.books().recorded(key).is_some()
-            && let Some(login) = login
-        {
-            // A full channel means that nobody listens; imapd finds the mail by itself.
-            let _ = self.announce.try_send(login);
-        }
-        self.changed.notify_one();
     }
 
     /// Tells imapd about new mail as long as there is an imapd.

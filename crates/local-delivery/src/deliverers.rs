@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use mail_daemon::Log;
+use mail_daemon::worker::Content;
 use mail_ipc::Frame;
 use mail_net::ipc::{self, Reader, Writer};
 use tokio::net::UnixStream;
 use tokio::sync::{Mutex, oneshot};
 
-use crate::content::Content;
 use crate::job::{Job, JobContent, Report};
 use crate::monitor::{Answer, Owner, Request};
 

@@ -17,7 +17,6 @@ mod headers;
 mod job;
 mod mailboxes;
 mod monitor;
-mod outcomes;
 mod route;
 mod users;
 mod virtual_mailbox;

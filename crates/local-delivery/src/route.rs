@@ -5,6 +5,7 @@ use std::time::Duration;
 use mail_config::Main;
 use mail_ipc::lookup::{MailUser, PasswdUser};
 use mail_store::Location;
+use mail_tables::address::Delimiters;
 use mail_types::{Address, Octets, UnixTime};
 
 use crate::job::Target;
@@ -23,32 +24,14 @@ pub struct Place {
     pub login: String,
 }
 
-/// The local part in lower case, without and with its extension: what local(8) looks up as a user.
+/// The local part in lower case, with and without its extension: what local(8) looks up as a user.
 #[must_use]
 pub fn user_names(address: &Address, main: &Main) -> Vec<String> {
     let whole = address.local().to_lowercase();
-    match split_extension(&whole, &main.recipient_delimiter, *main.owner_request_special) {
-        Some((user, _)) => vec![whole.clone(), user.to_owned()],
-        None => vec![whole],
+    match Delimiters::of(main).split(&whole) {
+        (user, Some(_)) => vec![whole.clone(), user.to_owned()],
+        (_, None) => vec![whole],
     }
-}
-
-/// Splits `user+extension` at the first delimiter, unless it stands first, or `owner-` and `-request` are special.
-#[must_use]
-pub fn split_extension<'a>(
-    local: &'a str,
-    delimiters: &str,
-    owner_request_special: bool,
-) -> Option<(&'a str, &'a str)> {
-    if delimiters.is_empty() || matches!(local, "postmaster" | "mailer-daemon" | "double-bounce") {
-        return None;
-    }
-    let special = local.starts_with("owner-") || local.ends_with("-request");
-    if owner_request_special && delimiters.contains('-') && special {
-        return None;
-    }
-    let at = local.find(|c| delimiters.contains(c)).filter(|&at| at > 0)?;
-    Some((&local[..at], &local[at + 1..]))
 }
 
 /// The mailbox of a user of the machine: `home_mailbox`, else `mail_spool_directory`. A slash at the end makes it a Maildir.
@@ -156,23 +139,6 @@ pub fn lmtp_relay(nexthop: &str, main: &Main) -> String {
 mod tests {
     use super::*;
     use mail_types::Sender;
-
-    #[test]
-    fn an_extension_is_split_as_postfix_splits_it() {
-        for (local, delimiters, expected) in [
-            ("john+x", "+", Some(("john", "x"))),
-            ("john+x+y", "+", Some(("john", "x+y"))),
-            ("john-x", "+-", Some(("john", "x"))),
-            ("+x", "+", None),
-            ("john", "+", None),
-            ("john+x", "", None),
-            ("owner-list", "-", None),
-            ("list-request", "-", None),
-            ("owner-list+x", "+", Some(("owner-list", "x"))),
-        ] {
-            assert_eq!(split_extension(local, delimiters, true), expected, "{local} {delimiters}");
-        }
-    }
 
     #[test]
     fn a_from_line_cannot_be_broken_by_its_sender() {

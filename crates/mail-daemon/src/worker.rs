@@ -35,7 +35,7 @@ const DRAIN: Duration = Duration::from_secs(20);
 pub trait Carrier: Send + Sync + 'static {
     /// The kinds of transport it knows.
     fn kinds(&self) -> Vec<TransportKind>;
-    /// The most leases at once.
+    /// The most leases at once; 0 while nothing more can be taken.
     fn slots(&self) -> usize;
     /// Destinations to which connections are open now.
     fn open(&self) -> Vec<Destination>;
@@ -115,8 +115,13 @@ impl Reports {
         self.shared.changed.notify_one();
     }
 
-    /// The destinations with open connections have changed.
+    /// What [`Carrier::open`] says has changed.
     pub fn open_changed(&self) {
+        self.shared.changed.notify_one();
+    }
+
+    /// What [`Carrier::slots`] says may have changed.
+    pub fn room_changed(&self) {
         self.shared.changed.notify_one();
     }
 }
@@ -134,15 +139,45 @@ impl Shared {
     }
 }
 
+/// What the worker can take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Offer {
+    most: usize,
+    /// Leases under way.
+    held: usize,
+    /// Leases granted in all.
+    granted: u64,
+    open: Vec<Destination>,
+}
+
+impl Offer {
+    /// Whether queue-manager has to be told. It counts grants and their ends itself, so room is said again only now and then: after some
+    /// grants, and when nothing is under way any more.
+    fn is_news_after(&self, before: &Self) -> bool {
+        let grants = self.granted - before.granted;
+        self.open != before.open
+            || self.most != before.most
+            || (grants > 0 && (self.held == 0 || grants >= self.most as u64 / 8))
+    }
+
+    fn to_message(&self, kinds: Vec<TransportKind>) -> FromWorker {
+        let slots = u32::try_from(self.most.saturating_sub(self.held)).unwrap_or(u32::MAX);
+        FromWorker::Ready { kinds, slots, open: self.open.clone() }
+    }
+}
+
 /// What the worker still owes: leases under way, and outcomes that are not recorded yet.
 #[derive(Debug, Default)]
 struct Books {
     held: BTreeMap<(QueueId, u32), BTreeSet<u32>>,
     outcomes: BTreeMap<OutcomeKey, (Outcome, Option<Instant>)>,
+    /// Leases granted in all.
+    granted: u64,
 }
 
 impl Books {
     fn grant(&mut self, lease: &Lease) {
+        self.granted += 1;
         let open = self.held.entry((lease.id, lease.attempt)).or_default();
         open.extend(lease.recipients.iter().map(|recipient| recipient.number));
     }
@@ -250,7 +285,7 @@ impl<C: Carrier> Worker<'_, C> {
         let mut stop = self.context.stop.clone();
         let resume = FromWorker::Resume { leases: self.shared.books().held(), outcomes: Vec::new() };
         writer.send(&Frame::new(0, resume), &[], &[]).await?;
-        let mut announced = None;
+        let mut announced: Option<Offer> = None;
         loop {
             loop {
                 let outcomes = self.shared.books().unsent(Instant::now(), PAGE);
@@ -260,10 +295,10 @@ impl<C: Carrier> Worker<'_, C> {
                 writer.send(&Frame::new(0, FromWorker::Outcomes { outcomes }), &[], &[]).await?;
             }
             let stopping = stop.is_requested();
-            let ready = self.ready(stopping);
-            if announced.as_ref() != Some(&ready) {
-                writer.send(&Frame::new(0, &ready), &[], &[]).await?;
-                announced = Some(ready);
+            let offer = self.offer(stopping);
+            if announced.as_ref().is_none_or(|before| offer.is_news_after(before)) {
+                writer.send(&Frame::new(0, offer.to_message(self.carrier.kinds())), &[], &[]).await?;
+                announced = Some(offer);
             }
             if stopping && self.shared.books().is_clear() {
                 return Ok(true);
@@ -276,10 +311,10 @@ impl<C: Carrier> Worker<'_, C> {
         }
     }
 
-    fn ready(&self, stopping: bool) -> FromWorker {
-        let free = if stopping { 0 } else { self.carrier.slots().saturating_sub(self.shared.books().held.len()) };
-        let slots = u32::try_from(free).unwrap_or(u32::MAX);
-        FromWorker::Ready { kinds: self.carrier.kinds(), slots, open: self.carrier.open() }
+    fn offer(&self, stopping: bool) -> Offer {
+        let most = if stopping { 0 } else { self.carrier.slots() };
+        let books = self.shared.books();
+        Offer { most, held: books.held.len(), granted: books.granted, open: self.carrier.open() }
     }
 
     async fn receive(&self, reader: &mut Reader, alive: &Arc<()>) -> io::Result<()> {
@@ -323,6 +358,7 @@ impl<C: Carrier> Worker<'_, C> {
                 }
             };
             self.shared.books().grant(&lease);
+            self.shared.changed.notify_one();
             let reports = Reports { shared: Arc::clone(&self.shared), connection: Arc::downgrade(alive) };
             self.carrier.carry(lease, content, reports);
         }
@@ -363,6 +399,20 @@ mod tests {
         books.forget_sent();
         assert_eq!(books.unsent(start, 10).len(), 2);
         assert!(!books.is_clear());
+    }
+
+    #[test]
+    fn room_is_said_again_when_it_matters() {
+        let first = Offer { most: 400, held: 0, granted: 10, open: Vec::new() };
+        let busy = Offer { held: 20, granted: 30, ..first.clone() };
+        assert!(!busy.is_news_after(&first), "queue-manager counts by itself");
+        assert!(!Offer { held: 0, ..first.clone() }.is_news_after(&first));
+        assert!(Offer { held: 60, granted: 60, ..first.clone() }.is_news_after(&first));
+        assert!(Offer { held: 0, ..busy.clone() }.is_news_after(&first));
+        assert!(Offer { most: 0, ..first.clone() }.is_news_after(&first));
+        let full = Offer { most: 0, held: 3, ..first };
+        let FromWorker::Ready { slots, .. } = full.to_message(Vec::new()) else { unreachable!() };
+        assert_eq!(slots, 0);
     }
 
     #[test]

@@ -23,7 +23,7 @@ impl<'a> Delimiters<'a> {
         Self { characters: main.recipient_delimiter.as_str(), owner_request_special: *main.owner_request_special }
     }
 
-    /// User and extension of a local part. A delimiter at the beginning separates nothing.
+    /// User and extension of a local part. One that begins with a delimiter is not split.
     #[must_use]
     pub fn split(self, local: &'a str) -> (&'a str, Option<&'a str>) {
         let lower = local.to_ascii_lowercase();
@@ -33,10 +33,9 @@ impl<'a> Delimiters<'a> {
         if special || matches!(lower.as_str(), "mailer-daemon" | "double-bounce" | "postmaster") {
             return (local, None);
         }
-        let start = local.find(|c| !self.characters.contains(c)).unwrap_or(local.len());
-        match local[start..].find(|c| self.characters.contains(c)) {
-            Some(at) => (&local[..start + at], local[start + at..].get(1..)),
-            None => (local, None),
+        match local.split_once(|c| self.characters.contains(c)) {
+            Some((user, extension)) if !user.is_empty() => (user, Some(extension)),
+            _ => (local, None),
         }
     }
 }
@@ -193,7 +192,7 @@ mod tests {
             ("john+a-b", ("john", Some("a-b"))),
             ("john", ("john", None)),
             ("+john", ("+john", None)),
-            ("+john+x", ("+john", Some("x"))),
+            ("+john+x", ("+john+x", None)),
             ("john+", ("john", Some(""))),
             ("owner-list", ("owner-list", None)),
             ("list-request", ("list-request", None)),
