@@ -1,10 +1,11 @@
 //! Lines over TCP or TLS.
 
 use std::io::{self, BufRead as _, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -34,7 +35,21 @@ impl Lines {
     /// # Errors
     /// Nobody listens, or the handshake fails.
     pub fn connect(address: SocketAddr, security: Security) -> io::Result<Self> {
-        let plain = TcpStream::connect_timeout(&address, Duration::from_secs(10))?;
+        Self::over(TcpStream::connect_timeout(&address, Duration::from_secs(10))?, security)
+    }
+
+    /// Connects from another address of this machine, as a client that is somebody else.
+    ///
+    /// # Errors
+    /// As [`Lines::connect`], or the address cannot be used.
+    pub fn connect_from(client: Ipv4Addr, address: SocketAddr, security: Security) -> io::Result<Self> {
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+        bind(&socket, &SocketAddr::from((client, 0)))?;
+        connect(&socket, &address)?;
+        Self::over(TcpStream::from(socket), security)
+    }
+
+    fn over(plain: TcpStream, security: Security) -> io::Result<Self> {
         plain.set_read_timeout(Some(Duration::from_secs(60)))?;
         plain.set_nodelay(true)?;
         let stream: Box<dyn Both> = match security {
@@ -84,6 +99,20 @@ impl Lines {
             line.pop();
         }
         Ok(String::from_utf8_lossy(&line).into_owned())
+    }
+
+    /// What comes until the other side closes, at most so many octets; a reset connection has ended too.
+    pub fn rest(&mut self, most: u64) -> Vec<u8> {
+        let mut octets = Vec::new();
+        // What came before the end or the error is what counts.
+        let _ = self.stream.by_ref().take(most).read_to_end(&mut octets);
+        octets
+    }
+
+    /// The socket below: for its addresses, time-outs and half-closing.
+    #[must_use]
+    pub fn socket(&self) -> &TcpStream {
+        &self.plain
     }
 
     /// So many octets.

@@ -1,7 +1,7 @@
 //! An SMTP client.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -20,7 +20,19 @@ impl Smtp {
     /// # Errors
     /// The connection broke, or the server refused.
     pub fn connect(address: SocketAddr, security: Security) -> io::Result<Self> {
-        let mut smtp = Self { lines: Lines::connect(address, security)? };
+        Self::over(Lines::connect(address, security)?)
+    }
+
+    /// As [`Smtp::connect`], from another address of this machine.
+    ///
+    /// # Errors
+    /// As [`Smtp::connect`].
+    pub fn connect_from(client: Ipv4Addr, address: SocketAddr, security: Security) -> io::Result<Self> {
+        Self::over(Lines::connect_from(client, address, security)?)
+    }
+
+    fn over(lines: Lines) -> io::Result<Self> {
+        let mut smtp = Self { lines };
         smtp.expect(2, "the greeting")?;
         smtp.command("EHLO client.example", 2)?;
         Ok(smtp)
