@@ -4,11 +4,11 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::task::Poll;
+use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use session::{AskId, Close, Machine, Moment, Step};
-use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -21,6 +21,8 @@ const OUTPUT_HIGH: usize = 64 * 1024;
 const ANSWERS: usize = 16;
 /// How long a peer may take none of our output, or be in a handshake.
 const PEER_STALLED: Duration = Duration::from_secs(300);
+/// How long a client listens to a connection that broke while it wrote; the kernel has the last words already.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 const READ: usize = 16 * 1024;
 
 thread_local! {
@@ -94,7 +96,15 @@ pub struct Driver<M: Machine> {
     input: Vec<u8>,
     output: Vec<u8>,
     began: Instant,
+    /// The peer has ended its side, or the connection broke.
     at_end: bool,
+    /// The machine knows of the end.
+    end_told: bool,
+    /// Whether input is read while output waits: a client must hear a refusal from a server that reads no more. A server does not listen
+    /// to a client that does not read: that is the back-pressure.
+    duplex: bool,
+    /// The peer takes no more output: what is left of it is dropped.
+    deaf: bool,
     octets_in: u64,
     octets_out: u64,
 }
@@ -117,6 +127,9 @@ impl<M: Machine> Driver<M> {
             output: Vec::new(),
             began: Instant::now(),
             at_end: false,
+            end_told: false,
+            duplex: false,
+            deaf: false,
             octets_in: 0,
             octets_out: 0,
         }
@@ -134,12 +147,13 @@ impl<M: Machine> Driver<M> {
 
     /// As [`Driver::run`], for a machine that is the client of its protocol; with TLS comes the name of the server.
     pub async fn run_client<H: Handler<M>>(
-        self,
+        mut self,
         handler: &mut H,
         tls: Option<(&ClientTls, &str)>,
         events: &mut mpsc::Receiver<M::Event>,
     ) -> Ended<M> {
         let upgrade = tls.map_or(Upgrade::None, |(tls, name)| Upgrade::Client(tls, name));
+        self.duplex = true;
         self.run_with(handler, upgrade, events).await
     }
 
@@ -177,18 +191,19 @@ impl<M: Machine> Driver<M> {
             if let Some(reason) = self.run_machine(handler, tls, answers).await {
                 return reason;
             }
-            if self.offer_input() {
+            if self.hand_input() {
                 continue;
             }
             if self.flush().await.is_err() {
                 return Close::Lost;
             }
+            if self.hand_input() {
+                continue;
+            }
             match self.wait(events, &mut events_open, answered).await {
-                Woken::Read(Ok(0)) => {
-                    self.at_end = true;
-                    self.machine.end_of_input();
-                }
+                Woken::Read(Ok(0)) => self.at_end = true,
                 Woken::Read(Ok(count)) => self.octets_in += count as u64,
+                Woken::Read(Err(_)) if self.duplex => self.at_end = true,
                 Woken::Read(Err(_)) => return Close::Lost,
                 Woken::Answer((id, answer)) => self.machine.answer(id, answer),
                 Woken::Event(event) => self.machine.event(event),
@@ -225,13 +240,21 @@ impl<M: Machine> Driver<M> {
                     handler.tls_started(&self.stream);
                 }
                 Step::Close(reason) => {
-                    let _ = self.flush().await;
+                    // What a client has left for a peer that it gives up would only hold it.
+                    if !self.duplex || reason == Close::Quit {
+                        let _ = self.flush().await;
+                    }
                     return Some(reason);
                 }
                 Step::Wait => return None,
             }
-            if self.output.len() >= OUTPUT_HIGH && self.flush().await.is_err() {
-                return Some(Close::Lost);
+            if self.output.len() >= OUTPUT_HIGH {
+                if self.flush().await.is_err() {
+                    return Some(Close::Lost);
+                }
+                if self.duplex {
+                    self.hand_input();
+                }
             }
         }
     }
@@ -242,10 +265,27 @@ impl<M: Machine> Driver<M> {
         self.input.clear();
         let placeholder = Stream::Unix(unconnected().map_err(|_| Close::Lost)?);
         let plain = std::mem::replace(&mut self.stream, placeholder);
-        let accepted = tokio::time::timeout(PEER_STALLED, tls.start(plain)).await;
+        let limit = match (tls, self.deadline()) {
+            (Upgrade::Client(..), Some(deadline)) => deadline,
+            _ => Instant::now() + PEER_STALLED,
+        };
+        let accepted = tokio::time::timeout_at(limit, tls.start(plain)).await;
         self.stream = accepted.map_err(|_| Close::Timeout)?.map_err(|_| Close::Hangup("TLS handshake failed"))?;
         self.machine.tls_started();
         Ok(())
+    }
+
+    /// Hands on input, and its end once all input was taken; whether the machine got anything.
+    fn hand_input(&mut self) -> bool {
+        if self.offer_input() {
+            return true;
+        }
+        let ended = self.at_end && self.input.is_empty() && !self.end_told;
+        if ended {
+            self.end_told = true;
+            self.machine.end_of_input();
+        }
+        ended
     }
 
     /// Offers input that the machine has not taken; whether it took any.
@@ -265,6 +305,10 @@ impl<M: Machine> Driver<M> {
         if self.output.is_empty() {
             return Ok(());
         }
+        if self.duplex {
+            self.flush_and_listen().await;
+            return Ok(());
+        }
         let output = std::mem::take(&mut self.output);
         self.octets_out += output.len() as u64;
         let stream = &mut self.stream;
@@ -275,13 +319,60 @@ impl<M: Machine> Driver<M> {
         tokio::time::timeout(PEER_STALLED, write).await?
     }
 
+    /// As [`Driver::flush`] for the client of a protocol. What the peer says meanwhile is kept for the machine, up to a limit. Ends when all is
+    /// written, when the peer takes no more, or at the machine's deadline; then output may be left.
+    async fn flush_and_listen(&mut self) {
+        let limit = self.deadline().unwrap_or_else(|| Instant::now() + PEER_STALLED);
+        let mut written = 0;
+        while !self.deaf {
+            let input = (!self.at_end && self.input.len() < READ).then_some(&mut self.input);
+            let moving = write_or_read(&mut self.stream, &self.output[written..], input);
+            match tokio::time::timeout_at(limit, moving).await {
+                Ok(Moved::Wrote(Ok(count))) => written += count,
+                Ok(Moved::Flushed(Ok(()))) => break,
+                Ok(Moved::Read(Ok(count))) => {
+                    self.octets_in += count as u64;
+                    self.at_end |= count == 0;
+                }
+                Ok(Moved::Read(Err(_))) => self.at_end = true,
+                Ok(Moved::Wrote(Err(_)) | Moved::Flushed(Err(_))) => self.hear_last_words().await,
+                Err(_) => break,
+            }
+        }
+        self.octets_out += written as u64;
+        if self.deaf {
+            self.output.clear();
+        } else {
+            self.output.drain(..written);
+        }
+    }
+
+    /// The connection is broken for writing. What the peer said before that can still be read (RFC 5321 section 4.2.5: a 5xx in the content
+    /// followed by the end is a refusal, not a lost connection).
+    async fn hear_last_words(&mut self) {
+        self.deaf = true;
+        while !self.at_end && self.input.len() < READ {
+            let read = read_some(&mut self.stream, &mut self.input);
+            match tokio::time::timeout(LAST_WORDS, read).await {
+                Ok(Ok(count)) if count > 0 => self.octets_in += count as u64,
+                _ => self.at_end = true,
+            }
+        }
+        self.at_end = true;
+    }
+
+    /// The machine's deadline on our clock.
+    fn deadline(&self) -> Option<Instant> {
+        self.machine.deadline().map(|moment| self.began + Duration::from_millis(moment.0))
+    }
+
     async fn wait(
         &mut self,
         events: &mut mpsc::Receiver<M::Event>,
         events_open: &mut bool,
         answered: &mut mpsc::Receiver<(AskId, M::Answer)>,
     ) -> Woken<M> {
-        let deadline = self.machine.deadline().map(|moment| self.began + Duration::from_millis(moment.0));
+        let deadline = self.deadline();
         let sleep = async {
             match deadline {
                 Some(deadline) => tokio::time::sleep_until(deadline).await,
@@ -312,20 +403,50 @@ fn unconnected() -> io::Result<tokio::net::UnixStream> {
 }
 
 async fn read_some(stream: &mut Stream, input: &mut Vec<u8>) -> io::Result<usize> {
-    poll_fn(|cx| {
-        SCRATCH.with_borrow_mut(|scratch| {
-            let mut buffer = ReadBuf::new(&mut scratch[..]);
-            match Pin::new(&mut *stream).poll_read(cx, &mut buffer) {
-                Poll::Pending => Poll::Pending,
-                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-                Poll::Ready(Ok(())) => {
-                    input.extend_from_slice(buffer.filled());
-                    Poll::Ready(Ok(buffer.filled().len()))
-                }
+    poll_fn(|cx| poll_read_some(cx, stream, input)).await
+}
+
+fn poll_read_some(cx: &mut TaskContext<'_>, stream: &mut Stream, input: &mut Vec<u8>) -> Poll<io::Result<usize>> {
+    SCRATCH.with_borrow_mut(|scratch| {
+        let mut buffer = ReadBuf::new(&mut scratch[..]);
+        match Pin::new(stream).poll_read(cx, &mut buffer) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Ok(())) => {
+                input.extend_from_slice(buffer.filled());
+                Poll::Ready(Ok(buffer.filled().len()))
             }
-        })
+        }
+    })
+}
+
+/// What a stream did of several things at once.
+enum Moved {
+    Wrote(io::Result<usize>),
+    Flushed(io::Result<()>),
+    Read(io::Result<usize>),
+}
+
+/// Writes what is there (flushes where nothing is left), and reads if `input` may take more, whichever comes first.
+async fn write_or_read(stream: &mut Stream, output: &[u8], mut input: Option<&mut Vec<u8>>) -> Moved {
+    poll_fn(|cx| {
+        let wrote = if output.is_empty() {
+            Pin::new(&mut *stream).poll_flush(cx).map(Moved::Flushed)
+        } else {
+            // Writing nothing means that nothing will ever be written.
+            let wrote = Pin::new(&mut *stream).poll_write(cx, output);
+            wrote.map(|wrote| Moved::Wrote(wrote.and_then(|count| some(count).ok_or(io::ErrorKind::WriteZero.into()))))
+        };
+        match (wrote, &mut input) {
+            (Poll::Pending, Some(input)) => poll_read_some(cx, stream, input).map(Moved::Read),
+            (wrote, _) => wrote,
+        }
     })
     .await
+}
+
+fn some(count: usize) -> Option<usize> {
+    (count > 0).then_some(count)
 }
 
 #[cfg(test)]
@@ -452,6 +573,85 @@ mod tests {
         let (_events, mut heard) = mpsc::channel(1);
         let driver = Driver::new(echo(), Stream::Unix(far), Vec::new());
         let ended = driver.run(&mut Outside { later: false }, None, &mut heard).await;
+        assert_eq!(ended.reason, Close::Timeout);
+    }
+
+    /// Sends one large piece, then waits; what it hears it keeps.
+    #[derive(Default)]
+    struct Talker {
+        said: bool,
+        heard: Vec<u8>,
+        ended: bool,
+        patience: Option<Moment>,
+    }
+
+    impl Machine for Talker {
+        type Question = ();
+        type Answer = ();
+        type Event = ();
+
+        fn receive(&mut self, bytes: &[u8]) -> usize {
+            self.heard.extend_from_slice(bytes);
+            bytes.len()
+        }
+        fn end_of_input(&mut self) {
+            self.ended = true;
+        }
+        fn tls_started(&mut self) {}
+        fn answer(&mut self, _id: AskId, (): ()) {}
+        fn event(&mut self, (): ()) {}
+        fn deadline(&self) -> Option<Moment> {
+            self.patience
+        }
+        fn next(&mut self, now: Moment) -> Step<()> {
+            if !self.said {
+                self.said = true;
+                return Step::Send(vec![b'x'; 16 << 20]);
+            }
+            match self.patience {
+                _ if self.ended => Step::Close(Close::Lost),
+                Some(patience) if now >= patience => Step::Close(Close::Timeout),
+                _ => Step::Wait,
+            }
+        }
+    }
+
+    impl Handler<Talker> for Outside {
+        async fn ask(&mut self, _id: AskId, (): (), _answers: &Answers<Talker>) -> Option<()> {
+            None
+        }
+        async fn give(&mut self, _chunk: Vec<u8>) {}
+        fn tls_started(&mut self, _stream: &Stream) {}
+    }
+
+    #[tokio::test]
+    async fn a_client_hears_the_last_words_of_a_server_that_reads_no_more() {
+        // A refusal in the middle of the content, then the end of the connection, over TCP as it is in the world.
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let near = tokio::net::TcpStream::connect(listener.local_addr().expect("bound")).await.expect("listening");
+        let (mut far, _) = listener.accept().await.expect("connected");
+        let server = async move {
+            let mut some = [0; 100];
+            far.read_exact(&mut some).await.expect("content");
+            far.write_all(b"552 too much\r\n").await.expect("open");
+            // With unread input the end is a reset.
+            drop(far);
+        };
+        let (_events, mut heard) = mpsc::channel(1);
+        let driver = Driver::new(Talker::default(), Stream::Tcp(near), Vec::new());
+        let mut outside = Outside { later: false };
+        let (ended, ()) = tokio::join!(driver.run_client(&mut outside, None, &mut heard), server);
+        assert_eq!(ended.machine.heard, b"552 too much\r\n");
+        assert_eq!(ended.reason, Close::Lost);
+    }
+
+    #[tokio::test]
+    async fn a_client_waits_for_a_server_that_reads_nothing_until_its_own_deadline() {
+        let (near, _far) = UnixStream::pair().expect("a pair");
+        let (_events, mut heard) = mpsc::channel(1);
+        let talker = Talker { patience: Some(Moment(50)), ..Talker::default() };
+        let driver = Driver::new(talker, Stream::Unix(near), Vec::new());
+        let ended = driver.run_client(&mut Outside { later: false }, None, &mut heard).await;
         assert_eq!(ended.reason, Close::Timeout);
     }
 

@@ -248,14 +248,37 @@ impl Client {
                 }
                 return lost || self.input.unread().len() != before;
             }
-            Line::TooLong => self.broken(Cause::Garbage { line: "line too long".to_owned(), stage }),
-            Line::Complete(line) => match self.reply.line(&line) {
-                Ok(None) => {}
-                Ok(Some(reply)) => self.replied(reply, stage),
-                Err(line) => self.broken(Cause::Garbage { line, stage }),
-            },
+            // As Postfix does, the beginning of an endless line is judged and the rest forgotten.
+            Line::TooLong => {
+                let head = self.input.head().to_vec();
+                self.reply_line(&head, stage);
+            }
+            Line::Complete(line) => self.reply_line(&line, stage),
         }
         true
+    }
+
+    fn reply_line(&mut self, line: &[u8], stage: Stage) {
+        match self.reply.line(line) {
+            Ok(None) => {}
+            Ok(Some(reply)) => self.replied(reply, stage),
+            Err(line) => self.broken(Cause::Garbage { line, stage }),
+        }
+    }
+
+    /// While the content goes out: an early reply, a lost connection and the end of patience come before more content.
+    fn content_is_over(&mut self, now: Moment) -> bool {
+        if self.stage() != Some(Stage::Content) {
+            return false;
+        }
+        if self.read() {
+            return true;
+        }
+        let late = self.since.after(self.patience(Stage::Content)) <= now;
+        if late {
+            self.broken(Cause::TimedOut(Stage::Content));
+        }
+        late
     }
 
     fn replied(&mut self, reply: Reply, stage: Stage) {
@@ -263,12 +286,17 @@ impl Client {
         match std::mem::replace(&mut self.phase, Phase::Tls) {
             Phase::Opening(step) => self.opening(step, reply),
             Phase::Sending(transaction) => self.sending(transaction, reply, stage),
-            Phase::Resetting if reply.severity() == Severity::Success => self.ready(),
+            Phase::Resetting if is_positive(&reply) => self.ready(),
             Phase::Resetting => self.quit(),
             Phase::Quitting => self.enter(Phase::Closing(Close::Quit)),
             other => self.phase = other,
         }
     }
+}
+
+/// Whether a reply says yes: 2xx. 3xx says yes only to DATA and AUTH; anywhere else it is nonsense, never a delivery.
+fn is_positive(reply: &Reply) -> bool {
+    reply.code.get() / 100 == 2
 }
 
 impl Machine for Client {
@@ -310,7 +338,11 @@ impl Machine for Client {
     }
 
     fn deadline(&self) -> Option<Moment> {
-        self.stage().map(|stage| self.since.after(self.patience(stage)))
+        match self.phase {
+            // The handshake is the driver's, but its time is ours.
+            Phase::BeforeTls | Phase::Tls => Some(self.since.after(self.settings.timeouts.starttls)),
+            _ => self.stage().map(|stage| self.since.after(self.patience(stage))),
+        }
     }
 
     fn next(&mut self, now: Moment) -> Step<Question> {
@@ -320,6 +352,9 @@ impl Machine for Client {
             }
             if !self.output.is_empty() {
                 return Step::Send(std::mem::take(&mut self.output));
+            }
+            if self.content_is_over(now) {
+                continue;
             }
             if let Some((id, question)) = self.asks.take() {
                 return Step::Ask(id, question);

@@ -22,13 +22,19 @@ pub struct LineBuffer {
     searched: usize,
     limit: usize,
     swallowing: bool,
+    /// How the line began that was last found too long.
+    #[serde(default)]
+    head: Vec<u8>,
 }
+
+/// So many octets of a line that is too long are kept.
+const HEAD: usize = 128;
 
 impl LineBuffer {
     /// A buffer for lines of at most `limit` octets, the line end not counted.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { bytes: Vec::new(), start: 0, searched: 0, limit, swallowing: false }
+        Self { bytes: Vec::new(), start: 0, searched: 0, limit, swallowing: false, head: Vec::new() }
     }
 
     /// Changes the limit for the lines that follow, as AUTH and DATA need.
@@ -74,6 +80,7 @@ impl LineBuffer {
         let Some(at) = self.bytes[self.searched..].iter().position(|&b| b == b'\n') else {
             self.searched = self.bytes.len();
             if self.unread().len() > self.limit + 1 {
+                self.keep_head(self.bytes.len());
                 self.swallowing = true;
                 self.clear_keeping_swallow();
             }
@@ -83,6 +90,7 @@ impl LineBuffer {
         let mut line = &self.bytes[self.start..end];
         line = line.strip_suffix(b"\r").unwrap_or(line);
         let result = if self.swallowing || line.len() > self.limit {
+            self.keep_head(end);
             self.swallowing = false;
             Line::TooLong
         } else {
@@ -91,6 +99,18 @@ impl LineBuffer {
         self.start = end + 1;
         self.searched = self.start;
         result
+    }
+
+    /// How the line began for which [`Line::TooLong`] stands: up to 128 octets. A client that must go on judges a reply by them.
+    #[must_use]
+    pub fn head(&self) -> &[u8] {
+        &self.head
+    }
+
+    fn keep_head(&mut self, end: usize) {
+        if !self.swallowing {
+            self.head = self.bytes[self.start..end.min(self.start + HEAD)].to_vec();
+        }
     }
 
     fn clear_keeping_swallow(&mut self) {
@@ -124,6 +144,7 @@ mod tests {
         }
         buffer.push(b"\r\nNOOP\r\n");
         assert_eq!(buffer.line(), Line::TooLong);
+        assert_eq!(buffer.head(), [b'x'; HEAD]);
         assert_eq!(buffer.line(), Line::Complete(b"NOOP".to_vec()));
     }
 }

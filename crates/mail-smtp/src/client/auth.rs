@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use mail_types::{Reply, Severity};
 
-use super::{Cause, Client, Opening, Phase};
+use super::{Cause, Client, Opening, Phase, is_positive};
 
 /// Which reply AUTH waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl Client {
                 self.send(&STANDARD.encode(credentials.password));
                 self.enter(Phase::Opening(Opening::Auth(AuthStep::Last)));
             }
-            (AuthStep::Last, code, _) if code != 334 && reply.severity() == Severity::Success => {
+            (AuthStep::Last, ..) if is_positive(&reply) => {
                 self.authenticated = true;
                 self.ready();
             }

@@ -2,7 +2,8 @@
 
 use mail_types::{Reply, Severity};
 
-use super::{Cause, Client, Features, Opening, Phase, Stage, Starttls};
+use super::transaction::verdict;
+use super::{Cause, Client, Features, Opening, Phase, Stage, Starttls, is_positive};
 use crate::server::Dialect;
 
 impl Client {
@@ -18,7 +19,7 @@ impl Client {
 
     fn greeting(&mut self, reply: Reply) {
         match reply.severity() {
-            Severity::Success => self.send_ehlo(),
+            Severity::Success if is_positive(&reply) => self.send_ehlo(),
             Severity::Permanent if !self.settings.skip_5xx_greeting => {
                 self.fail(Severity::Permanent, Cause::Reply { reply, stage: Stage::Greeting });
             }
@@ -36,7 +37,7 @@ impl Client {
     fn ehlo_replied(&mut self, reply: Reply) {
         let tls = self.features.tls;
         match reply.severity() {
-            Severity::Success => {
+            Severity::Success if is_positive(&reply) => {
                 self.features = Features::read(&reply.text, tls, &self.settings.discard_ehlo_keywords);
                 self.after_ehlo();
             }
@@ -45,20 +46,29 @@ impl Client {
                 self.send(&line);
                 self.enter(Phase::Opening(Opening::Helo));
             }
-            severity => self.fail(severity, Cause::Reply { reply, stage: Stage::Ehlo }),
+            _ => self.refused(&reply, Stage::Ehlo),
         }
     }
 
     fn helo_replied(&mut self, reply: Reply) {
-        if reply.severity() != Severity::Success {
-            return self.fail(reply.severity(), Cause::Reply { reply, stage: Stage::Helo });
+        if !is_positive(&reply) {
+            return self.refused(&reply, Stage::Helo);
         }
         let name = reply.text.split(' ').next().unwrap_or_default().to_owned();
         self.features = Features { name, tls: self.features.tls, ..Features::default() };
         self.after_ehlo();
     }
 
+    fn refused(&mut self, reply: &Reply, stage: Stage) {
+        let cause = verdict(reply, stage);
+        self.fail(cause.severity(), cause);
+    }
+
     fn after_ehlo(&mut self) {
+        let own = self.settings.own_name.as_ref().filter(|own| own.eq_ignore_ascii_case(&self.features.name));
+        if let Some(own) = own.cloned() {
+            return self.fail(Severity::Temporary, Cause::OwnName(own));
+        }
         if self.features.tls || self.settings.starttls == Starttls::Off {
             return self.log_in();
         }
@@ -73,7 +83,7 @@ impl Client {
     }
 
     fn starttls_replied(&mut self, reply: Reply) {
-        if reply.severity() == Severity::Success {
+        if is_positive(&reply) {
             // What came behind the reply in clear is never believed.
             self.input.clear();
             return self.enter(Phase::BeforeTls);

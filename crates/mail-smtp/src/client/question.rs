@@ -148,6 +148,8 @@ pub enum Cause {
         /// Where.
         stage: Stage,
     },
+    /// The peer bears our own name: the mail would come back. The caller knows whether there is another host.
+    OwnName(String),
     /// TLS is required and was not offered.
     TlsNotOffered,
     /// TLS is required and was refused.
@@ -189,6 +191,7 @@ impl Cause {
             Self::Reply { reply, .. } => status_of(reply),
             Self::Lost(_) | Self::TimedOut(_) => EnhancedStatus::of(4, 4, 2),
             Self::Garbage { .. } => EnhancedStatus::of(4, 5, 0),
+            Self::OwnName(_) => EnhancedStatus::of(4, 4, 6),
             Self::TlsNotOffered => EnhancedStatus::of(4, 7, 4),
             Self::TlsRefused(reply) | Self::AuthRefused(reply) => status_of(reply).with_severity(Severity::Temporary),
             Self::AuthNotOffered(_) => EnhancedStatus::of(4, 7, 0),
@@ -211,6 +214,7 @@ impl Cause {
             Self::Garbage { line, stage } => {
                 format!("host {host} sent an invalid reply while {}: {line}", stage.activity())
             }
+            Self::OwnName(name) => format!("host {host} replied to EHLO with my own hostname {name}"),
             Self::TlsNotOffered => format!("TLS is required, but was not offered by host {host}"),
             Self::TlsRefused(reply) => format!("TLS is required, but host {host} refused to start TLS: {reply}"),
             Self::AuthNotOffered(offered) => {

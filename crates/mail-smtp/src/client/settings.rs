@@ -71,6 +71,8 @@ pub struct Settings {
     pub line_length_limit: usize,
     /// Whether a 5xx greeting means "try another host" (`smtp_skip_5xx_greeting`).
     pub skip_5xx_greeting: bool,
+    /// Our own name (`myhostname`), if a peer that greets with it is a loop.
+    pub own_name: Option<String>,
     /// Whether the reply to QUIT is not waited for (`smtp_skip_quit_response`).
     pub skip_quit_response: bool,
     /// The keywords of EHLO that are not used, in upper case (`smtp_discard_ehlo_keywords`).
@@ -89,6 +91,7 @@ impl Default for Settings {
             credentials: None,
             line_length_limit: 998,
             skip_5xx_greeting: true,
+            own_name: None,
             skip_quit_response: true,
             discard_ehlo_keywords: Vec::new(),
             timeouts: Timeouts {

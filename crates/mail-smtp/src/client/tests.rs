@@ -264,6 +264,122 @@ fn refusals_at_mail_data_and_dot_are_for_all() {
 }
 
 #[test]
+fn a_3xx_says_yes_to_nothing_but_data() {
+    // S23: 354 to the final dot is no delivery, to RCPT no recipient.
+    for (replies, expected) in [
+        (
+            "C: 354 x\nC: 250 Ok\nC: 503 x",
+            "4.5.0 host mx[192.0.2.1] sent an invalid reply while sending MAIL FROM: 354 x",
+        ),
+        (
+            "C: 250 Ok\nC: 354 x\nC: 503 x\nS: RSET\nC: 250",
+            "4.5.0 host mx[192.0.2.1] sent an invalid reply while sending RCPT TO: 354 x",
+        ),
+        (
+            "C: 250 Ok\nC: 250 Ok\nC: 354 go\nS: Subject: x\nS:\nS: ..dot\nS: .\nC: 354 more",
+            "4.5.0 host mx[192.0.2.1] sent an invalid reply while sending end of data -- message may be sent more than once: 354 more",
+        ),
+    ] {
+        let mut outside = one_message(&["x@y.org"]);
+        let group = "S: MAIL FROM:<a@b.org>\nS: RCPT TO:<x@y.org>\nS: DATA\n";
+        play(settings(), &mut outside, &format!("{HELLO}{group}{replies}\nS: QUIT\nX:"));
+        assert_eq!(outside.reports, [expected]);
+    }
+}
+
+/// Plays up to the first chunk of content, then does `what`, and gives the reports.
+fn in_the_content(what: fn(&mut Client) -> Moment) -> Vec<String> {
+    let mut outside = one_message(&["x@y.org"]);
+    let mut machine = Client::new(Arc::new(settings()), false);
+    machine.receive(b"220 mx\r\n250 mx\r\n250 Ok\r\n250 Ok\r\n354 go\r\n");
+    let (mut now, mut acted) = (Moment(0), false);
+    loop {
+        match machine.next(now) {
+            // After the first chunk the machine would ask for another one.
+            Step::Ask(id, Question::Content) => {
+                assert!(!acted, "more content was asked for");
+                machine.answer(id, Answer::Chunk(b"Subject: x\n".to_vec()));
+                assert!(matches!(machine.next(now), Step::Send(_)), "the chunk is on its way");
+                now = what(&mut machine);
+                acted = true;
+            }
+            Step::Ask(id, question) => {
+                let answer = outside.answer(question);
+                machine.answer(id, answer);
+            }
+            Step::Close(_) => return outside.reports,
+            Step::Send(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn an_early_reply_a_loss_and_the_end_of_patience_end_the_content() {
+    // S11, S25; CONFORMANCE section 3: stalled in DATA, 5xx in DATA.
+    for (what, expected) in [
+        (
+            (|client| {
+                client.receive(b"552 5.3.4 too much\r\n");
+                client.end_of_input();
+                Moment(0)
+            }) as fn(&mut Client) -> Moment,
+            "5.3.4 host mx[192.0.2.1] said: 552 5.3.4 too much (in reply to message body)",
+        ),
+        (
+            |client| {
+                client.receive(b"421 4.3.2 closing\r\n");
+                Moment(0)
+            },
+            "4.3.2 host mx[192.0.2.1] said: 421 4.3.2 closing (in reply to message body)",
+        ),
+        (
+            |client| {
+                client.receive(b"250 Ok\r\n");
+                Moment(0)
+            },
+            "4.5.0 host mx[192.0.2.1] sent an invalid reply while sending message body: 250 Ok",
+        ),
+        (
+            |client| {
+                client.end_of_input();
+                Moment(0)
+            },
+            "4.4.2 lost connection with mx[192.0.2.1] while sending message body",
+        ),
+        (
+            |client| client.deadline().expect("a deadline"),
+            "4.4.2 conversation with mx[192.0.2.1] timed out while sending message body",
+        ),
+    ] {
+        assert_eq!(in_the_content(what), [expected]);
+    }
+}
+
+#[test]
+fn an_endless_line_is_judged_by_its_beginning() {
+    let mut outside = Outside::default();
+    let mut player = Player::new(Client::new(Arc::new(settings()), false), |question| Some(outside.answer(question)));
+    player.play("C: 220 mx\nS: EHLO client.example");
+    player.send(b"250-mx\r\n250-");
+    for _ in 0..64 {
+        player.send(&[b'X'; 16 * 1024]);
+    }
+    player.send(b"\r\n");
+    player.play("C: 250 PIPELINING\nS: QUIT\nX:");
+}
+
+#[test]
+fn a_peer_with_our_own_name_takes_no_message() {
+    // S20
+    let ours = Settings { own_name: Some("Client.Example".to_owned()), ..settings() };
+    let mut outside = one_message(&["x@y.org"]);
+    play(ours, &mut outside, "C: 220 x\nS: EHLO client.example\nC: 250-client.example hello\nC: 250 DSN\nS: QUIT\nX:");
+    assert_eq!(outside.reports, ["temporary host mx[192.0.2.1] replied to EHLO with my own hostname Client.Example"]);
+    assert_eq!(outside.messages.len(), 1);
+}
+
+#[test]
 fn ehlo_falls_back_to_helo() {
     let mut outside = Outside::default();
     play(

@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 
-use mail_types::{Body, Notify, Reply, Ret, Severity};
+use mail_types::{Body, Notify, Reply, Ret};
 use session::{AskId, Close};
 
-use super::{After, Answer, Cause, Client, Features, Message, Phase, Question, RcptOutcome, Stage};
+use super::{After, Answer, Cause, Client, Features, Message, Phase, Question, RcptOutcome, Stage, is_positive};
 use crate::content::Encoder;
 use crate::grammar::xtext_encode;
 use crate::server::Dialect;
@@ -145,6 +145,15 @@ fn notify_value(notify: Notify) -> String {
     if chosen.is_empty() { "NEVER".to_owned() } else { chosen.join(",") }
 }
 
+fn nonsense(reply: &Reply, stage: Stage) -> Cause {
+    Cause::Garbage { line: reply.to_string(), stage }
+}
+
+/// What a reply decides; a 3xx that nobody asked for decides nothing, so the mail is tried again.
+pub(super) fn verdict(reply: &Reply, stage: Stage) -> Cause {
+    if reply.code.get() / 100 == 3 { nonsense(reply, stage) } else { Cause::Reply { reply: reply.clone(), stage } }
+}
+
 impl Client {
     pub(super) fn begin(&mut self, message: Message) {
         let mut transaction = Box::new(Transaction::new(message));
@@ -184,8 +193,8 @@ impl Client {
         let Some(command) = transaction.owed.pop_front() else {
             return self.unexpected(transaction, reply);
         };
-        let cause = Cause::Reply { reply: reply.clone(), stage };
-        let success = reply.severity() == Severity::Success;
+        let success = is_positive(&reply);
+        let cause = verdict(&reply, stage);
         match command {
             Command::Mail if success => transaction.mail_accepted = true,
             Command::Mail => transaction.decide(&cause),
@@ -233,20 +242,16 @@ impl Client {
             return self.enter(Phase::Sending(transaction));
         }
         // A 2xx to DATA is no permission to send, and no delivery.
-        let cause = match reply.severity() {
-            Severity::Success => Cause::Garbage { line: reply.to_string(), stage: Stage::Data },
-            _ => cause,
-        };
+        let cause = if is_positive(&reply) { nonsense(&reply, Stage::Data) } else { cause };
         transaction.decide(&cause);
         self.go_on(transaction);
     }
 
     /// A reply inside the content: the peer has judged already. What is not sent stays unsent.
     fn unexpected(&mut self, transaction: Box<Transaction>, reply: Reply) {
-        let cause = match reply.severity() {
-            Severity::Success => Cause::Garbage { line: reply.to_string(), stage: Stage::Content },
-            _ => Cause::Reply { reply, stage: Stage::Content },
-        };
+        self.output.clear();
+        let cause =
+            if is_positive(&reply) { nonsense(&reply, Stage::Content) } else { verdict(&reply, Stage::Content) };
         let outcome = transaction.into_outcome(Some(cause), self.features.dsn);
         self.report(outcome, After::Close(Close::Hangup("reply inside content")));
     }
