@@ -11,6 +11,6 @@ mod resolver;
 pub mod route;
 mod zone;
 
-pub use lookup::{Answer, DnsError, Lookup, Mx};
+pub use lookup::{Answer, DnsError, Lookup, Mx, is_host_name};
 pub use resolver::Resolver;
 pub use zone::Zone;

@@ -39,6 +39,19 @@ impl fmt::Display for DnsError {
 
 impl std::error::Error for DnsError {}
 
+/// Whether a name that DNS gave may be the name of a host: labels of letters, digits, `-` and `_`, as A-labels. DNS itself allows any octets; what is
+/// beyond these never reaches a log, a header or another lookup.
+#[must_use]
+pub fn is_host_name(name: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    name.len() <= 253 && name.split('.').all(label)
+}
+
 /// An answer that is on its way.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, DnsError>> + Send + 'a>>;
 
@@ -50,4 +63,38 @@ pub trait Lookup: Send + Sync {
     fn addresses<'a>(&'a self, host: &'a str) -> Answer<'a, Vec<IpAddr>>;
     /// The names of an address (PTR), at least one.
     fn names<'a>(&'a self, address: IpAddr) -> Answer<'a, Vec<String>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_hosts_hold_nothing_that_a_log_could_mistake() {
+        for good in [
+            "mx.example.org",
+            "MX1.example.org",
+            "_dmarc.example.org",
+            "xn--bcher-kva.example",
+            "127.0.0.1",
+            "localhost",
+        ] {
+            assert!(is_host_name(good), "{good}");
+        }
+        let long = format!("{}.example", "a".repeat(64));
+        for bad in [
+            "",
+            ".",
+            "a..b",
+            "a b.example",
+            "a\\032b.example",
+            "a;rm.example",
+            "x\r\ny.example",
+            "-a.example",
+            "*.example",
+            &long,
+        ] {
+            assert!(!is_host_name(bad), "{bad:?}");
+        }
+    }
 }

@@ -10,7 +10,7 @@ use hickory_resolver::net::{DnsError as NetDnsError, NetError, runtime::TokioRun
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 
-use crate::lookup::{Answer, DnsError, Lookup, Mx};
+use crate::lookup::{Answer, DnsError, Lookup, Mx, is_host_name};
 
 /// How long one server may take, and how often each is asked: measured, a dead server then costs 10 seconds.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -72,7 +72,22 @@ impl Resolver {
             .collect();
         if records.is_empty() { Err(DnsError::NoData) } else { Ok(records) }
     }
+
+    /// Whether the aliases that begin at a name never end. The library says "no data" to that, yet it is a mistake in a zone, not the absence of a host (S21).
+    async fn aliases_loop(&self, name: &str) -> bool {
+        let mut name = name.to_owned();
+        for _ in 0..ALIASES {
+            match self.records(&name, RecordType::CNAME).await.ok().and_then(|mut records| records.pop()) {
+                Some(RData::CNAME(canonical)) => name = canonical.0.to_ascii(),
+                _ => return false,
+            }
+        }
+        true
+    }
 }
+
+/// The longest chain of aliases (CNAME) that is followed.
+const ALIASES: usize = 10;
 
 fn configure(options: &mut ResolverOpts) {
     options.timeout = TIMEOUT;
@@ -120,6 +135,9 @@ impl Lookup for Resolver {
                 (Err(temporary @ DnsError::Temporary(_)), _) | (_, Err(temporary @ DnsError::Temporary(_))) => {
                     return Err(temporary);
                 }
+                (Err(DnsError::NoData), Err(_)) if self.aliases_loop(host).await => {
+                    return Err(DnsError::Temporary("the aliases of the name form a loop".to_owned()));
+                }
                 (Err(error), Err(_)) => return Err(error),
             };
             let addresses = records.iter().filter_map(|record| match record {
@@ -136,10 +154,11 @@ impl Lookup for Resolver {
             let name = Name::from(address).to_ascii();
             let records = self.records(&name, RecordType::PTR).await?;
             let names = records.iter().filter_map(|record| match record {
-                RData::PTR(ptr) => Some(plain(&ptr.0)),
+                RData::PTR(ptr) => Some(plain(&ptr.0)).filter(|name| is_host_name(name)),
                 _ => None,
             });
-            Ok(names.collect())
+            let names: Vec<String> = names.collect();
+            if names.is_empty() { Err(DnsError::NoData) } else { Ok(names) }
         })
     }
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use mail_types::EnhancedStatus;
 
-use crate::lookup::{DnsError, Lookup, Mx};
+use crate::lookup::{DnsError, Lookup, Mx, is_host_name};
 
 /// A host to try.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,7 +13,12 @@ pub struct Host {
     pub name: String,
     /// One of its addresses.
     pub address: IpAddr,
+    /// Whether no other host is preferred to it: mail that comes back from there has nowhere else to go.
+    pub best: bool,
 }
+
+/// The most MX records of one domain that are looked at: a zone may hold thousands of names, each of which costs a lookup.
+const EXCHANGERS: usize = 100;
 
 /// Why there is no host to try.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +81,7 @@ pub async fn for_host(lookup: &dyn Lookup, host: &str, rules: &dyn Rules) -> Res
     let mut hosts: Vec<Host> = found
         .into_iter()
         .filter(|address| rules.usable(*address))
-        .map(|address| Host { name: host.to_owned(), address })
+        .map(|address| Host { name: host.to_owned(), address, best: true })
         .collect();
     if hosts.iter().any(|host| rules.is_self(&host.name, Some(host.address))) {
         return Err(no_route(5, 4, 6, format!("mail for {host} loops back to myself")));
@@ -118,46 +123,61 @@ fn in_order(mut exchangers: Vec<Mx>, rules: &dyn Rules) -> Vec<Mx> {
 async fn collect(
     lookup: &dyn Lookup,
     domain: &str,
-    exchangers: Vec<Mx>,
+    mut exchangers: Vec<Mx>,
     rules: &dyn Rules,
 ) -> Result<Vec<Host>, NoRoute> {
-    let mut hosts: Vec<(u16, Host)> = Vec::new();
+    exchangers.truncate(EXCHANGERS);
+    let best = exchangers.iter().map(|mx| mx.preference).min();
+    let mut found: Vec<(u16, Host)> = Vec::new();
     let mut temporary = None;
     let mut ours = exchangers.iter().filter(|mx| rules.is_self(&mx.exchange, None)).map(|mx| mx.preference).min();
     for mx in &exchangers {
-        if ours.is_some_and(|preference| mx.preference >= preference) {
+        let cut = ours.is_some_and(|preference| mx.preference >= preference);
+        let enough =
+            rules.limit() > 0 && found.iter().filter(|(other, _)| *other < mx.preference).count() >= rules.limit();
+        if cut || enough {
             break;
         }
-        match lookup.addresses(&mx.exchange).await {
+        match addresses_of(lookup, &mx.exchange).await {
             Ok(addresses) if addresses.iter().any(|&address| rules.is_self(&mx.exchange, Some(address))) => {
                 ours = Some(mx.preference);
             }
-            Ok(addresses) => hosts.extend(
-                addresses
-                    .into_iter()
-                    .filter(|&address| rules.usable(address))
-                    .map(|address| (mx.preference, Host { name: mx.exchange.clone(), address })),
-            ),
+            Ok(addresses) => {
+                for address in addresses.into_iter().filter(|&address| rules.usable(address)) {
+                    // One address under many names is tried once.
+                    if found.iter().all(|(_, other)| other.address != address) {
+                        let host = Host { name: mx.exchange.clone(), address, best: best == Some(mx.preference) };
+                        found.push((mx.preference, host));
+                    }
+                }
+            }
             Err(error @ DnsError::Temporary(_)) => temporary = Some(format!("name={} type=A: {error}", mx.exchange)),
             // A host that does not exist, or whose name is none, is passed over for the next.
             Err(_) => {}
         }
     }
     if let Some(preference) = ours {
-        hosts.retain(|(mine, _)| *mine < preference);
+        found.retain(|(mine, _)| *mine < preference);
     }
-    let mut hosts: Vec<Host> = hosts.into_iter().map(|(_, host)| host).collect();
+    let mut hosts: Vec<Host> = found.into_iter().map(|(_, host)| host).collect();
     truncate(&mut hosts, rules.limit());
     if !hosts.is_empty() {
         return Ok(hosts);
     }
-    let best = exchangers.iter().map(|mx| mx.preference).min();
     Err(match (ours, temporary) {
         (Some(_), _) if ours == best => no_route(5, 4, 6, format!("mail for {domain} loops back to myself")),
         (_, Some(why)) => no_route(4, 4, 3, format!("Host or domain name not found. Name service error for {why}")),
         (Some(_), None) => no_route(4, 4, 4, format!("no better mail server of {domain} than this one has an address")),
         (None, None) => no_route(5, 4, 4, format!("no mail server of {domain} has an address")),
     })
+}
+
+/// The addresses of a mail server. Many zones wrongly hold an address in place of its name; it is taken for what it is, as Postfix does.
+async fn addresses_of(lookup: &dyn Lookup, exchange: &str) -> Result<Vec<IpAddr>, DnsError> {
+    if let Ok(address) = exchange.parse() {
+        return Ok(vec![address]);
+    }
+    if is_host_name(exchange) { lookup.addresses(exchange).await } else { Err(DnsError::BadName) }
 }
 
 fn truncate(hosts: &mut Vec<Host>, limit: usize) {
@@ -235,6 +255,36 @@ mod tests {
             assert_eq!(ask(&zone, domain).await, Err(status.to_owned()), "{domain}");
         }
         assert_eq!(ask(&zone, "missing-first.example").await, Ok(vec![2]));
+    }
+
+    #[tokio::test]
+    async fn names_that_no_host_can_have_are_passed_over() {
+        let zone = zone()
+            .mx("hostile.example", 1, "a\\032status=sent.example")
+            .address("a\\032status=sent.example", ip(1))
+            .mx("mixed.example", 1, "-x.example")
+            .address("-x.example", ip(1))
+            .mx("mixed.example", 2, "h2.example")
+            .mx("number.example", 1, "192.0.2.7");
+        assert_eq!(ask(&zone, "hostile.example").await, Err("5.4.4".to_owned()));
+        assert_eq!(ask(&zone, "mixed.example").await, Ok(vec![2]));
+        assert_eq!(ask(&zone, "number.example").await, Ok(vec![7]));
+    }
+
+    #[tokio::test]
+    async fn dead_names_do_not_hide_the_good_one_and_one_address_is_tried_once() {
+        let zone = (1..=28).fold(zone(), |zone, n: u16| zone.mx("long.example", n, &format!("unknown{n}.example")));
+        let zone = zone.mx("long.example", 29, "h3.example").mx("same.example", 1, "h4.example");
+        let zone = zone.mx("same.example", 2, "again.example").address("again.example", ip(4));
+        assert_eq!(ask(&zone, "long.example").await, Ok(vec![3]));
+        assert_eq!(ask(&zone, "same.example").await, Ok(vec![4]));
+    }
+
+    #[tokio::test]
+    async fn a_zone_with_thousands_of_servers_costs_a_hundred_lookups() {
+        let zone = (1..=2000).fold(zone(), |zone, n: u16| zone.mx("huge.example", 1, &format!("unknown{n}.example")));
+        let zone = zone.mx("huge.example", 2, "h1.example");
+        assert_eq!(ask(&zone, "huge.example").await, Err("5.4.4".to_owned()));
     }
 
     #[tokio::test]
