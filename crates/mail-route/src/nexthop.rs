@@ -1,6 +1,7 @@
 //! `[host]:port`, `domain`, `unix:path`: the next hop of SMTP and LMTP transports.
 
 use std::fmt;
+use std::net::IpAddr;
 
 /// Where a transport connects.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -24,7 +25,7 @@ pub enum NextHop {
 }
 
 impl NextHop {
-    /// Reads what a transport table, `relayhost` and the like hold; nothing if it names nobody.
+    /// Reads what a transport table, `relayhost` and the like hold; nothing if it names nobody that could be looked up. U-labels pass.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
@@ -33,7 +34,7 @@ impl NextHop {
         }
         let text = text.strip_prefix("inet:").unwrap_or(text);
         let port = |text: &str| match text.strip_prefix(':') {
-            Some(port) if !port.is_empty() => Some(Some(port.to_owned())),
+            Some(port) if is_port(port) => Some(Some(port.to_owned())),
             Some(_) => None,
             None => text.is_empty().then_some(None),
         };
@@ -42,18 +43,29 @@ impl NextHop {
             // RFC 5321 writes IPv6 addresses with a tag.
             let tagged = name.get(..5).filter(|tag| tag.eq_ignore_ascii_case("ipv6:"));
             let name = if tagged.is_some() { &name[5..] } else { name };
-            return (!name.is_empty())
+            return (name.parse::<IpAddr>().is_ok() || is_host(name))
                 .then_some(())
                 .and(port(rest))
                 .map(|port| Self::Host { name: name.to_owned(), port });
         }
         let (name, port) = match text.split_once(':') {
-            Some((name, port)) if !port.is_empty() => (name, Some(port.to_owned())),
+            Some((name, port)) if is_port(port) => (name, Some(port.to_owned())),
             Some(_) => return None,
             None => (text, None),
         };
-        (!name.is_empty()).then(|| Self::Domain { name: name.to_owned(), port })
+        is_host(name).then(|| Self::Domain { name: name.to_owned(), port })
     }
+}
+
+fn is_port(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+}
+
+/// Names that DNS can be asked for: what a table holds beyond that never reaches a resolver.
+fn is_host(text: &str) -> bool {
+    (1..=255).contains(&text.len())
+        && text.split('.').all(|label| !label.is_empty() && label.len() <= 63)
+        && text.chars().all(|c| !c.is_ascii() || c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
 }
 
 impl fmt::Display for NextHop {
@@ -97,6 +109,14 @@ mod tests {
             ("[x]y", None),
             ("x:", None),
             ("unix:", None),
+            ("a b", None),
+            ("a:b:c", None),
+            ("[x]:", None),
+            ("[a b]", None),
+            ("..", None),
+            ("a..b", None),
+            ("x\r\ny", None),
+            ("bücher.example", Some(domain("bücher.example", None))),
         ];
         for (text, wanted) in cases {
             assert_eq!(NextHop::parse(text), wanted, "{text}");

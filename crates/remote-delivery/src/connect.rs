@@ -6,34 +6,35 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use decision::Ident;
+use mail_config::Main;
 use mail_daemon::Running;
 use mail_dns::Mx;
 use mail_dns::route::{self, NoRoute};
 use mail_ipc::delivery::{Fate, LeaseRecipient, TransportKind};
 use mail_net::Stream;
 use mail_net::tls::ClientTls;
-use mail_smtp::client::Starttls;
+use mail_route::NextHop;
+use mail_smtp::client::{Cause, Stage, Starttls};
 use mail_types::{EnhancedStatus, Severity};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::oneshot;
 
 use crate::Shared;
 use crate::job::{self, End, Job, Peer};
-use crate::nexthop::{self, NextHop};
 use crate::policy::{self, Tls};
 use crate::session::{self, Handed, Returned, SessionEnd};
 
 /// Where to connect.
 #[derive(Debug, Clone)]
 enum Target {
-    Tcp { name: String, address: SocketAddr },
+    Tcp { name: String, address: SocketAddr, best: bool },
     Unix(std::path::PathBuf),
 }
 
 impl Target {
     fn peer(&self) -> Peer {
         match self {
-            Self::Tcp { name, address } => Peer::of(name, Some(*address)),
+            Self::Tcp { name, address, .. } => Peer::of(name, Some(*address)),
             Self::Unix(path) => Peer::of(&path.display().to_string(), None),
         }
     }
@@ -69,11 +70,12 @@ impl From<NoRoute> for Failed {
 /// Carries one lease out; every recipient is reported or abandoned when this ends.
 pub async fn deliver(shared: &Arc<Shared>, job: Job) {
     let running = shared.now();
-    let ident = job::ident(&running.config.main.syslog_name, job.lease.destination.kind);
+    let main = shared.main_of(&running, &job.lease.destination.transport);
+    let ident = job::ident(&main.syslog_name, job.lease.destination.kind);
     let Some(mut job) = reuse(shared, &ident, job).await else { return };
-    let failed = match prepare(shared, &running, &job).await {
+    let failed = match prepare(shared, &running, &main, &job).await {
         Ok((targets, tls)) => {
-            let attempt = Attempt { shared, running: &running, ident: &ident, tls };
+            let attempt = Attempt { shared, main: &main, ident: &ident, tls };
             match attempt.targets(job, &targets).await {
                 Some((open, failed)) => {
                     job = open;
@@ -120,46 +122,49 @@ fn end(failed: &Failed, recipient: &LeaseRecipient) -> End {
 }
 
 /// The targets and the TLS policy of a destination.
-async fn prepare(shared: &Shared, running: &Arc<Running>, job: &Job) -> Result<(Vec<Target>, Tls), Failed> {
+async fn prepare(
+    shared: &Shared,
+    running: &Arc<Running>,
+    main: &Arc<Main>,
+    job: &Job,
+) -> Result<(Vec<Target>, Tls), Failed> {
     let destination = &job.lease.destination;
-    let (config, main) = (&running.config, &running.config.main);
-    let tls = policy::tls(main, destination.kind).map_err(|text| Failed::temporary(7, 5, text))?;
-    let hop = nexthop::parse(&destination.nexthop, destination.kind).map_err(|text| Failed::temporary(3, 5, text))?;
     let lmtp = destination.kind == TransportKind::Lmtp;
-    let default_port = if lmtp { &main.lmtp_tcp_port } else { &main.smtp_tcp_port };
-    let port = |port: &Option<String>| {
-        policy::port(config, port.as_deref().unwrap_or(default_port.as_str()))
-            .map_err(|text| Failed::temporary(3, 5, text))
-    };
-    let resolver = Arc::clone(&shared.dns.borrow());
-    let (hosts, port) = match &hop {
-        NextHop::Unix(path) => {
+    let tls = policy::tls(main, destination.kind).map_err(|text| Failed::temporary(7, 5, text))?;
+    let unusable = || Failed::temporary(3, 5, format!("`{}' is no next hop of this transport", destination.nexthop));
+    let hop = NextHop::parse(&destination.nexthop).ok_or_else(unusable)?;
+    let (name, named_port, by_mx) = match hop {
+        NextHop::Unix(path) if lmtp => {
             let path = Path::new(main.queue_directory.as_str()).join(path);
             return Ok((vec![Target::Unix(path)], if tls == Tls::Required { tls } else { Tls::Off }));
         }
-        NextHop::Address { address, port: named } => {
-            let address = SocketAddr::new(*address, port(named)?);
-            return Ok((vec![Target::Tcp { name: address.ip().to_string(), address }], tls));
-        }
-        NextHop::Host { name, port: named } => {
-            let port = port(named)?;
-            let rules = Rules { running: Arc::clone(running), port };
-            (route::for_host(resolver.as_ref(), name, &rules).await?, port)
-        }
-        NextHop::Domain { name, port: named } => {
-            let port = port(named)?;
-            let rules = Rules { running: Arc::clone(running), port };
-            (route::for_domain(resolver.as_ref(), name, &rules).await?, port)
-        }
+        NextHop::Unix(_) => return Err(unusable()),
+        NextHop::Host { name, port } => (name, port, false),
+        // LMTP knows no MX.
+        NextHop::Domain { name, port } => (name, port, !lmtp),
     };
-    let targets =
-        hosts.into_iter().map(|host| Target::Tcp { name: host.name, address: SocketAddr::new(host.address, port) });
-    Ok((targets.collect(), tls))
+    let default_port = if lmtp { &main.lmtp_tcp_port } else { &main.smtp_tcp_port };
+    let port = policy::port(&running.config, named_port.as_deref().unwrap_or(default_port.as_str()))
+        .map_err(|text| Failed::temporary(3, 5, text))?;
+    let rules = Rules { running: Arc::clone(running), main: Arc::clone(main), port };
+    let resolver = Arc::clone(&shared.dns.borrow());
+    let hosts = match name.parse::<IpAddr>() {
+        Ok(address) if !by_mx => vec![route::Host { name, address, best: true }],
+        _ if by_mx => route::for_domain(resolver.as_ref(), &name, &rules).await?,
+        _ => route::for_host(resolver.as_ref(), &name, &rules).await?,
+    };
+    let target = |host: route::Host| Target::Tcp {
+        address: SocketAddr::new(host.address, port),
+        name: host.name,
+        best: host.best,
+    };
+    Ok((hosts.into_iter().map(target).collect(), tls))
 }
 
 /// What main.cf says about hosts.
 struct Rules {
     running: Arc<Running>,
+    main: Arc<Main>,
     port: u16,
 }
 
@@ -170,18 +175,18 @@ impl route::Rules for Rules {
     }
 
     fn usable(&self, address: IpAddr) -> bool {
-        let versions = *self.running.config.main.inet_protocols;
+        let versions = *self.main.inet_protocols;
         if address.is_ipv4() { versions.v4 } else { versions.v6 }
     }
 
     fn shuffle(&self, exchangers: &mut Vec<Mx>) {
-        if *self.running.config.main.smtp_randomize_addresses {
+        if *self.main.smtp_randomize_addresses {
             shuffle(exchangers);
         }
     }
 
     fn limit(&self) -> usize {
-        usize::try_from(*self.running.config.main.smtp_mx_address_limit).unwrap_or(usize::MAX)
+        usize::try_from(*self.main.smtp_mx_address_limit).unwrap_or(usize::MAX)
     }
 }
 
@@ -198,7 +203,8 @@ fn shuffle<T>(items: &mut [T]) {
 /// One attempt at a destination.
 struct Attempt<'a> {
     shared: &'a Arc<Shared>,
-    running: &'a Running,
+    /// main.cf as the transport sees it.
+    main: &'a Arc<Main>,
     ident: &'a Ident,
     tls: Tls,
 }
@@ -206,14 +212,13 @@ struct Attempt<'a> {
 impl Attempt<'_> {
     /// Tries the targets in their order until no recipient is open. Some: the message with what its open recipients end with.
     async fn targets(&self, mut job: Job, targets: &[Target]) -> Option<(Job, Failed)> {
-        let session_limit =
-            usize::try_from(*self.running.config.main.smtp_mx_session_limit).unwrap_or(usize::MAX).max(1);
+        let session_limit = usize::try_from(*self.main.smtp_mx_session_limit).unwrap_or(usize::MAX).max(1);
         let (mut sessions, mut last) = (0, Failed::temporary(4, 1, "no mail server could be reached".to_owned()));
         for (number, target) in targets.iter().enumerate() {
             if !job.may_begin() {
                 return None;
             }
-            let stream = match open(self.running, target, job.lease.destination.kind).await {
+            let stream = match open(self.main, target, job.lease.destination.kind).await {
                 Ok(stream) => stream,
                 Err(text) => {
                     last = Failed::temporary(4, 1, text);
@@ -231,13 +236,13 @@ impl Attempt<'_> {
         Some((job, last))
     }
 
-    /// One host: a conversation, and after a failed opportunistic handshake a second one in clear. None when all recipients are settled.
+    /// One host: a conversation, and after failed opportunistic TLS a second one in clear. None when all recipients are settled.
     async fn converse(&self, job: Job, target: &Target, stream: Stream, another: bool) -> Option<(Job, Failed)> {
         let (job, end) = self.session(job, target, stream, self.tls).await?;
-        if !(matches!(end, SessionEnd::TlsFailed) && self.tls == Tls::May) {
+        if !(self.tls == Tls::May && is_about_tls(&end)) {
             return self.judge(job, end, target, another);
         }
-        match open(self.running, target, job.lease.destination.kind).await {
+        match open(self.main, target, job.lease.destination.kind).await {
             Ok(stream) => {
                 let (job, end) = self.session(job, target, stream, Tls::Off).await?;
                 self.judge(job, end, target, another)
@@ -265,10 +270,24 @@ impl Attempt<'_> {
             Tls::May => Starttls::May,
             Tls::Required => Starttls::Required,
         };
-        let settings = policy::settings(&self.running.config.main, kind, starttls);
+        let mut settings = policy::settings(self.main, kind, starttls);
+        if let Target::Tcp { address, .. } = target
+            && policy::port(&self.shared.now().config, &self.main.smtp_tcp_port) == Ok(address.port())
+        {
+            // On another port than that of SMTP a host of the same name may well be another server.
+            settings.own_name = Some(self.main.myhostname.to_string());
+        }
         let (back, returned) = oneshot::channel();
         let first = Handed { job, back };
-        tokio::spawn(session::run(Arc::clone(self.shared), stream, settings, client, target.peer(), first));
+        tokio::spawn(session::run(
+            Arc::clone(self.shared),
+            Arc::clone(self.main),
+            stream,
+            Arc::new(settings),
+            client,
+            target.peer(),
+            first,
+        ));
         let Returned { job, end, .. } = returned.await.ok()?;
         Some((job, end))
     }
@@ -285,6 +304,7 @@ impl Attempt<'_> {
                 let left = job.settle(&self.shared.log, self.ident, outcomes, &peer, another)?;
                 Failed { status: left.status, text: left.text, relay: left.relay, dead: false }
             }
+            SessionEnd::Failed(failure) if matches!(failure.cause, Cause::OwnName(_)) => looping(target, &job),
             SessionEnd::Failed(failure) => Failed {
                 status: failure.cause.status().with_severity(failure.severity),
                 text: failure.cause.describe(&peer.label),
@@ -298,8 +318,32 @@ impl Attempt<'_> {
     }
 }
 
-async fn open(running: &Running, target: &Target, kind: TransportKind) -> Result<Stream, String> {
-    let main = &running.config.main;
+/// Whether a session ended before anything was sent, for a reason that may be gone without TLS.
+fn is_about_tls(end: &SessionEnd) -> bool {
+    match end {
+        SessionEnd::TlsFailed => true,
+        SessionEnd::Failed(failure) => matches!(
+            failure.cause,
+            Cause::Lost(Stage::Starttls)
+                | Cause::TimedOut(Stage::Starttls)
+                | Cause::Garbage { stage: Stage::Starttls, .. }
+        ),
+        _ => false,
+    }
+}
+
+/// The host greets with our own name: the best one sends the mail back to us, a worse one may be another machine's mistake.
+fn looping(target: &Target, job: &Job) -> Failed {
+    let (relay, name) = (target.peer().relay, &job.lease.destination.nexthop);
+    let best = matches!(target, Target::Tcp { best: true, .. });
+    let (class, text) = match best {
+        true => (5, format!("mail for {name} loops back to myself")),
+        false => (4, format!("host {} replied to EHLO with my own hostname", target.peer().label)),
+    };
+    Failed { status: EnhancedStatus::of(class, 4, 6), text, relay, dead: false }
+}
+
+async fn open(main: &Main, target: &Target, kind: TransportKind) -> Result<Stream, String> {
     let limit = if kind == TransportKind::Lmtp { *main.lmtp_connect_timeout } else { *main.smtp_connect_timeout };
     let limit = if limit.is_zero() { Duration::from_secs(30) } else { limit };
     let connecting = async {

@@ -8,15 +8,16 @@
 
 mod connect;
 mod job;
-mod nexthop;
 mod policy;
 mod pool;
 mod session;
 
+use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use decision::Ident;
+use mail_config::Main;
 use mail_daemon::worker::{self, Carrier, Content, Reports};
 use mail_daemon::{Context, Daemon, Log, Plan, Running, Supervision};
 use mail_dns::{Lookup, Resolver};
@@ -51,11 +52,31 @@ struct Shared {
     /// Name servers of the current generation.
     dns: watch::Receiver<Arc<dyn Lookup>>,
     pool: Pool,
+    mains: Mutex<Mains>,
+}
+
+/// main.cf as the transports of one generation see it, with the `-o` of their lines in master.cf.
+#[derive(Default)]
+struct Mains {
+    generation: Option<Arc<Running>>,
+    by_transport: HashMap<String, Arc<Main>>,
 }
 
 impl Shared {
     fn now(&self) -> Arc<Running> {
         Arc::clone(&self.running.borrow())
+    }
+
+    fn main_of(&self, running: &Arc<Running>, transport: &str) -> Arc<Main> {
+        let mut mains = self.mains.lock().unwrap_or_else(PoisonError::into_inner);
+        if !mains.generation.as_ref().is_some_and(|known| Arc::ptr_eq(known, running)) {
+            *mains = Mains { generation: Some(Arc::clone(running)), by_transport: HashMap::new() };
+        }
+        let read = || match running.config.master.transport(transport) {
+            Some(found) if !found.service.overrides.is_empty() => Arc::new(running.config.for_service(found.service)),
+            _ => Arc::clone(&running.config.main),
+        };
+        Arc::clone(mains.by_transport.entry(transport.to_owned()).or_insert_with(read))
     }
 }
 
@@ -97,6 +118,7 @@ async fn serve(context: Context) {
         log: context.log.clone(),
         dns: receiver,
         pool: Pool::default(),
+        mains: Mutex::default(),
     });
     tokio::spawn(follow_servers(context.running.clone(), sender, context.log.clone(), ident.clone()));
     context.ready();

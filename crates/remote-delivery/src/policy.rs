@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use mail_config::main_cf::kinds::ClientTls as Level;
@@ -64,16 +63,17 @@ pub fn tls(main: &Main, kind: TransportKind) -> Result<Tls, String> {
 
 /// The settings of the client machine.
 #[must_use]
-pub fn settings(main: &Main, kind: TransportKind, starttls: Starttls) -> Arc<Settings> {
+pub fn settings(main: &Main, kind: TransportKind, starttls: Starttls) -> Settings {
     let lmtp = kind == TransportKind::Lmtp;
     let pick = |smtp: &Duration, other: &Duration| if lmtp { *other } else { *smtp };
-    Arc::new(Settings {
+    Settings {
         dialect: if lmtp { Dialect::Lmtp } else { Dialect::Smtp },
         helo_name: if lmtp { main.lmtp_lhlo_name.to_string() } else { main.smtp_helo_name.to_string() },
         starttls,
         credentials: None,
         line_length_limit: usize::try_from(*main.smtp_line_length_limit).unwrap_or(usize::MAX),
-        skip_5xx_greeting: true,
+        skip_5xx_greeting: *main.smtp_skip_5xx_greeting,
+        own_name: None,
         skip_quit_response: *main.smtp_skip_quit_response,
         discard_ehlo_keywords: discarded(main, lmtp),
         timeouts: Timeouts {
@@ -87,7 +87,7 @@ pub fn settings(main: &Main, kind: TransportKind, starttls: Starttls) -> Arc<Set
             rset: *main.smtp_rset_timeout,
             quit: *main.smtp_quit_timeout,
         },
-    })
+    }
 }
 
 fn discarded(main: &Main, lmtp: bool) -> Vec<String> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use mail_config::Main;
 use mail_ipc::delivery::Destination;
 use mail_net::tls::ClientTls;
 use mail_net::{Answers, Driver, Handler, Stream};
@@ -53,6 +54,7 @@ pub enum SessionEnd {
 /// Feeds one connection.
 struct Feeder {
     shared: Arc<Shared>,
+    main: Arc<Main>,
     sender: mpsc::Sender<Handed>,
     receiver: mpsc::Receiver<Handed>,
     current: Option<Handed>,
@@ -66,6 +68,7 @@ struct Feeder {
 /// Runs a connection with its first message, until nothing more comes. Messages come back through their [`Handed::back`].
 pub async fn run(
     shared: Arc<Shared>,
+    main: Arc<Main>,
     stream: Stream,
     settings: Arc<Settings>,
     tls: Option<(ClientTls, String)>,
@@ -74,10 +77,20 @@ pub async fn run(
 ) {
     let wrapped = stream.tls().is_some();
     let (sender, receiver) = mpsc::channel(1);
-    let idle_limit = idle_limit(&shared);
+    let idle_limit = idle_limit(&main);
     let destination = first.job.lease.destination.clone();
-    let mut feeder =
-        Feeder { shared, sender, receiver, current: Some(first), destination, peer, at: 0, served: 0, idle_limit };
+    let mut feeder = Feeder {
+        shared,
+        main,
+        sender,
+        receiver,
+        current: Some(first),
+        destination,
+        peer,
+        at: 0,
+        served: 0,
+        idle_limit,
+    };
     let (_events, mut heard) = mpsc::channel(1);
     let driver = Driver::new(Client::new(settings, wrapped), stream, Vec::new());
     let tls = tls.as_ref().map(|(tls, name)| (tls, name.as_str()));
@@ -96,8 +109,7 @@ pub async fn run(
     }
 }
 
-fn idle_limit(shared: &Shared) -> Duration {
-    let main = &shared.now().config.main;
+fn idle_limit(main: &Main) -> Duration {
     if *main.smtp_connection_cache_on_demand { *main.smtp_connection_cache_time_limit } else { Duration::ZERO }
 }
 
@@ -131,7 +143,7 @@ impl Feeder {
     }
 
     async fn wait(&mut self) -> Option<Handed> {
-        let limit = *self.shared.now().config.main.smtp_connection_reuse_count_limit;
+        let limit = *self.main.smtp_connection_reuse_count_limit;
         if self.idle_limit.is_zero() || self.served == 0 || (limit > 0 && self.served >= limit) {
             return None;
         }
