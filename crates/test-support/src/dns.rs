@@ -1,6 +1,6 @@
 //! A real name server on loopback, over UDP and TCP, with a zone that a test can change while it runs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +20,22 @@ enum Behaviour {
     Silent,
 }
 
-type Zone = Arc<Mutex<HashMap<String, Behaviour>>>;
+/// What the server knows, and how it lies.
+#[derive(Debug, Default)]
+struct Names {
+    behaviours: HashMap<String, Behaviour>,
+    /// Names whose answers do not fit into UDP.
+    large: HashSet<String>,
+}
+
+type Zone = Arc<Mutex<Names>>;
+
+/// How a question came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Over {
+    Udp,
+    Tcp,
+}
 
 /// A name server. It ends when it is dropped.
 pub struct Dns {
@@ -75,14 +90,14 @@ impl Dns {
 
     fn add(&self, at: &str, record: RData) {
         let mut zone = self.zone.lock().unwrap_or_else(PoisonError::into_inner);
-        match zone.entry(key(at)).or_insert_with(|| Behaviour::Records(Vec::new())) {
+        match zone.behaviours.entry(key(at)).or_insert_with(|| Behaviour::Records(Vec::new())) {
             Behaviour::Records(records) => records.push(record),
             other => *other = Behaviour::Records(vec![record]),
         }
     }
 
     fn set(&self, at: &str, behaviour: Behaviour) {
-        self.zone.lock().unwrap_or_else(PoisonError::into_inner).insert(key(at), behaviour);
+        self.zone.lock().unwrap_or_else(PoisonError::into_inner).behaviours.insert(key(at), behaviour);
     }
 
     /// Adds an MX record; the exchange `.` is the null MX.
@@ -91,6 +106,19 @@ impl Dns {
     /// A name that DNS cannot hold.
     pub fn mx(&self, domain: &str, preference: u16, exchange: &str) -> Result<(), String> {
         self.add(domain, RData::MX(MX::new(preference, name(exchange)?)));
+        Ok(())
+    }
+
+    /// Adds an MX record whose exchange has one label of any octets below `domain`: a name that no host can have. It gets an address too.
+    ///
+    /// # Errors
+    /// More octets than a label holds.
+    pub fn mx_of_octets(&self, domain: &str, label: &[u8], address: IpAddr) -> Result<(), String> {
+        let parent = name(domain)?;
+        let exchange = Name::from_labels([label]).and_then(|host| host.append_name(&parent));
+        let exchange = exchange.map_err(|error| format!("{label:?}: {error}"))?;
+        self.add(domain, RData::MX(MX::new(10, exchange.clone())));
+        self.address_of(&exchange.to_ascii(), address);
         Ok(())
     }
 
@@ -123,6 +151,11 @@ impl Dns {
         Ok(())
     }
 
+    /// The name exists, without any record.
+    pub fn exists(&self, at: &str) {
+        self.set(at, Behaviour::Records(Vec::new()));
+    }
+
     /// Questions about the name are answered SERVFAIL.
     pub fn fails(&self, at: &str) {
         self.set(at, Behaviour::Fails(ResponseCode::ServFail));
@@ -138,9 +171,14 @@ impl Dns {
         self.set(at, Behaviour::Silent);
     }
 
+    /// Answers about the name are too large for UDP: they come truncated, and whole over TCP.
+    pub fn is_large(&self, at: &str) {
+        self.zone.lock().unwrap_or_else(PoisonError::into_inner).large.insert(key(at));
+    }
+
     /// The name does not exist any more.
     pub fn forget(&self, at: &str) {
-        self.zone.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(at));
+        self.zone.lock().unwrap_or_else(PoisonError::into_inner).behaviours.remove(&key(at));
     }
 }
 
@@ -212,7 +250,7 @@ fn serve_udp(socket: &UdpSocket, zone: &Zone) {
     let mut buffer = [0; 4096];
     // A time-out only gives the chance to end.
     let Ok((count, peer)) = socket.recv_from(&mut buffer) else { return };
-    if let Some(answer) = answer(&buffer[..count], zone) {
+    if let Some(answer) = answer(&buffer[..count], zone, Over::Udp) {
         let _ = socket.send_to(&answer, peer);
     }
 }
@@ -232,7 +270,7 @@ fn talk(mut stream: TcpStream, zone: &Zone) -> io::Result<()> {
         stream.read_exact(&mut length)?;
         let mut question = vec![0; usize::from(u16::from_be_bytes(length))];
         stream.read_exact(&mut question)?;
-        let Some(answer) = answer(&question, zone) else { return Ok(()) };
+        let Some(answer) = answer(&question, zone, Over::Tcp) else { return Ok(()) };
         let length = u16::try_from(answer.len()).map_err(io::Error::other)?;
         stream.write_all(&length.to_be_bytes())?;
         stream.write_all(&answer)?;
@@ -240,7 +278,7 @@ fn talk(mut stream: TcpStream, zone: &Zone) -> io::Result<()> {
 }
 
 /// The answer to a question; none where the zone says silence.
-fn answer(question: &[u8], zone: &Zone) -> Option<Vec<u8>> {
+fn answer(question: &[u8], zone: &Zone, over: Over) -> Option<Vec<u8>> {
     let question = Message::from_vec(question).ok()?;
     let query = question.queries.first()?.clone();
     let mut response = Message::response(question.metadata.id, question.metadata.op_code);
@@ -250,9 +288,13 @@ fn answer(question: &[u8], zone: &Zone) -> Option<Vec<u8>> {
     response.add_query(query.clone());
     let zone = zone.lock().unwrap_or_else(PoisonError::into_inner);
     let mut asked = query.name().clone();
+    if over == Over::Udp && zone.large.contains(&key(&asked.to_ascii())) {
+        response.metadata.truncation = true;
+        return response.to_vec().ok();
+    }
     // A chain of aliases is followed as a resolver would, with an end to loops.
     for _ in 0..8 {
-        match zone.get(&key(&asked.to_ascii())) {
+        match zone.behaviours.get(&key(&asked.to_ascii())) {
             None => response.metadata.response_code = ResponseCode::NXDomain,
             Some(Behaviour::Silent) => return None,
             Some(Behaviour::Fails(code)) => response.metadata.response_code = *code,

@@ -9,9 +9,11 @@ pub mod clients;
 pub mod dns;
 pub mod harness;
 pub mod machine;
+pub mod remote;
 pub mod system;
 mod wait;
 
 pub use machine::Machine;
+pub use remote::Remote;
 pub use system::{Builder, System};
 pub use wait::{Patience, wait_for};
