@@ -79,15 +79,19 @@ impl Front {
 
     /// Writes a line in Dovecot's form.
     pub(crate) fn say(&self, stage: Stage, session: Option<&str>, text: &str) {
-        let event = Event::Text(text);
-        self.log.record(&Record { level: Level::Info, session, ..Record::new(&self.ident, stage, event) });
+        self.say_at(Level::Info, stage, session, text);
+    }
+
+    /// Writes a line of this level.
+    pub(crate) fn say_at(&self, level: Level, stage: Stage, session: Option<&str>, text: &str) {
+        self.log.record(&Record { level, session, ..Record::new(&self.ident, stage, Event::Text(text)) });
     }
 
     /// Writes what an evaluation noted: errors always, refusals with `auth_verbose`.
     pub(crate) fn note(&self, notes: &[Note], verbose: bool, session: Option<&str>) {
         for note in notes.iter().filter(|note| note.error || verbose) {
-            let word = if note.error { "Error: " } else { "" };
-            self.say(Stage::Login, session, &format!("auth: {word}{}", note.text));
+            let level = if note.error { Level::Error } else { Level::Info };
+            self.say_at(level, Stage::Login, session, &format!("auth: {}", note.text));
         }
     }
 }
@@ -100,7 +104,9 @@ pub(crate) async fn serve(mut context: Context) {
         None => false,
     };
     let (log, ident) = (context.log.clone(), Ident::dovecot());
-    let tell = Box::new(move |text: &str| log.text(&Ident::dovecot(), &format!("auth: Error: {text}")));
+    let tell = Box::new(move |text: &str| {
+        log.record(&Record::new(&Ident::dovecot(), Stage::Daemon, Event::Error(&format!("auth: {text}"))));
+    });
     let front = Arc::new(Front {
         hello: context.hello(),
         log: context.log.clone(),

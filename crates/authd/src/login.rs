@@ -262,7 +262,7 @@ fn answer(front: &Front, login: Login) -> Response {
     match front.tokens.lock().unwrap_or_else(PoisonError::into_inner).issue(login, Instant::now()) {
         Ok(token) => Response::Authenticated { user, token: Some(token) },
         Err(error) => {
-            front.say(Stage::Login, None, &format!("auth: Error: {error}"));
+            front.say_at(decision::Level::Error, Stage::Login, None, &format!("auth: {error}"));
             Response::Failed { failure: Failure::Temporary, user: Some(user) }
         }
     }

@@ -55,7 +55,7 @@ fn passwd(front: &Front, name: &str) -> Response {
         Ok(Some(user)) => Response::Passwd { user: passwd_user(user) },
         Ok(None) => Response::NotFound,
         Err(text) => {
-            front.say(decision::Stage::Daemon, None, &format!("auth: Error: {text}"));
+            front.say_at(decision::Level::Error, decision::Stage::Daemon, None, &format!("auth: {text}"));
             Response::Temporary { text }
         }
     }

@@ -59,9 +59,11 @@ pub struct Delivery<'a> {
     pub orig_to: Option<&'a str>,
     /// `local`, `host[address]:port`, `none` ...
     pub relay: &'a str,
-    /// The time since arrival.
+    /// The time since arrival; in JSON in seconds, as are the next.
+    #[serde(serialize_with = "crate::json::seconds")]
     pub delay: Duration,
     /// Before the queue manager, in the queue, connection set-up, transmission.
+    #[serde(serialize_with = "crate::json::all_seconds")]
     pub delays: [Duration; 4],
     /// The enhanced status.
     pub dsn: EnhancedStatus,
@@ -94,9 +96,27 @@ pub struct LoginEvent<'a> {
     pub session: &'a str,
 }
 
+/// The words of a rule.
+#[derive(Debug, Clone, Copy)]
+pub enum Said<'a> {
+    /// To the client.
+    Reply(&'a Reply),
+    /// To the log alone.
+    Text(&'a str),
+}
+
+impl fmt::Display for Said<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reply(reply) => reply.fmt(f),
+            Self::Text(text) => f.write_str(text),
+        }
+    }
+}
+
 /// What happened. Its `Display` is the text of the log line.
 #[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", tag = "event", content = "values")]
 #[non_exhaustive]
 pub enum Event<'a> {
     /// `connect from unknown[192.0.2.1]`
@@ -138,14 +158,15 @@ pub enum Event<'a> {
     },
     /// `NOQUEUE: reject: RCPT from unknown[192.0.2.1]: 554 5.7.1 ...; from=<a@b> to=<x@y> proto=ESMTP helo=<c>`
     Reject {
-        /// `reject`, `reject_warning`, `discard`, `hold` ...
+        /// `reject`, `reject_warning`, `hold`, `warn`, `info`.
         action: &'a str,
         /// `CONNECT`, `HELO`, `MAIL`, `RCPT`, `DATA`, `END-OF-MESSAGE`.
         command: &'a str,
         /// Who.
         peer: Peer<'a>,
-        /// The reply.
-        reply: &'a Reply,
+        /// The reply, or the words of the rule where nobody was refused.
+        #[serde(serialize_with = "crate::json::shown")]
+        said: Said<'a>,
         /// The sender, if there is one yet.
         from: Option<&'a str>,
         /// The recipient, if there is one.
@@ -232,6 +253,43 @@ impl Event<'_> {
         )
     }
 
+    /// The event's name: the rule of a record that has no rule of its own.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Connect { .. } => "connect",
+            Self::Broken { .. } => "broken",
+            Self::Disconnect { .. } => "disconnect",
+            Self::Client { .. } => "client",
+            Self::Pickup { .. } => "pickup",
+            Self::Reject { .. } => "reject",
+            Self::MessageId { .. } => "message-id",
+            Self::Active { .. } => "active",
+            Self::Delivery(_) => "delivery",
+            Self::Expired { .. } => "expired",
+            Self::Notice { .. } => "notice",
+            Self::Removed => "removed",
+            Self::Login(_) => "login",
+            Self::Mailbox { .. } => "mailbox",
+            Self::Text(_) => "text",
+            Self::Warning(_) => "warning",
+            Self::Error(_) => "error",
+        }
+    }
+
+    /// How many octets of the event's text name the service: `imap-login: `, `imap(john)<123><session>: `, `auth: `.
+    #[must_use]
+    pub fn service_length(&self, text: &str) -> usize {
+        let whole = |found: &str| text.find(found).map_or(0, |at| at + found.len());
+        match self {
+            // A user's name may hold anything; a session's ends the part that names the service.
+            Self::Mailbox { service, user, pid, session, .. } => {
+                format!("{service}({})<{pid}><{session}>: ", Safe(user)).len().min(text.len())
+            }
+            _ => whole(": "),
+        }
+    }
+
     /// Whether `NOQUEUE` stands in the place of a missing queue id.
     #[must_use]
     pub fn says_noqueue(&self) -> bool {
@@ -275,10 +333,10 @@ fn write_optional(f: &mut fmt::Formatter<'_>, name: &str, value: Option<&str>) -
 
 impl Event<'_> {
     fn write_reject(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::Reject { action, command, peer, reply, from, to, proto, helo } = self else {
+        let Self::Reject { action, command, peer, said, from, to, proto, helo } = self else {
             return Ok(());
         };
-        write!(f, "{action}: {command} from {peer}: {};", Safe(reply))?;
+        write!(f, "{action}: {command} from {peer}: {};", Safe(said))?;
         if let Some(from) = from {
             write!(f, " from=<{}>", Safe(from))?;
         }
@@ -364,7 +422,7 @@ mod tests {
             action: "reject",
             command: "RCPT",
             peer: Peer { name: "unknown", address: Some([192, 0, 2, 1].into()) },
-            reply: &reply,
+            said: Said::Reply(&reply),
             from: Some("a@b"),
             to: Some("x@y.z"),
             proto: "ESMTP",

@@ -8,9 +8,10 @@
 //! Secrets (passwords, SASL blobs, values of secret tables) never enter a record.
 
 mod event;
+mod json;
 mod text;
 
-pub use event::{Counts, Delivery, Event, LoginEvent, Peer};
+pub use event::{Counts, Delivery, Event, LoginEvent, Peer, Said};
 pub use text::{Delay, Safe};
 
 use std::borrow::Cow;
@@ -69,6 +70,7 @@ pub struct Lookup {
     /// What was found; none if nothing was.
     pub value: Option<String>,
     /// The line of the table that answered.
+    #[serde(serialize_with = "json::shown_or_none")]
     pub source: Option<SourceLine>,
 }
 
@@ -95,6 +97,12 @@ impl Ident {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether its lines are in Dovecot's grammar.
+    #[must_use]
+    pub fn is_dovecot(&self) -> bool {
+        self.0 == "dovecot"
+    }
 }
 
 /// What one daemon decided, with everything needed to explain it.
@@ -112,11 +120,10 @@ pub struct Record<'a> {
     /// The message.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue_id: Option<QueueId>,
-    /// The rule that decided, such as `reject_unauth_destination`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The rule that decided, such as `reject_unauth_destination`; where there is none of its own, the event is the rule.
     pub rule: Option<&'a str>,
-    /// Where the rule is written.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Where the rule is written; none where no file decides.
+    #[serde(serialize_with = "json::source")]
     pub source: Option<&'a SourceLine>,
     /// What was judged.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -125,9 +132,10 @@ pub struct Record<'a> {
     #[serde(skip_serializing_if = "<[Lookup]>::is_empty")]
     pub lookups: &'a [Lookup],
     /// What the peer was told.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "json::shown_or_none")]
     pub reply: Option<&'a Reply>,
     /// What happened; prints as the log line.
+    #[serde(flatten)]
     pub event: Event<'a>,
 }
 
@@ -141,12 +149,29 @@ impl<'a> Record<'a> {
             stage,
             session: None,
             queue_id: None,
-            rule: None,
+            rule: Some(event.name()),
             source: None,
             input: None,
             lookups: &[],
             reply: None,
             event,
+        }
+    }
+
+    /// The same record with the rule that decided and where it is written.
+    #[must_use]
+    pub fn by(mut self, rule: &'a str, source: &'a SourceLine) -> Self {
+        self.rule = Some(rule);
+        self.source = Some(source);
+        self
+    }
+
+    /// The same record with a rule, if there is one.
+    #[must_use]
+    pub fn by_any(self, rule: Option<(&'a str, &'a SourceLine)>) -> Self {
+        match rule {
+            Some((rule, source)) => self.by(rule, source),
+            None => self,
         }
     }
 
@@ -156,11 +181,32 @@ impl<'a> Record<'a> {
         self.queue_id = Some(id);
         self
     }
+
+    /// How much of this record's line names the service, where the line is in Dovecot's grammar (`imap-login: `): the level stands behind that.
+    #[must_use]
+    pub fn service_length(&self, line: &str) -> Option<usize> {
+        self.ident.is_dovecot().then(|| self.event.service_length(line))
+    }
+
+    fn fmt_dovecot(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.event.to_string();
+        let (service, rest) = text.split_at(self.event.service_length(&text));
+        let word = match self.level {
+            Level::Info => "",
+            Level::Warning => "Warning: ",
+            Level::Error => "Error: ",
+            Level::Fatal => "Fatal: ",
+        };
+        write!(f, "{service}{word}{rest}")
+    }
 }
 
 impl fmt::Display for Record<'_> {
     /// The text of the log line after `IDENT[PID]: `, all of it within 0x20-0x7e.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.ident.is_dovecot() {
+            return self.fmt_dovecot(f);
+        }
         match self.level {
             Level::Info => {}
             Level::Warning => f.write_str("warning: ")?,

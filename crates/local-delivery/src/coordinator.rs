@@ -267,7 +267,9 @@ impl Coordinator {
             status,
             text: &end.text,
         };
-        self.tools.log.record(&Record::new(ident, Stage::Delivery, Event::Delivery(delivery)).about(lease.id));
+        let record = Record::new(ident, Stage::Delivery, Event::Delivery(delivery)).about(lease.id);
+        let rule = recipient.rule.as_ref().map(|rule| (rule.name.as_str(), &rule.source));
+        self.tools.log.record(&record.by_any(rule));
     }
 
     /// Tells imapd about new mail as long as there is an imapd.

@@ -18,7 +18,7 @@ use mail_posix::signals::{self, SignalFd};
 
 use crate::context::{Context, Ends, Keeper, Opened, Running, Setup};
 use crate::generation::{self, GenerationError};
-use crate::log::{Log, LogPlan};
+use crate::log::{Log, LogPlan, System};
 use crate::monitor::{Channel, Desk, Monitor, Service};
 use crate::options::Options;
 use crate::secrets::TlsFiles;
@@ -103,7 +103,7 @@ pub fn run(daemon: Daemon) -> ExitCode {
     match start(daemon) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("{name}: {error}");
+            complain(name, &error);
             ExitCode::from(match error {
                 StartError::Configuration(_) => crate::EX_CONFIG,
                 StartError::System(_) => crate::EX_OSERR,
@@ -129,7 +129,10 @@ fn start(daemon: Daemon) -> Result<u8, StartError> {
     let running = setup.load()?;
     let identity = identity(&daemon)?;
     let opened = open(&(daemon.plan)(&running.config), &setup)?;
-    let log = log_plan(&setup, &running.config);
+    let mut log = log_plan(&setup, &running.config);
+    if identity.is_some() {
+        log.open_with_rights(state::group(state::GROUP)?);
+    }
     match daemon.supervision {
         Supervision::Alone => {
             give_up_rights(identity.as_ref())?;
@@ -148,7 +151,7 @@ fn published_state(options: &Options) -> Result<PathBuf, StartError> {
     }
     let published = generation::publish(&options.directory, options.dovecot.as_deref())?;
     for report in published.reports.iter().filter(|report| report.level == mail_config::Level::Warning) {
-        eprintln!("{report}");
+        complain(&options.instance, report);
     }
     Ok(published.config.state_dir())
 }
@@ -201,13 +204,37 @@ fn share(path: &Path) -> io::Result<()> {
     if state::is_root() { std::os::unix::fs::chown(path, None, Some(directory.metadata()?.gid())) } else { Ok(()) }
 }
 
+/// Every line goes into the daemon's own file; beside it to `maillog_file` and `log_path`, or to the system's log where they say so.
 fn log_plan(setup: &Setup, config: &Config) -> LogPlan {
     let directory = setup.options.log_dir.clone().unwrap_or_else(|| setup.state.join("log"));
-    let maillog = config.main.maillog_file.value.clone();
-    // Only the system's own instance speaks to syslog; a trial by some user keeps to its directory.
-    let syslog = (maillog.is_none() && state::is_root()).then(|| PathBuf::from("/dev/log"));
-    let host = config.main.myhostname.split('.').next().unwrap_or_default().to_owned();
-    LogPlan { own: Some(directory.join(format!("{}.log", setup.instance))), maillog, syslog, host }
+    let file = |extension: &str| directory.join(format!("{}.{extension}", setup.instance));
+    let records = config.main.postrider_json_log.iter().any(|name| name == "all" || name == setup.daemon);
+    let log_path = config.dovecot.settings.log_path.as_str();
+    LogPlan {
+        own: Some(file("log")),
+        json: records.then(|| file("json")),
+        maillog: config.main.maillog_file.value.clone(),
+        dovecot: (!matches!(log_path, "" | "syslog")).then(|| PathBuf::from(log_path)),
+        system: system_log(),
+        host: config.main.myhostname.split('.').next().unwrap_or_default().to_owned(),
+        instance: setup.instance.clone(),
+        ..LogPlan::default()
+    }
+}
+
+/// Only the system's own instance speaks to syslog, and a service of systemd's to its journal; a trial by some user keeps to its directory.
+fn system_log() -> Option<System> {
+    let socket = Path::new("/dev/log");
+    let journal = System::stderr_is_journal();
+    // By the socket each line keeps its ident, which fail2ban's filters look for.
+    let by_socket = state::is_root() && (socket.exists() || !journal);
+    if by_socket { Some(System::Syslog(socket.to_owned())) } else { journal.then_some(System::Journal) }
+}
+
+/// Tells whoever started the daemon; with a priority where that is the journal.
+fn complain(name: &str, what: &dyn fmt::Display) {
+    let priority = if System::stderr_is_journal() { "<3>" } else { "" };
+    what.to_string().lines().for_each(|line| eprintln!("{priority}{name}: {line}"));
 }
 
 fn give_up_rights(identity: Option<&Identity>) -> Result<(), StartError> {
@@ -236,7 +263,8 @@ fn watched(
     let ends = Ends { control: control_end, service: service_end };
     // What moves into the child is dropped, and so closed, on this side.
     let child = mail_posix::fork::fork_child(move || {
-        let keep = opened.descriptors().chain([ends.control.as_fd(), ends.service.as_fd()]).collect::<Vec<_>>();
+        let ends_kept = [ends.control.as_fd(), ends.service.as_fd()];
+        let keep = opened.descriptors().chain(child_log.descriptors()).chain(ends_kept).collect::<Vec<_>>();
         let ready = mail_posix::fork::close_all_but(&keep).and_then(|()| signals::unblock_all());
         // Giving up rights resets the parent-death signal, so that comes after it.
         let ready = ready.map_err(StartError::System).and_then(|()| give_up_rights(identity.as_ref()));
@@ -244,7 +272,7 @@ fn watched(
         match ready {
             Ok(()) => serve(serve_with, child_setup, &child_log, opened, Some(ends), None),
             Err(error) => {
-                eprintln!("{}: {error}", child_setup.instance);
+                complain(&child_setup.instance, &error);
                 crate::EX_OSERR
             }
         }
@@ -290,7 +318,7 @@ fn serve(
     match result {
         Ok(()) => 0,
         Err(error) => {
-            eprintln!("{instance}: {error}");
+            complain(&instance, &error);
             crate::EX_OSERR
         }
     }

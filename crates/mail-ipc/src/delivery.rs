@@ -4,7 +4,7 @@
 //! responsible for an attempt, never for the message: queue-manager owns that until an outcome is recorded. An outcome is repeated until
 //! [`ToWorker::Recorded`], which follows the sync.
 
-use mail_types::{Address, Body, Client, DsnOptions, EnhancedStatus, Notify, QueueId, Sender, UnixTime};
+use mail_types::{Address, Body, Client, DsnOptions, EnhancedStatus, Notify, QueueId, Sender, SourceLine, UnixTime};
 use serde::{Deserialize, Serialize};
 
 /// What a transport of master.cf means to the workers.
@@ -34,6 +34,15 @@ pub struct Destination {
     pub nexthop: String,
 }
 
+/// What chose the route of a recipient, for the worker's records.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rule {
+    /// The parameter, such as `relayhost`.
+    pub name: String,
+    /// The line that states it.
+    pub source: SourceLine,
+}
+
 /// One recipient of a lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseRecipient {
@@ -53,6 +62,9 @@ pub struct LeaseRecipient {
     /// The addresses whose expansion led here, outermost first; each is a `Delivered-To` and is not expanded again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub chain: Vec<Address>,
+    /// What chose its route, where records are kept (`postrider_json_log`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<Rule>,
 }
 
 /// Where the content of a lease is.

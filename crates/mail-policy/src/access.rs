@@ -102,8 +102,9 @@ fn carry_out(run: &Run<'_>, action: Action, subject: &Subject) -> Applied {
         Action::Defer(what) => Effect::Refuse(refuse(subject, *main.access_map_defer_code, what)),
         Action::DeferIfPermit(what) => Effect::DeferIfPermit(refuse(subject, 450, what)),
         Action::DeferIfReject(what) => Effect::DeferIfReject(refuse(subject, 450, what)),
-        Action::Hold(_) => Effect::Hold,
-        Action::Warn(text) | Action::Info(text) => Effect::Log(text),
+        Action::Hold(text) => Effect::Hold(subject.hold(&text)),
+        Action::Warn(text) => Effect::Log("warn", text),
+        Action::Info(text) => Effect::Log("info", text),
         // What changes whether or where mail goes, and is not built, is never a yes.
         Action::Discard(_) => Effect::Refuse(configuration_error("DISCARD")),
         Action::Unbuilt(text) => Effect::Refuse(configuration_error(text.split_whitespace().next().unwrap_or("empty"))),

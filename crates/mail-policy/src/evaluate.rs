@@ -188,11 +188,11 @@ impl<'a> Run<'a> {
                 self.defer_if_reject.get_or_insert_with(|| reply.clone());
                 Flow::Neutral
             }
-            Effect::Hold => {
+            Effect::Hold(_) => {
                 self.hold = true;
                 Flow::Neutral
             }
-            Effect::Neutral | Effect::Warn(_) | Effect::Log(_) => Flow::Neutral,
+            Effect::Neutral | Effect::Warn(_) | Effect::Log(..) => Flow::Neutral,
         };
         self.decisions.push(Decision {
             list: self.list,

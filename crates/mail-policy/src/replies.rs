@@ -53,6 +53,12 @@ impl Subject {
         refusal(code, self.status, self.text(text))
     }
 
+    /// `<x@y>: Recipient address triggers HOLD action`, or with the table's own words.
+    pub fn hold(&self, text: &str) -> String {
+        let text = if text.is_empty() { "triggers HOLD action" } else { text };
+        format!("<{}>: {} {text}", self.name, self.class)
+    }
+
     pub fn text(&self, text: &str) -> String {
         format!("<{}>: {} rejected: {text}", self.name, self.class)
     }

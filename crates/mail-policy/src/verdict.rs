@@ -35,10 +35,10 @@ pub enum Effect {
     DeferIfPermit(Reply),
     /// A later permanent refusal becomes a temporary one.
     DeferIfReject(Reply),
-    /// It put the message on hold.
-    Hold,
-    /// A table wants this text in the log (`WARN`, `INFO`).
-    Log(String),
+    /// It put the message on hold, for this reason.
+    Hold(String),
+    /// A table wants this text in the log, as `warn` or `info`.
+    Log(&'static str, String),
 }
 
 /// One rule's decision: which rule, where it is written, on which input, after which lookups, and what it did.

@@ -45,7 +45,9 @@ pub struct Routed {
     pub nexthop: String,
     /// The address, after routing of its local part was followed.
     pub address: Address,
-    /// The line that chose the transport.
+    /// The parameter that chose transport and next hop: `default_transport`, `relayhost`, `transport_maps` ...
+    pub rule: &'static str,
+    /// The line that states it; for a table the table's own line.
     pub source: SourceLine,
 }
 
@@ -60,8 +62,8 @@ pub fn transport(world: &World<'_>, recipient: &Address, lookups: &mut Vec<Looku
     // A local part that looks like an option is dangerous to programs further on.
     if address.local().starts_with('-') && !*world.main.allow_min_user {
         let source = world.main.allow_min_user.source.clone();
-        let choice = Choice { transport: "error".to_owned(), nexthop: "5.1.3 bad address syntax".to_owned(), source };
-        return Ok(choice.routed(world, address));
+        let (transport, nexthop) = ("error".to_owned(), "5.1.3 bad address syntax".to_owned());
+        return Ok(Choice { transport, nexthop, rule: "allow_min_user", source }.routed(world, address));
     }
     let keys = transport_keys(&address, Delimiters::of(world.main), world.parents_match("transport_maps"));
     if let Some(hit) = world.search(&world.main.transport_maps, &keys, lookups)? {
@@ -74,27 +76,33 @@ pub fn transport(world: &World<'_>, recipient: &Address, lookups: &mut Vec<Looku
 struct Choice {
     transport: String,
     nexthop: String,
+    rule: &'static str,
     source: SourceLine,
 }
 
 fn by_class(world: &World<'_>, class: Class, address: &Address) -> Choice {
     let main = world.main;
     let domain = address.domain().as_str();
-    let choose = |parameter: &Value<String>, nexthop: &str| {
+    let choose = |rule: &'static str, parameter: &Value<String>, nexthop: &str| {
         let (transport, own) = parameter.split_once(':').unwrap_or((parameter.as_str(), ""));
         let nexthop = if own.is_empty() { nexthop } else { own };
-        Choice { transport: transport.to_owned(), nexthop: nexthop.to_owned(), source: parameter.source.clone() }
+        let (transport, nexthop) = (transport.to_owned(), nexthop.to_owned());
+        // The relayhost says more about the way than the transport that leads there.
+        let relayed = own.is_empty() && matches!(class, Class::Relay | Class::Default) && !main.relayhost.is_empty();
+        let (rule, source) = if relayed { ("relayhost", &main.relayhost.source) } else { (rule, &parameter.source) };
+        Choice { transport, nexthop, rule, source: source.clone() }
     };
     // Mail that leaves goes to the relayhost; a next hop of the transport itself goes before it.
     let outside = if main.relayhost.is_empty() { domain } else { main.relayhost.as_str() };
     match class {
-        Class::Local => choose(&main.local_transport, domain),
-        Class::VirtualMailbox => choose(&main.virtual_transport, domain),
-        Class::Relay => choose(&main.relay_transport, outside),
-        Class::Default => choose(&main.default_transport, outside),
+        Class::Local => choose("local_transport", &main.local_transport, domain),
+        Class::VirtualMailbox => choose("virtual_transport", &main.virtual_transport, domain),
+        Class::Relay => choose("relay_transport", &main.relay_transport, outside),
+        Class::Default => choose("default_transport", &main.default_transport, outside),
         Class::VirtualAlias => Choice {
             transport: "error".to_owned(),
             nexthop: "5.1.1 User unknown in virtual alias table".to_owned(),
+            rule: "virtual_alias_domains",
             source: main.virtual_alias_domains.source.clone(),
         },
     }
@@ -107,6 +115,7 @@ impl Choice {
         if transport.is_empty() && nexthop.is_empty() {
             return;
         }
+        self.rule = "transport_maps";
         self.source = source;
         if !transport.is_empty() {
             transport.clone_into(&mut self.transport);
@@ -119,7 +128,7 @@ impl Choice {
     }
 
     fn routed(self, world: &World<'_>, address: Address) -> Routed {
-        let Self { transport, nexthop, source } = self;
+        let Self { transport, nexthop, rule, source } = self;
         let kind = match world.config.master.transport(&transport) {
             None => Kind::Retry(format!("4.3.0 mail transport unavailable: `{transport}' is not in master.cf")),
             Some(found) => match found.kind {
@@ -141,7 +150,7 @@ impl Choice {
             Kind::Local | Kind::Virtual | Kind::Mailbox => address.domain().key(),
             _ => nexthop,
         };
-        Routed { transport, kind, nexthop, address, source }
+        Routed { transport, kind, nexthop, address, rule, source }
     }
 }
 

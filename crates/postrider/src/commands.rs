@@ -47,7 +47,7 @@ pub const COMMANDS: &[Command] = &[
     command("postqueue", "list the queue, attempt what waits", postqueue::run),
     command("postsuper", "delete, hold, release or requeue messages", postsuper::run),
     command("postcat", "show a message of the queue", postcat::run),
-    command("postconf", "show parameters and their defaults", postconf::run),
+    command("postconf", "show parameters and their defaults, edit main.cf", postconf::run),
     command("postfix", "start, stop, reload the mail system as a whole", postfix::run),
     command("doveconf", "show what dovecot.conf says", doveconf::run),
     command("doveadm", "", |_| doveconf::refuse("doveadm", "only `doveconf -n' is")),

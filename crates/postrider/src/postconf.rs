@@ -1,4 +1,6 @@
-//! `postconf`: what main.cf and master.cf say, and the defaults of what they do not.
+//! `postconf`: what main.cf and master.cf say, and the defaults of what they do not; changes in main.cf.
+
+mod edit;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -7,6 +9,8 @@ use std::fmt::Write as _;
 use mail_config::main_cf::catalogue::UNBUILT;
 use mail_config::main_cf::{PARAMETERS, RawMain};
 use mail_config::{Config, Service};
+
+use self::edit::{Edit, Edits};
 
 use crate::arguments::{Grammar, Parsed};
 use crate::exit::{Failure, Outcome, UNAVAILABLE};
@@ -30,19 +34,17 @@ struct Look {
 /// Runs the command.
 ///
 /// # Errors
-/// Wrong options (1), editing (69), wrong files (78).
+/// Wrong options (1), what is not built (69), wrong files (78).
 pub fn run(arguments: &[OsString]) -> Outcome {
     let parsed = GRAMMAR.parse(arguments).map_err(|error| Failure::usage(error.to_string()))?;
-    let unbuilt = "aAbCeEFlPtTX#o";
+    let unbuilt = "aAbCEFlPtTo";
     if let Some(given) = parsed.options.iter().find(|given| unbuilt.contains(given.option)) {
-        return Err(Failure::new(
-            UNAVAILABLE,
-            format!("-{} is not supported; edit the files with an editor", given.option),
-        ));
+        return Err(Failure::new(UNAVAILABLE, format!("-{} is not supported", given.option)));
     }
-    if let Some(edit) = parsed.operands.iter().find(|operand| operand.to_string_lossy().contains('=')) {
-        let edit = edit.to_string_lossy();
-        return Err(Failure::new(UNAVAILABLE, format!("editing is not supported: write `{edit}' into main.cf")));
+    if let Some(edits) = edits(&parsed)? {
+        let directory = crate::system::directory(parsed.last('c'));
+        edit::edit(&directory.join("main.cf"), &edits)?;
+        return Ok(0);
     }
     if parsed.has('m') {
         print(&(TABLE_TYPES.join("\n") + "\n"))?;
@@ -53,6 +55,40 @@ pub fn run(arguments: &[OsString]) -> Outcome {
     let text = if parsed.has('M') { services(&config, &names) } else { parameters(&config, &parsed, names) };
     print(&text)?;
     Ok(0)
+}
+
+/// The edits that the command line asks for: `-e`, `-#`, `-X`, and `NAME=VALUE` without any option, as postconf takes it.
+fn edits(parsed: &Parsed) -> Result<Option<Edits>, Failure> {
+    let asked: Vec<char> = "e#X".chars().filter(|option| parsed.has(*option)).collect();
+    let assigns = parsed.operands.iter().any(|operand| operand.to_string_lossy().contains('='));
+    let option = match (asked.as_slice(), assigns) {
+        ([], false) => return Ok(None),
+        ([], true) => 'e',
+        ([option], _) => *option,
+        ([first, second, ..], _) => return Err(Failure::usage(format!("specify one of -{first} -{second}"))),
+    };
+    if let Some(other) = parsed.options.iter().find(|given| "dmMnxhHfp".contains(given.option)) {
+        if other.option == 'M' {
+            return Err(Failure::new(UNAVAILABLE, "editing master.cf is not supported; use an editor"));
+        }
+        return Err(Failure::usage(format!("specify one of -{option} -{}", other.option)));
+    }
+    if parsed.operands.is_empty() {
+        return Err(Failure::usage(format!(
+            "-{option} requires name{} argument",
+            if option == 'e' { "=value" } else { "" }
+        )));
+    }
+    let words = parsed
+        .operands
+        .iter()
+        .map(|operand| operand.to_str().ok_or_else(|| Failure::usage("an operand is not UTF-8 text")));
+    let edit = |word: &str| match option {
+        'X' => edit::name(word, Edit::Remove),
+        '#' => edit::name(word, Edit::Comment),
+        _ => edit::assignment(word),
+    };
+    words.map(|word| edit(word?)).collect::<Result<Edits, _>>().map(Some)
 }
 
 fn parameters(config: &Config, parsed: &Parsed, names: Vec<String>) -> String {

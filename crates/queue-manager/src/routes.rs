@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mail_config::Config;
-use mail_ipc::delivery::{Destination, TransportKind};
+use mail_ipc::delivery::{Destination, Rule, TransportKind};
 use mail_route::{Kind, Routed, World, transport};
 use mail_tables::TableSet;
 use mail_types::{Address, EnhancedStatus, Sender, Severity};
@@ -34,6 +34,13 @@ impl Router for Routes {
             // A table that cannot say, or that another process would have to answer, defers: never "unknown".
             Err(_) => Target::Retry(EnhancedStatus::of(4, 3, 0), "address resolver failure".to_owned()),
         }
+    }
+
+    fn rule(&self, address: &Address) -> Option<Rule> {
+        let tables = self.tables.snapshot();
+        let world = World { config: &self.config, main: &self.config.main, tables: &tables, facts: &() };
+        let routed = transport(&world, address, &mut Vec::new()).ok()?;
+        Some(Rule { name: routed.rule.to_owned(), source: routed.source })
     }
 }
 

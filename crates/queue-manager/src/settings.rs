@@ -3,6 +3,7 @@
 use decision::Ident;
 use mail_config::Config;
 use mail_config::main_cf::kinds;
+use mail_types::SourceLine;
 
 use crate::backoff::Times;
 use crate::schedule::{Feedback, Limits, TransportLimits};
@@ -26,8 +27,30 @@ pub struct Settings {
     pub postmaster: String,
     /// Whose log lines are whose.
     pub idents: Idents,
+    /// Whether somebody reads the decision records (`postrider_json_log`), so that the rules in them are worth finding.
+    pub records: bool,
+    /// The lines that state the times.
+    pub sources: Sources,
     /// How long leases of a worker whose connection broke are kept for it.
     pub lease_grace: std::time::Duration,
+}
+
+/// Where the times that end or announce a wait are written.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    /// `maximal_queue_lifetime`
+    pub lifetime: SourceLine,
+    /// `bounce_queue_lifetime`
+    pub bounce_lifetime: SourceLine,
+    /// `delay_warning_time`
+    pub warning: SourceLine,
+}
+
+impl Default for Sources {
+    fn default() -> Self {
+        let [lifetime, bounce_lifetime, warning] = std::array::from_fn(|_| SourceLine::built_in());
+        Self { lifetime, bounce_lifetime, warning }
+    }
 }
 
 /// The idents of the programs whose lines queue-manager writes.
@@ -98,6 +121,12 @@ impl Settings {
             mail_name: main.mail_name.value.clone(),
             postmaster: format!("postmaster@{}", main.myorigin.value),
             idents: Idents::new(&main.syslog_name),
+            records: !main.postrider_json_log.is_empty(),
+            sources: Sources {
+                lifetime: main.maximal_queue_lifetime.source.clone(),
+                bounce_lifetime: main.bounce_queue_lifetime.source.clone(),
+                warning: main.delay_warning_time.source.clone(),
+            },
             ..Self::default()
         }
     }
@@ -114,6 +143,8 @@ impl Default for Settings {
             mail_name: "Postfix".to_owned(),
             postmaster: "postmaster@localhost".to_owned(),
             idents: Idents::new("postfix"),
+            records: false,
+            sources: Sources::default(),
             lease_grace: std::time::Duration::from_secs(10),
         }
     }

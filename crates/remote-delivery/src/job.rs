@@ -153,7 +153,9 @@ impl Job {
             },
             text: &end.text,
         };
-        log.record(&Record::new(ident, Stage::Delivery, Event::Delivery(delivery)).about(self.lease.id));
+        let record = Record::new(ident, Stage::Delivery, Event::Delivery(delivery)).about(self.lease.id);
+        let rule = recipient.rule.as_ref().map(|rule| (rule.name.as_str(), &rule.source));
+        log.record(&record.by_any(rule));
     }
 }
 

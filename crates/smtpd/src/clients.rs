@@ -5,6 +5,9 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use mail_config::Main;
+use mail_types::SourceLine;
+
 /// What is counted per unit of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rate {
@@ -16,6 +19,21 @@ pub enum Rate {
     Recipients,
     /// AUTH commands.
     Logins,
+}
+
+impl Rate {
+    /// The parameter that limits the rate, with the line that states it.
+    #[must_use]
+    pub fn rule(self, main: &Main) -> (&'static str, &SourceLine) {
+        match self {
+            Self::Connections => {
+                ("smtpd_client_connection_rate_limit", &main.smtpd_client_connection_rate_limit.source)
+            }
+            Self::Messages => ("smtpd_client_message_rate_limit", &main.smtpd_client_message_rate_limit.source),
+            Self::Recipients => ("smtpd_client_recipient_rate_limit", &main.smtpd_client_recipient_rate_limit.source),
+            Self::Logins => ("smtpd_client_auth_rate_limit", &main.smtpd_client_auth_rate_limit.source),
+        }
+    }
 }
 
 /// The counts of one client.

@@ -1,25 +1,34 @@
 //! Log lines of a session, as Postfix's smtpd and cleanup write them, made from decision records.
 
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use decision::{Counts, Event, Ident, Peer, Record, Stage as LogStage};
+use decision::{Counts, Event, Peer, Record, Said, Stage as LogStage};
 use mail_daemon::Log;
 use mail_policy::{Decision, Effect, Stage};
 use mail_smtp::server::{Note, Summary};
-use mail_types::{QueueId, Reply};
+use mail_types::{EnhancedStatus, QueueId, Reply, Severity, SourceLine};
 use session::Close;
+
+use crate::ports::Port;
 
 /// What every line of a session needs.
 pub struct SessionLog {
     /// The daemon's log.
     pub log: Log,
-    /// `postfix/smtpd`.
-    pub ident: Ident,
+    /// The listener; its line of master.cf decides what nothing else does.
+    pub port: Arc<Port>,
+    /// The session's name in the records.
+    pub session: String,
     /// The client's name.
     pub name: String,
     /// The client's address.
     pub address: IpAddr,
 }
+
+/// A rule and where it is written.
+type Rule<'a> = (&'a str, &'a SourceLine);
 
 /// What a refusal is about.
 #[derive(Default, Clone, Copy)]
@@ -39,12 +48,27 @@ pub struct About<'a> {
 }
 
 impl SessionLog {
+    /// The log of a session that has no client name yet.
+    #[must_use]
+    pub fn new(log: Log, port: Arc<Port>, address: IpAddr) -> Self {
+        static SESSIONS: AtomicU64 = AtomicU64::new(0);
+        let number = SESSIONS.fetch_add(1, Ordering::Relaxed);
+        let session = format!("{:x}-{number:x}", std::process::id());
+        Self { log, port, session, name: "unknown".to_owned(), address }
+    }
+
     fn peer(&self) -> Peer<'_> {
         Peer { name: &self.name, address: Some(self.address) }
     }
 
-    fn write(&self, stage: LogStage, event: Event<'_>, id: Option<QueueId>) {
-        self.log.record(&Record { queue_id: id, ..Record::new(&self.ident, stage, event) });
+    /// A record of this session, ruled by the listener's line.
+    fn record<'a>(&'a self, stage: LogStage, event: Event<'a>, id: Option<QueueId>) -> Record<'a> {
+        let record = Record::new(&self.port.ident, stage, event).by(&self.port.name, &self.port.source);
+        Record { queue_id: id, session: Some(&self.session), ..record }
+    }
+
+    fn write(&self, stage: LogStage, event: Event<'_>, rule: Option<Rule<'_>>) {
+        self.log.record(&self.record(stage, event, None).by_any(rule));
     }
 
     /// `connect from`
@@ -52,73 +76,82 @@ impl SessionLog {
         self.write(LogStage::Connect, Event::Connect { peer: self.peer() }, None);
     }
 
-    /// `warning: ...`
-    pub fn warning(&self, text: &str) {
-        self.write(LogStage::Daemon, Event::Warning(text), None);
+    /// `warning: ...`, because of a parameter.
+    pub fn warning(&self, text: &str, rule: Option<Rule<'_>>) {
+        self.write(LogStage::Connect, Event::Warning(text), rule);
     }
 
     /// Any other line.
-    pub fn text(&self, text: &str) {
-        self.write(LogStage::Connect, Event::Text(text), None);
+    pub fn text(&self, text: &str, rule: Option<Rule<'_>>) {
+        self.write(LogStage::Connect, Event::Text(text), rule);
     }
 
-    /// `ID: client=`
-    pub fn client(&self, id: QueueId, sasl_method: Option<&str>, sasl_username: Option<&str>) {
-        let event = Event::Client { peer: self.peer(), sasl_method, sasl_username };
-        self.write(LogStage::Sender, event, Some(id));
+    /// `ID: client=`, with the rule that let the first recipient in.
+    pub fn client(&self, id: QueueId, permit: Option<Rule<'_>>, method: Option<&str>, user: Option<&str>) {
+        let event = Event::Client { peer: self.peer(), sasl_method: method, sasl_username: user };
+        self.log.record(&self.record(LogStage::Recipient, event, Some(id)).by_any(permit));
     }
 
     /// `NOQUEUE: reject: RCPT from ...`, with the rule that decided.
     pub fn refused(&self, stage: Stage, reply: &Reply, decision: Option<&Decision>, about: About<'_>) {
-        self.judged("reject", stage, reply, decision, about);
+        self.judged("reject", stage, Said::Reply(reply), decision, about);
     }
 
     /// What the rules said beside yes and no: warnings, holds, texts of tables.
     pub fn remarks(&self, stage: Stage, decisions: &[Decision], about: About<'_>) {
         for decision in decisions {
-            match &decision.effect {
-                Effect::Warn(reply) => self.judged("reject_warning", stage, reply, Some(decision), about),
-                Effect::Log(text) => {
-                    let line = format!("warn: {} from {}: {text}", command(stage), self.peer());
-                    self.write(LogStage::Recipient, Event::Text(&line), about.id);
-                }
-                Effect::Hold => {
-                    let line = format!("hold: {} from {}: {}", command(stage), self.peer(), decision.rule);
-                    self.write(LogStage::Recipient, Event::Text(&line), about.id);
-                }
-                _ => {}
-            }
+            let (action, said) = match &decision.effect {
+                Effect::Warn(reply) => ("reject_warning", Said::Reply(reply)),
+                Effect::Log(action, text) => (*action, Said::Text(text)),
+                Effect::Hold(text) => ("hold", Said::Text(text)),
+                _ => continue,
+            };
+            self.judged(action, stage, said, Some(decision), about);
         }
     }
 
-    fn judged(&self, action: &str, stage: Stage, reply: &Reply, decision: Option<&Decision>, about: About<'_>) {
+    fn judged(&self, action: &str, stage: Stage, said: Said<'_>, decision: Option<&Decision>, about: About<'_>) {
         let event = Event::Reject {
             action,
             command: about.command.unwrap_or(command(stage)),
             peer: self.peer(),
-            reply,
+            said,
             from: about.from,
             to: about.to,
             proto: about.proto,
             helo: about.helo,
         };
-        let record =
-            Record { queue_id: about.id, reply: Some(reply), ..Record::new(&self.ident, log_stage(stage), event) };
-        match decision {
-            Some(decision) => self.log.record(&Record {
-                rule: Some(&decision.rule),
-                source: Some(&decision.source),
+        let reply = if let Said::Reply(reply) = said { Some(reply) } else { None };
+        let record = Record { reply, ..self.record(log_stage(stage), event, about.id) };
+        let limit = reply.and_then(|reply| self.limit(reply));
+        match (decision, limit) {
+            (Some(decision), _) => self.log.record(&Record {
                 input: Some(&decision.input),
                 lookups: &decision.lookups,
-                ..record
+                ..record.by(&decision.rule, &decision.source)
             }),
-            None => self.log.record(&record),
+            (None, limit) => self.log.record(&record.by_any(limit)),
         }
+    }
+
+    /// The limit that a refusal without a restriction comes from.
+    fn limit(&self, reply: &Reply) -> Option<Rule<'_>> {
+        let main = &self.port.main;
+        let limits = [
+            (EnhancedStatus::of(5, 3, 4), "message_size_limit", &main.message_size_limit.source),
+            (EnhancedStatus::of(5, 4, 6), "hopcount_limit", &main.hopcount_limit.source),
+            (EnhancedStatus::of(5, 5, 3), "smtpd_recipient_limit", &main.smtpd_recipient_limit.source),
+        ];
+        if reply.code.get() == 530 {
+            return Some(("smtpd_tls_security_level", &main.smtpd_tls_security_level.source));
+        }
+        let status = reply.status?.with_severity(Severity::Permanent);
+        limits.into_iter().find(|(of, ..)| *of == status).map(|(_, rule, source)| (rule, source))
     }
 
     /// What the machine decided alone.
     pub fn note(&self, note: &Note, about: About<'_>) {
-        let peer = self.peer();
+        let (peer, main) = (self.peer(), &self.port.main);
         match note {
             Note::Refused { command, reply } if !matches!(reply.code.get(), 501 | 503 | 555) => {
                 let stage = match *command {
@@ -130,18 +163,28 @@ impl SessionLog {
             }
             Note::Refused { .. } => {}
             Note::BadAddress { command, text } => {
-                self.warning(&format!("Illegal address syntax from {peer} in {command} command: {text}"));
+                self.warning(&format!("Illegal address syntax from {peer} in {command} command: {text}"), None);
             }
-            Note::LongLine => self.warning(&format!("{peer}: request longer than the line length limit")),
+            Note::LongLine => {
+                let rule = ("line_length_limit", &main.line_length_limit.source);
+                self.warning(&format!("{peer}: request longer than the line length limit"), Some(rule));
+            }
             Note::Pipelining { after, text } => {
-                self.text(&format!("improper command pipelining after {after} from {peer}: {text}"));
+                self.text(&format!("improper command pipelining after {after} from {peer}: {text}"), None);
             }
-            Note::NotSmtp(text) => self.warning(&format!("non-SMTP command from {peer}: {text}")),
+            Note::NotSmtp(text) => {
+                let rule = ("smtpd_forbidden_commands", &main.smtpd_forbidden_commands.source);
+                self.warning(&format!("non-SMTP command from {peer}: {text}"), Some(rule));
+            }
             Note::BadSasl { mechanism, reason: "aborted" } => {
-                self.warning(&format!("{peer}: SASL {mechanism} authentication aborted"));
+                let rule = ("smtpd_sasl_auth_enable", &main.smtpd_sasl_auth_enable.source);
+                self.warning(&format!("{peer}: SASL {mechanism} authentication aborted"), Some(rule));
             }
             Note::BadSasl { mechanism, reason } => self.login_failed(mechanism, reason, None),
-            Note::BareNewline => self.text(&format!("disconnect: bare <LF> received from {peer}")),
+            Note::BareNewline => {
+                let rule = ("smtpd_forbid_bare_newline", &main.smtpd_forbid_bare_newline.source);
+                self.text(&format!("disconnect: bare <LF> received from {peer}"), Some(rule));
+            }
         }
     }
 
@@ -150,27 +193,31 @@ impl SessionLog {
         let user = user.unwrap_or("(unavailable)");
         let peer = self.peer();
         let text = format!("{peer}: SASL {mechanism} authentication failed: {reason}, sasl_username={user}");
-        self.write(LogStage::Login, Event::Warning(&text), None);
+        let rule = ("smtpd_sasl_auth_enable", &self.port.main.smtpd_sasl_auth_enable.source);
+        self.write(LogStage::Login, Event::Warning(&text), Some(rule));
     }
 
     /// The end of the session: what broke it, and what it did.
     pub fn ended(&self, reason: &Close, summary: &Summary) {
-        let what = match reason {
-            Close::Lost => Some("lost connection"),
-            Close::Timeout => Some("timeout"),
-            Close::Hangup("too many errors") => Some("too many errors"),
-            Close::Hangup("TLS handshake failed") => {
-                self.text(&format!("SSL_accept error from {}: handshake failed", self.peer()));
-                Some("lost connection")
+        let main = &self.port.main;
+        let (what, rule) = match reason {
+            Close::Lost => (Some("lost connection"), None),
+            Close::Timeout => (Some("timeout"), Some(("smtpd_timeout", &main.smtpd_timeout.source))),
+            Close::Hangup("too many errors") => {
+                (Some("too many errors"), Some(("smtpd_hard_error_limit", &main.smtpd_hard_error_limit.source)))
             }
-            _ => None,
+            Close::Hangup("TLS handshake failed") => {
+                self.text(&format!("SSL_accept error from {}: handshake failed", self.peer()), None);
+                (Some("lost connection"), None)
+            }
+            _ => (None, None),
         };
         if let Some(what) = what {
             let after = match summary.content_octets {
                 Some(octets) => format!("{} ({octets} bytes)", summary.last),
                 None => summary.last.to_owned(),
             };
-            self.write(LogStage::Connect, Event::Broken { what, after: &after, peer: self.peer() }, None);
+            self.write(LogStage::Connect, Event::Broken { what, after: &after, peer: self.peer() }, rule);
         }
         let counts = Counts(summary.commands.clone());
         self.write(LogStage::Connect, Event::Disconnect { peer: self.peer(), counts: &counts }, None);

@@ -11,6 +11,7 @@ use mail_net::tls::ServerTls;
 use mail_policy::Plan;
 use mail_smtp::server::Settings;
 use mail_tables::TableSet;
+use mail_types::SourceLine;
 
 use crate::settings::{machine_settings, tls_files};
 
@@ -18,6 +19,8 @@ use crate::settings::{machine_settings, tls_files};
 pub struct Port {
     /// The name of the service in master.cf.
     pub name: String,
+    /// Its line of master.cf.
+    pub source: SourceLine,
     /// Its main.cf.
     pub main: Arc<Main>,
     /// Its restrictions.
@@ -69,6 +72,8 @@ impl Shared {
         let mut ports = HashMap::new();
         for listener in config.listeners() {
             let mut port = port(listener, mechanisms);
+            // A listener's own syslog_name is its smtpd's; cleanup(8) is a service of its own.
+            port.cleanup = Ident::postfix(&config.main.syslog_name, "cleanup");
             if let Some(pem) = tls_files(&listener.main).and_then(|_| pems.next()) {
                 match ServerTls::from_pem(&pem.certificate, &pem.key) {
                     Ok(tls) => port.tls = Some(tls),
@@ -94,6 +99,7 @@ fn port(listener: &Listener, mechanisms: &[String]) -> Port {
     let main = Arc::clone(&listener.main);
     Port {
         name: listener.service.name.clone(),
+        source: listener.service.source.clone(),
         plan: Plan::new(Arc::clone(&main)),
         settings: Arc::new(machine_settings(&main, mechanisms)),
         tls: None,

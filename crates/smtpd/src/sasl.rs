@@ -108,13 +108,13 @@ impl Sasl {
 
     async fn step(&self, number: u64, request: &Request) -> Step {
         match tokio::time::timeout(PATIENCE, self.caller.call_numbered(number, request, &[])).await {
-            Err(_) => temporary("authd does not answer"),
-            Ok(Err(error)) => temporary(&format!("authd: {error}")),
+            Err(_) => temporary("Connection lost to authentication server: it does not answer"),
+            Ok(Err(error)) => temporary(&format!("Connection lost to authentication server: {error}")),
             Ok(Ok(reply)) => match reply.message {
                 Response::Challenge { challenge } => Step::Challenge(challenge.as_bytes().to_vec()),
                 Response::Authenticated { user, .. } => Step::Good(user),
                 Response::Failed { failure, user } => failed(failure, user),
-                _ => temporary("authd is of another version"),
+                _ => temporary("Connection lost to authentication server: it is of another version"),
             },
         }
     }
@@ -140,7 +140,9 @@ fn failed(failure: Failure, user: Option<String>) -> Step {
         }
         Failure::Temporary => {
             let text = "Temporary authentication failure: authentication server unavailable";
-            (454, EnhancedStatus::of(4, 7, 0), text, "Temporary authentication failure")
+            // The words that keep fail2ban from counting against the client what is no fault of theirs.
+            let reason = "Connection lost to authentication server or to its database";
+            (454, EnhancedStatus::of(4, 7, 0), text, reason)
         }
     };
     Step::Bad { reply: Reply::new(ReplyCode::of(code), status, text), reason: reason.to_owned(), user }

@@ -73,7 +73,7 @@ impl Session {
         tls: Option<TlsInfo>,
     ) -> Self {
         let address = client.ip().to_canonical();
-        let log = SessionLog { log: door.log.clone(), ident: port.ident.clone(), name: "unknown".to_owned(), address };
+        let log = SessionLog::new(door.log.clone(), Arc::clone(&port), address);
         Self {
             held: door.clients.connect(address),
             tables: shared.tables.snapshot(),
@@ -185,7 +185,8 @@ impl Session {
                 "Connection concurrency limit exceeded: {open} from {name}[{address}] for service {}",
                 self.port.name
             );
-            self.log.warning(&text);
+            let source = &main.smtpd_client_connection_count_limit.source;
+            self.log.warning(&text, Some(("smtpd_client_connection_count_limit", source)));
             return Some(reply(421, (4, 7, 0), format!("{host} Error: too many connections from {address}")));
         }
         let limit = *main.smtpd_client_connection_rate_limit;
@@ -203,7 +204,7 @@ impl Session {
         let count = self.door.clients.count(address, rate, unit, Instant::now());
         if count > limit {
             let text = format!("{rate:?} rate limit exceeded: {count} from {}[{address}]", self.log.name);
-            self.log.warning(&text);
+            self.log.warning(&text, Some(rate.rule(main)));
         }
         count > limit
     }
@@ -274,9 +275,11 @@ impl Session {
         self.log.remarks(stage, decisions, about);
         match verdict {
             Verdict::Accept { hold, deferral } => {
+                let permit = decisions.iter().rfind(|decision| decision.effect == Effect::Permit);
                 if let Some(transaction) = &mut self.transaction {
                     transaction.hold |= hold;
                     transaction.deferral = deferral;
+                    transaction.permit = permit.map(|decision| (decision.rule.clone(), decision.source.clone()));
                 }
                 Ok(())
             }
@@ -402,7 +405,9 @@ impl Session {
             return Ok(id);
         }
         let id = self.door.queue.mint().await?;
-        self.log.client(id, self.greeting.method.as_deref(), self.greeting.user.as_deref());
+        let permit = self.transaction.as_ref().and_then(|transaction| transaction.permit.as_ref());
+        let permit = permit.map(|(rule, source)| (rule.as_str(), source));
+        self.log.client(id, permit, self.greeting.method.as_deref(), self.greeting.user.as_deref());
         Ok(id)
     }
 
@@ -589,9 +594,10 @@ impl Handler<Server> for Session {
         if let Some(tls) = self.greeting.tls.as_ref().filter(|_| *self.port.main.smtpd_tls_loglevel > 0) {
             let (name, address) = (&self.log.name, self.client.ip());
             let (version, cipher, bits) = (tls.version, &tls.cipher, tls.bits);
-            self.log.text(&format!(
+            let text = format!(
                 "Anonymous TLS connection established from {name}[{address}]: {version} with cipher {cipher} ({bits}/{bits} bits)"
-            ));
+            );
+            self.log.text(&text, Some(("smtpd_tls_loglevel", &self.port.main.smtpd_tls_loglevel.source)));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! An open mail transaction, and the envelope that becomes of it.
 
 use mail_smtp::server::MailCommand;
-use mail_types::{Address, Body, Client, Envelope, Notify, QueueId, Recipient, Reply, Sender, UnixTime};
+use mail_types::{Address, Body, Client, Envelope, Notify, QueueId, Recipient, Reply, Sender, SourceLine, UnixTime};
 
 use crate::content::Content;
 
@@ -33,6 +33,8 @@ pub struct Transaction {
     pub hold: bool,
     /// What `smtpd_delay_reject = no` left for later stages.
     pub deferral: Option<Reply>,
+    /// The rule that let the last recipient in, and where it is written.
+    pub permit: Option<(String, SourceLine)>,
     /// The content, once it comes.
     pub content: Option<Content>,
 }
@@ -41,7 +43,17 @@ impl Transaction {
     /// A transaction that begins.
     #[must_use]
     pub fn new(mail: MailCommand, sender: Sender, arrival: UnixTime) -> Self {
-        Self { mail, sender, arrival, recipients: Vec::new(), id: None, hold: false, deferral: None, content: None }
+        Self {
+            mail,
+            sender,
+            arrival,
+            recipients: Vec::new(),
+            id: None,
+            hold: false,
+            deferral: None,
+            permit: None,
+            content: None,
+        }
     }
 
     /// The only recipient, if there is exactly one, for the Received field (S15).

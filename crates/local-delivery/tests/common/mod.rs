@@ -191,6 +191,7 @@ pub fn lease(kind: TransportKind, recipients: &[&str], content: Content) -> Leas
         orcpt: None,
         notify: None,
         chain: Vec::new(),
+        rule: None,
     };
     Lease {
         lease: 1,

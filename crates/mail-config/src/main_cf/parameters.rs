@@ -124,6 +124,9 @@ parameters! {
     syslog_name: Text = "${multi_instance_name?{$multi_instance_name}:{postfix}}", used by ["smtpd", "queue-manager", "local-delivery", "remote-delivery"];
     /// A file for the log instead of syslog; `/dev/stdout` is the standard output.
     maillog_file: File = "", used by ["smtpd", "queue-manager", "local-delivery", "remote-delivery"];
+    /// The daemons that also write their decision records, one JSON object per line, beside their own log as `NAME.json`: names such as `smtpd`, or
+    /// `all`. Ours alone; Postfix has no such parameter.
+    postrider_json_log: List = "", used by ["smtpd", "queue-manager", "local-delivery", "remote-delivery", "pop3d", "imapd", "authd"];
     /// The name of this instance in logs.
     multi_instance_name: Text = "", used by ["postrider"];
     /// The digits after the point of a delay in seconds.

@@ -324,19 +324,37 @@ fn configuration() -> Vec<Page> {
     vec![
         page(
             "postconf",
-            "show parameters and their defaults",
-            &["postconf [-dhHnx] [-c DIR] [PARAMETER ...]", "postconf -M [-c DIR] [SERVICE[/TYPE] ...]", "postconf -m"],
-            &["Shows what main.cf says, completed with defaults. The files are not edited."],
+            "show parameters and their defaults, edit main.cf",
+            &[
+                "postconf [-dhHnx] [-c DIR] [PARAMETER ...]",
+                "postconf [-e] [-c DIR] PARAMETER=VALUE ...",
+                "postconf -# [-c DIR] PARAMETER ...",
+                "postconf -X [-c DIR] PARAMETER ...",
+                "postconf -M [-c DIR] [SERVICE[/TYPE] ...]",
+                "postconf -m",
+            ],
+            &[
+                "Shows what main.cf says, completed with defaults; or edits it.",
+                "An edit changes every definition of the parameter, keeps comments, owner and mode, and puts the new file in place at once. The daemons take it at the next reload.",
+            ],
             &[
                 DIRECTORY,
                 ("-d", "Defaults instead of what is written."),
                 ("-n", "Only what is written."),
                 ("-h, -H", "Only values, only names."),
                 ("-x", "With $name replaced."),
+                ("-e", "Sets the parameters; a new one comes to the end of the file. The option may be left out."),
+                ("-#", "Makes comments of the parameters' lines, so that the defaults count."),
+                ("-X", "Removes the parameters' lines."),
                 ("-M", "The lines of master.cf."),
                 ("-m", "The types of tables."),
             ],
-            &[("0", "Shown."), ("69", "Editing was asked for."), ("78", "The files are wrong.")],
+            &[
+                ("0", "Shown or edited."),
+                ("1", "Wrong options, or main.cf cannot be read or written; nothing was changed."),
+                ("69", "Something that is not built was asked for, such as editing master.cf."),
+                ("78", "The files are wrong."),
+            ],
         ),
         page(
             "postmap",

@@ -281,12 +281,18 @@ impl Core {
         worker.slots = worker.slots.saturating_sub(1);
         let instance = worker.instance.clone();
         let number = self.note_lease(part, connection, instance, attempt);
+        let destination = original_case(destination, &members);
+        let recipients = members.into_iter().map(|(number, state)| LeaseRecipient {
+            rule: self.rule(&state.recipient.address),
+            ..lease_recipient(number, state)
+        });
+        let recipients = recipients.collect();
         let lease = Lease {
             lease: number,
             id,
             attempt,
             unreported,
-            destination: original_case(destination, &members),
+            destination,
             sender,
             arrival: envelope.arrival,
             active: since,
@@ -296,7 +302,7 @@ impl Core {
             dsn: envelope.dsn.clone(),
             message_id: envelope.message_id.clone(),
             client: envelope.client.clone(),
-            recipients: members.into_iter().map(|(number, state)| lease_recipient(number, state)).collect(),
+            recipients,
             content: piece.content(),
         };
         let frame = frames.entry(connection).or_default();
@@ -452,6 +458,7 @@ fn lease_recipient(number: u32, state: RecipientState) -> LeaseRecipient {
         orcpt: recipient.orcpt,
         notify: recipient.notify,
         chain: state.chain,
+        rule: None,
     }
 }
 

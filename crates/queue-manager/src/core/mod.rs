@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use decision::{Event as Line, Record, Stage};
 use mail_daemon::Log;
 use mail_ipc::control;
-use mail_ipc::delivery::{Content, FromWorker, Lease, OutcomeKey, TransportKind};
+use mail_ipc::delivery::{Content, FromWorker, Lease, OutcomeKey, Rule, TransportKind};
 use mail_types::{Address, Envelope, QueueId, Sender as Reverse, UnixTime};
 use queue_store::{Class, Due, Hop, Recovery, Store};
 use tokio::sync::{mpsc, oneshot};
@@ -33,6 +33,11 @@ const EVENTS: usize = 512;
 pub trait Router: Send + Sync {
     /// Where a recipient goes.
     fn route(&self, sender: &Reverse, address: &Address) -> Target;
+
+    /// What of the configuration says so; none if nothing does.
+    fn rule(&self, _address: &Address) -> Option<Rule> {
+        None
+    }
 }
 
 /// The name of a connection.
@@ -461,6 +466,11 @@ impl Core {
         self.want_serials();
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
         QueueId::new(since.as_secs(), since.subsec_micros(), serial?).ok()
+    }
+
+    /// What chose the route of an address, where records are kept.
+    fn rule(&self, address: &Address) -> Option<Rule> {
+        self.settings.records.then(|| self.router.rule(address)).flatten()
     }
 
     fn warn(&self, text: &str) {

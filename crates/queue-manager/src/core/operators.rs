@@ -322,7 +322,8 @@ impl Core {
             };
             let line = decision::Event::Text(what);
             let ident = &self.settings.idents.qmgr;
-            self.log.record(&decision::Record::new(ident, decision::Stage::Queue, line).about(id));
+            let record = decision::Record::new(ident, decision::Stage::Queue, line).about(id);
+            self.log.record(&decision::Record { rule: Some("operator"), ..record });
             self.forget(id);
         }
         let now = (self.now)();

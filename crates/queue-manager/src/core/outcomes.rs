@@ -173,7 +173,14 @@ impl Core {
         if times.expired(message.arrival, from_null, now) {
             let from = message.sender.to_string();
             let line = Line::Expired { from: &from };
-            self.log.record(&Record::new(&self.settings.idents.qmgr, Stage::Queue, line).about(outcome.id));
+            let sources = &self.settings.sources;
+            let (rule, source) = if from_null {
+                ("bounce_queue_lifetime", &sources.bounce_lifetime)
+            } else {
+                ("maximal_queue_lifetime", &sources.lifetime)
+            };
+            let record = Record::new(&self.settings.idents.qmgr, Stage::Queue, line).by(rule, source);
+            self.log.record(&record.about(outcome.id));
             return (Fate::Bounced, wants_failure);
         }
         let wants_warning = !from_null && state.recipient.notify.is_none_or(|notify| notify.delay);
@@ -414,7 +421,9 @@ impl Core {
             status: word,
             text,
         };
-        self.log.record(&Record::new(ident, Stage::Delivery, Line::Delivery(line)).about(id));
+        let rule = self.rule(&state.recipient.address);
+        let record = Record::new(ident, Stage::Delivery, Line::Delivery(line)).about(id);
+        self.log.record(&record.by_any(rule.as_ref().map(|rule| (rule.name.as_str(), &rule.source))));
         delivery::Outcome { fate, status, text: text.to_owned(), ..no_outcome(id, number, state) }
     }
 }

@@ -214,7 +214,10 @@ impl Core {
                         Sort::Success => "sender delivery status",
                     };
                     let line = Line::Notice { kind, notice: new };
-                    self.log.record(&Record::new(&self.settings.idents.bounce, Stage::Queue, line).about(id));
+                    let warning = ("delay_warning_time", &self.settings.sources.warning);
+                    let rule = (sort == Sort::Delay).then_some(warning);
+                    let record = Record::new(&self.settings.idents.bounce, Stage::Queue, line).by_any(rule);
+                    self.log.record(&record.about(id));
                     self.accepted(message);
                 }
             }

@@ -20,7 +20,14 @@ impl Imap {
     /// # Errors
     /// The connection broke.
     pub fn connect(address: SocketAddr, security: Security) -> io::Result<Self> {
-        let mut lines = Lines::connect(address, security)?;
+        Self::over(Lines::connect(address, security)?)
+    }
+
+    /// Hears the greeting on a connection.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn over(mut lines: Lines) -> io::Result<Self> {
         let greeting = lines.hear()?;
         Ok(Self { lines, greeting, next: 1 })
     }

@@ -17,7 +17,15 @@ impl Pop3 {
     /// # Errors
     /// The connection broke, or the greeting is `-ERR`.
     pub fn connect(address: SocketAddr, security: Security) -> io::Result<Self> {
-        let mut pop3 = Self { lines: Lines::connect(address, security)? };
+        Self::over(Lines::connect(address, security)?)
+    }
+
+    /// Hears the greeting on a connection.
+    ///
+    /// # Errors
+    /// As [`Pop3::connect`].
+    pub fn over(lines: Lines) -> io::Result<Self> {
+        let mut pop3 = Self { lines };
         pop3.expect("the greeting")?;
         Ok(pop3)
     }

@@ -31,7 +31,11 @@ impl Smtp {
         Self::over(Lines::connect_from(client, address, security)?)
     }
 
-    fn over(lines: Lines) -> io::Result<Self> {
+    /// Hears the greeting on a connection, says EHLO.
+    ///
+    /// # Errors
+    /// As [`Smtp::connect`].
+    pub fn over(lines: Lines) -> io::Result<Self> {
         let mut smtp = Self { lines };
         smtp.expect(2, "the greeting")?;
         smtp.command("EHLO client.example", 2)?;
