@@ -64,6 +64,16 @@ pub fn space(of: impl AsFd) -> io::Result<Space> {
     })
 }
 
+/// Bytes that a process without rights may still use on the file system of this path. Unlike [`space_at`] it opens nothing, so a sandbox does not
+/// stand in its way.
+///
+/// # Errors
+/// The path cannot be reached.
+pub fn free_bytes_at(path: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(path)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
 /// The space of the file system that holds this path.
 ///
 /// # Errors

@@ -33,6 +33,7 @@ pub fn restrict(read: &[&Path], write: &[&Path]) -> io::Result<Report> {
     let ruleset = Ruleset::default().handle_access(AccessFs::from_all(abi)).and_then(Ruleset::create).map_err(other)?;
     let ruleset = allow(ruleset, read, reading)?;
     let ruleset = allow(ruleset, write, changing)?;
+    let ruleset = allow(ruleset, crate::points::directory().as_slice(), changing)?;
     let status = ruleset.restrict_self().map_err(other)?;
     Ok(match status.ruleset {
         RulesetStatus::FullyEnforced => Report::Full,

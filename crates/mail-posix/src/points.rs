@@ -4,6 +4,9 @@
 //! - `NAME=kill` ends the process with SIGKILL when it reaches the point, `NAME=kill:3` the third time;
 //! - `NAME=probe` makes it try what a process that was taken over would try, and write what came of it to standard error.
 //!
+//! `POSTRIDER_POINTS_DIRECTORY` names a directory for a system of many lives: who reaches `NAME` and finds a file of that name there removes it
+//! and ends with SIGKILL, so each file is one death of one process. Text in the file is the number of passages that are let through first.
+//!
 //! `POSTRIDER_PROBES` lists the tries, separated by blanks: `read:PATH`, `list:PATH`, `write:PATH`, `connect:ADDRESS:PORT`, `exec:PATH`.
 //! Each gives one line `probe NAME TRY: RESULT`, where the result is `done` or the name of the error. `POSTRIDER_SANDBOX=no` leaves the
 //! sandbox out, so that a test can show that the tries would succeed without it.
@@ -17,6 +20,15 @@ pub fn reached(name: &str) {
 /// Says that this process has reached the point: nothing, in a release build.
 #[cfg(not(debug_assertions))]
 pub fn reached(_name: &str) {}
+
+/// The directory of armed points, where a test named one: sandboxes leave it writable. Never in a release build.
+#[must_use]
+pub fn directory() -> Option<&'static std::path::Path> {
+    #[cfg(debug_assertions)]
+    return planted::directory();
+    #[cfg(not(debug_assertions))]
+    None
+}
 
 /// Whether the sandbox is left out, so that a test can see what it is good for. Never in a release build.
 #[must_use]
@@ -32,12 +44,14 @@ mod planted {
     use std::io::{self, Write as _};
     use std::net::TcpStream;
     use std::os::unix::process::CommandExt as _;
+    use std::path::{Path, PathBuf};
     use std::process::Command;
     use std::sync::{Mutex, OnceLock, PoisonError};
 
     use rustix::process::{Signal, getpid, kill_process};
 
     static PLAN: OnceLock<Vec<(String, Action)>> = OnceLock::new();
+    static DIRECTORY: OnceLock<Option<PathBuf>> = OnceLock::new();
     static PASSED: Mutex<Option<HashMap<String, u64>>> = Mutex::new(None);
 
     #[derive(Clone, Copy)]
@@ -46,7 +60,27 @@ mod planted {
         Probe,
     }
 
+    pub(super) fn directory() -> Option<&'static Path> {
+        DIRECTORY.get_or_init(|| std::env::var_os("POSTRIDER_POINTS_DIRECTORY").map(PathBuf::from)).as_deref()
+    }
+
+    /// Dies if a file says so.
+    fn look(directory: &Path, name: &str) {
+        let file = directory.join(name);
+        let Ok(text) = std::fs::read_to_string(&file) else { return };
+        let passages = text.trim().parse::<u32>().unwrap_or(0);
+        if passages > 0 {
+            // Two processes may pass at once: then one passage counts for both.
+            let _ = std::fs::write(&file, (passages - 1).to_string());
+        } else if std::fs::remove_file(&file).is_ok() {
+            let _ = kill_process(getpid(), Signal::KILL);
+        }
+    }
+
     pub(super) fn reached(name: &str) {
+        if let Some(directory) = directory() {
+            look(directory, name);
+        }
         let plan = PLAN.get_or_init(|| plan(&std::env::var("POSTRIDER_POINTS").unwrap_or_default()));
         let Some((_, action)) = plan.iter().find(|(point, _)| point == name) else { return };
         let mut passed = PASSED.lock().unwrap_or_else(PoisonError::into_inner);
