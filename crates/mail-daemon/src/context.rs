@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use mail_config::Config;
 use mail_ipc::hello::{Hello, Role};
@@ -19,6 +20,7 @@ use crate::log::Log;
 use crate::monitor::{ToFront, ToMonitor};
 use crate::options::Options;
 use crate::secrets::{Pem, TlsFiles};
+use crate::state::Roles;
 
 /// The configuration in force.
 #[derive(Debug, Clone)]
@@ -48,6 +50,8 @@ pub struct Setup {
     pub instance: String,
     /// The state directory.
     pub state: PathBuf,
+    /// Who may be which role.
+    pub roles: Roles,
     pub(crate) options: Options,
     pub(crate) tls_files: fn(&Config) -> Vec<TlsFiles>,
 }
@@ -100,6 +104,7 @@ pub struct Context {
     pub unix: Vec<UnixListener>,
     /// The conversation with the monitor's service, where the daemon has one.
     pub monitor: Option<(ipc::Reader, ipc::Writer)>,
+    pub(crate) exit: Arc<AtomicU8>,
 }
 
 impl Context {
@@ -119,6 +124,13 @@ impl Context {
     #[must_use]
     pub fn hello(&self) -> Hello {
         Hello { generation: self.now().generation, ..Hello::new(self.setup.role, self.setup.instance.clone()) }
+    }
+
+    /// The daemon cannot serve: says why on standard error, and the process ends with [`crate::EX_OSERR`] once `serve` returns, so that whoever
+    /// watches it knows.
+    pub fn fail(&self, why: &str) {
+        eprintln!("{}: {why}", self.setup.instance);
+        self.exit.store(crate::EX_OSERR, Ordering::Relaxed);
     }
 
     /// Tells the supervisor that the daemon serves. Call it once everything is open.
@@ -209,6 +221,7 @@ impl Keeper {
             tcp: opened.tcp.into_iter().map(TcpListener::from_std).collect::<io::Result<_>>()?,
             unix: opened.unix.into_iter().map(UnixListener::from_std).collect::<io::Result<_>>()?,
             monitor: service,
+            exit: Arc::default(),
         })
     }
 

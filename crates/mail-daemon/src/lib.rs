@@ -22,6 +22,7 @@ pub mod worker;
 
 pub use context::{Context, Running, Stop};
 pub use log::Log;
+pub use mail_posix::points;
 pub use options::Options;
 pub use run::{Daemon, Plan, Supervision, run};
 pub use secrets::{Pem, TlsFiles};

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use mail_config::Config;
 use mail_ipc::hello::Role;
@@ -25,7 +26,9 @@ use crate::secrets::TlsFiles;
 use crate::state;
 
 /// How long `serve` may take to end after a stop.
-const GRACE: std::time::Duration = std::time::Duration::from_secs(25);
+const GRACE: Duration = Duration::from_secs(25);
+/// How long the processes of a former life may take to end.
+const DYING: Duration = Duration::from_secs(1);
 
 /// What a daemon needs opened before it gives up its rights.
 #[derive(Debug, Default)]
@@ -123,6 +126,7 @@ fn start(daemon: Daemon) -> Result<u8, StartError> {
         role: daemon.role,
         instance: options.instance.clone(),
         state,
+        roles: state::Roles::of_system()?,
         options,
         tls_files: daemon.tls,
     });
@@ -183,17 +187,31 @@ fn identity(daemon: &Daemon) -> Result<Option<Identity>, StartError> {
 }
 
 fn open(plan: &Plan, setup: &Setup) -> io::Result<Opened> {
-    let tcp = plan.tcp.iter().map(|&address| mail_net::listen::tcp(address)).collect::<io::Result<_>>()?;
+    let tcp =
+        plan.tcp.iter().map(|&address| once_free(|| mail_net::listen::tcp(address))).collect::<io::Result<_>>()?;
     let unix = plan.unix.iter().map(|socket| bind(setup, socket)).collect::<io::Result<_>>()?;
     let name = format!("{}.sock", setup.instance);
-    let daemon = mail_net::ipc::bind(&setup.state.join(sockets::DAEMONS), &name, 0o660)?;
+    let daemon = once_free(|| mail_net::ipc::bind(&setup.state.join(sockets::DAEMONS), &name, 0o660))?;
     share(&setup.state.join(sockets::DAEMONS).join(name))?;
     Ok(Opened { tcp, unix, daemon })
 }
 
+/// Opens a listener. A killed monitor is gone before its children are, and they hold its sockets: who is started in its place waits for them.
+fn once_free<T>(open: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    let deadline = Instant::now() + DYING;
+    loop {
+        match open() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            other => return other,
+        }
+    }
+}
+
 fn bind(setup: &Setup, socket: &Socket) -> io::Result<std::os::unix::net::UnixListener> {
     let directory = setup.state.join(socket.directory);
-    let listener = mail_net::ipc::bind(&directory, socket.name, socket.mode)?;
+    let listener = once_free(|| mail_net::ipc::bind(&directory, socket.name, socket.mode))?;
     share(&directory.join(socket.name))?;
     Ok(listener)
 }
@@ -300,6 +318,7 @@ fn serve(
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let outcome = runtime.block_on(async {
             let context = Keeper::start(setup, log.clone(), opened, ends, first).await?;
+            let exit = Arc::clone(&context.exit);
             let mut stop = context.stop.clone();
             let late = async {
                 stop.requested().await;
@@ -309,14 +328,14 @@ fn serve(
                 () = serve_with(context) => {}
                 () = late => {}
             }
-            io::Result::Ok(())
+            io::Result::Ok(exit.load(std::sync::atomic::Ordering::Relaxed))
         });
         log.flush();
         runtime.shutdown_background();
         outcome
     });
     match result {
-        Ok(()) => 0,
+        Ok(code) => code,
         Err(error) => {
             complain(&instance, &error);
             crate::EX_OSERR

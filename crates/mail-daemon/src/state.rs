@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 
+use mail_ipc::hello::Role;
 use mail_posix::users::{self, User};
 
 /// The group of the private sockets.
@@ -84,6 +85,44 @@ pub fn role_user(name: &str) -> io::Result<User> {
     })
 }
 
+/// Who may call itself which role on a private socket: the users of the roles, looked up while the process still is root.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Roles(Vec<(Role, u32)>);
+
+impl Roles {
+    /// The roles that have users of their own. Without root there are none: every role is the caller.
+    ///
+    /// # Errors
+    /// The passwd database cannot be read.
+    pub fn of_system() -> io::Result<Self> {
+        if !is_root() {
+            return Ok(Self::default());
+        }
+        let named = [
+            (Role::Smtpd, "postrider-smtpd"),
+            (Role::QueueManager, QUEUE_USER),
+            (Role::LocalDelivery, "postrider-local"),
+            (Role::RemoteDelivery, "postrider-remote"),
+            (Role::Pop3Front, "postrider-login"),
+            (Role::ImapFront, "postrider-login"),
+            (Role::Authd, "postrider-auth"),
+        ];
+        let mut users = Vec::with_capacity(named.len());
+        for (role, name) in named {
+            // A role that has no user cannot be running.
+            users.extend(users::by_name(name)?.map(|user| (role, user.uid)));
+        }
+        Ok(Self(users))
+    }
+
+    /// Whether a process with this uid may call itself this role. Root may: it could become any of them.
+    #[must_use]
+    pub fn may_be(&self, role: Role, uid: u32) -> bool {
+        let own = || uid == rustix::process::geteuid().as_raw();
+        uid == 0 || if self.0.is_empty() { own() } else { self.0.contains(&(role, uid)) }
+    }
+}
+
 /// The id of a group.
 ///
 /// # Errors
@@ -94,4 +133,20 @@ pub fn group(name: &str) -> io::Result<u32> {
         let text = format!("no group {name}: put `g {name} -' into a file of sysusers.d and run systemd-sysusers");
         io::Error::new(io::ErrorKind::NotFound, text)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_role_with_a_user_of_its_own_is_nobody_elses() {
+        let separate = Roles(vec![(Role::Smtpd, 901), (Role::LocalDelivery, 902)]);
+        assert!(separate.may_be(Role::Smtpd, 901) && separate.may_be(Role::Smtpd, 0));
+        for (role, uid) in [(Role::Smtpd, 902), (Role::LocalDelivery, 901), (Role::RemoteDelivery, 901)] {
+            assert!(!separate.may_be(role, uid), "{role:?} {uid}");
+        }
+        let own = rustix::process::geteuid().as_raw();
+        assert!(Roles::default().may_be(Role::Smtpd, own) && !Roles::default().may_be(Role::Smtpd, own + 1));
+    }
 }
