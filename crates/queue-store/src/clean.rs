@@ -8,17 +8,23 @@ use std::sync::{Arc, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
+use mail_posix::points;
 use mail_types::{Envelope, QueueId, UnixTime};
 
 use crate::committer::{Request, now};
 use crate::content::Content;
 use crate::ledger;
+use crate::read::{Body, LoadError, Loaded, load, salvage};
 use crate::record::Record;
 use crate::segment::{Found, Walk, path, read_header, sync_directory};
-use crate::store::{Answers, Body, LoadError, Op, Refusal, Shared, load};
+use crate::state::State;
+use crate::store::{Answers, Op, Refusal, Shared};
 
 /// More segments than this are too many, however small they are.
 const SEGMENTS_MAX: usize = 256;
+
+/// Messages looked at together while something damaged is searched.
+const PAGE: usize = 1000;
 
 /// Starts the cleaner; it ends soon after [`Shared::stopping`] is set.
 pub(crate) fn spawn(shared: Arc<Shared>, sender: Sender<Request>) -> io::Result<JoinHandle<()>> {
@@ -52,7 +58,7 @@ impl Cleaner {
                 Ok(true) if !self.stopping() => {}
                 Ok(_) => return,
                 Err(Kept(why)) if !self.stopping() => {
-                    *self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+                    self.say(why);
                     return;
                 }
                 Err(_) => return,
@@ -107,6 +113,7 @@ impl Cleaner {
         }
         if here.messages > 0 {
             self.move_forward(*oldest, file)?;
+            points::reached("messages-moved");
         }
         self.remove(*oldest, file)?;
         Ok(true)
@@ -129,20 +136,44 @@ impl Cleaner {
                 self.move_message(id)?;
             }
         }
+        self.move_damaged(number)
+    }
+
+    /// What lives in the segment although no walk finds its record any more: it is moved by what the state says of it.
+    fn move_damaged(&self, number: u64) -> Result<(), Kept> {
+        let left = |state: &State| state.live.get(&number).is_some_and(|live| live.messages > 0);
+        let mut after = None;
+        while left(&self.shared.read()) {
+            let page = self.shared.read().messages(after, PAGE)?;
+            let Some((last, _)) = page.last() else { break };
+            after = Some(*last);
+            for (id, _) in page.iter().filter(|(_, message)| message.location.segment == number) {
+                self.move_message(*id)?;
+            }
+        }
         Ok(())
     }
 
     fn move_message(&self, id: QueueId) -> Result<(), Kept> {
-        let loaded = match load(&self.shared, id) {
+        let (envelope, content, damaged) = match load(&self.shared, id) {
+            Ok(Loaded { envelope, body: Body::Octets(octets) }) => (envelope, Content::Octets(octets), false),
+            Ok(Loaded { envelope, body: Body::File(_, length) }) => (envelope, Content::File(length), false),
             Err(LoadError::Unknown) => return Ok(()),
-            loaded => loaded?,
+            Err(LoadError::Index(error)) => return Err(error.into()),
+            Err(LoadError::Damaged | LoadError::Io(_)) => match salvage(&self.shared, id)? {
+                Some((envelope, content)) => (envelope, content, true),
+                None => return Ok(()),
+            },
         };
-        let content = match loaded.body {
-            Body::Octets(octets) => Content::Octets(octets),
-            Body::File(_, length) => Content::File(length),
-        };
-        let envelope = Envelope { recipients: Vec::new(), ..Envelope::clone(&loaded.envelope) };
-        self.commit(Op::Move(id, Arc::new(envelope), content)).map(drop).map_err(Kept::from)
+        if damaged {
+            self.say(format!("{id}: damaged on disk; what can be read of it stays in the queue, marked corrupt"));
+        }
+        let envelope = Envelope { recipients: Vec::new(), ..Envelope::clone(&envelope) };
+        self.commit(Op::Move(id, Arc::new(envelope), content, damaged)).map(drop).map_err(Kept::from)
+    }
+
+    fn say(&self, trouble: String) {
+        *self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(trouble);
     }
 
     fn commit(&self, op: Op) -> Answers {
@@ -168,6 +199,7 @@ impl Cleaner {
             }
         }
         ledger::append(&self.shared.dir, lines)?;
+        points::reached("ledger-written");
         self.shared.write().forget_segment(number);
         self.shared.files.write().unwrap_or_else(PoisonError::into_inner).remove(&number);
         self.shared.firsts.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);

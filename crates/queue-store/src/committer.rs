@@ -9,15 +9,17 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
+use mail_posix::points;
 use mail_types::{QueueId, UnixTime};
 
 use crate::content::Content;
 use crate::format::HEADER;
 use crate::hop::Hop;
 use crate::index::IndexError;
+use crate::message::Location;
 use crate::record::{Deleted, Granted, Moved, Place, Record, Void};
 use crate::segment::{Writer, encode_record, path};
-use crate::state::{Effect, Location, State};
+use crate::state::{Effect, State};
 use crate::store::{Answer, Answers, Op, Refusal, Shared};
 
 /// Operations of one batch.
@@ -47,7 +49,7 @@ pub struct Request {
 impl Request {
     fn octets(&self) -> u64 {
         let of = |op: &Op| match op {
-            Op::Accept { content: Content::Octets(octets), .. } | Op::Move(_, _, Content::Octets(octets)) => {
+            Op::Accept { content: Content::Octets(octets), .. } | Op::Move(_, _, Content::Octets(octets), _) => {
                 octets.len() as u64
             }
             _ => 0,
@@ -86,16 +88,18 @@ pub struct Committer {
     /// Sequence numbers whose sync failed and that no Void names yet.
     void: Option<Void>,
     retry: Option<Instant>,
+    /// How the disk failed last.
+    failed: io::ErrorKind,
     buffer: Vec<u8>,
     free: Option<(Instant, u64)>,
     frozen: Instant,
 }
 
 impl Committer {
-    /// Opens a new segment.
+    /// Opens a new segment. Where there is no room for one, it begins without and tries again with each batch: messages are refused meanwhile.
     ///
     /// # Errors
-    /// The segment cannot be written.
+    /// The segment cannot be written, for another reason.
     pub fn start(shared: Arc<Shared>, next_sequence: u64, next_segment: u64) -> io::Result<Self> {
         let mut committer = Self {
             shared,
@@ -104,12 +108,15 @@ impl Committer {
             next_segment,
             void: None,
             retry: None,
+            failed: io::ErrorKind::Other,
             buffer: Vec::new(),
             free: None,
             frozen: Instant::now(),
         };
-        committer.open_segment()?;
-        Ok(committer)
+        match committer.open_segment() {
+            Err(error) if Refusal::from(&error) != Refusal::NoSpace => Err(error),
+            _ => Ok(committer),
+        }
     }
 
     /// Runs until all senders are gone.
@@ -159,7 +166,7 @@ impl Committer {
 
     fn commit(&mut self, mut requests: Vec<Request>) {
         if let Err(error) = self.ensure_segment() {
-            let refusal = Refusal::Failed(error.to_string());
+            let refusal = self.refusal(&error);
             requests.into_iter().for_each(|request| (request.done)(Err(refusal.clone())));
             return;
         }
@@ -170,10 +177,19 @@ impl Committer {
         match written {
             Ok(()) => self.finish(batch),
             Err(error) => {
-                let refusal = Refusal::Failed(error.to_string());
+                let refusal = self.refusal(&error);
                 batch.answers.into_iter().for_each(|(done, _)| done(Err(refusal.clone())));
             }
         }
+    }
+
+    /// What the askers hear of an error; a full disk also makes the cleaner give back what it can.
+    fn refusal(&self, error: &io::Error) -> Refusal {
+        let refusal = Refusal::from(error);
+        if refusal == Refusal::NoSpace {
+            self.shared.low_space.store(true, Ordering::Relaxed);
+        }
+        refusal
     }
 
     /// Decides each group and writes its records into the buffer.
@@ -249,11 +265,11 @@ impl Committer {
                 accepted.place = place;
                 return Ok((Answer::Done, Some((Record::Accepted(accepted), octets, hops))));
             }
-            Op::Move(id, envelope, content) => {
+            Op::Move(id, envelope, content, damaged) => {
                 let Some(message) = state.message(id).map_err(broken)? else { return Ok((Answer::Unknown, None)) };
                 let recipients = state.recipients(id, 0, usize::MAX).map_err(broken)?;
                 let (place, octets) = placed(content);
-                let (at, next, hold, corrupt) = (now(), message.next, message.hold, message.corrupt);
+                let (at, next, hold, corrupt) = (now(), message.next, message.hold, message.corrupt || damaged);
                 let moved = Moved { id, at, envelope, place, recipients, next, hold, corrupt };
                 return Ok((Answer::Done, Some((Record::Moved(moved), octets, Vec::new()))));
             }
@@ -308,18 +324,24 @@ impl Committer {
     fn append(&mut self, batch: &Batch) -> io::Result<()> {
         let Some(writer) = &mut self.writer else { return Err(io::Error::other("no segment")) };
         let result = writer.append(&self.buffer);
-        if result.is_err() {
-            self.give_up(batch.entries.len() as u64);
+        if let Err(error) = &result {
+            self.give_up(batch.entries.len() as u64, error.kind());
         }
         result
     }
 
-    fn give_up(&mut self, records: u64) {
+    fn give_up(&mut self, records: u64, why: io::ErrorKind) {
         let to = self.next_sequence - 1;
         let from = self.void.map_or(self.next_sequence - records, |void| void.from);
         self.void = Some(Void { from, to });
         // Neither written nor synced nor truncated again: its pages may be lost although a later sync succeeds.
         self.writer = None;
+        self.rest(why);
+    }
+
+    /// Leaves a disk that failed alone for a moment.
+    fn rest(&mut self, why: io::ErrorKind) {
+        self.failed = why;
         self.retry = Some(Instant::now() + PATIENCE);
     }
 
@@ -337,6 +359,7 @@ impl Committer {
                 state.sequence = sequence;
             }
         }
+        points::reached("queue-applied");
         for (done, answers) in batch.answers {
             done(answers);
         }
@@ -354,7 +377,7 @@ impl Committer {
                 return Ok(());
             }
         } else if self.retry.is_some_and(|retry| Instant::now() < retry) {
-            return Err(io::Error::other("the disk failed a moment ago"));
+            return Err(self.failed.into());
         }
         self.open_segment()
     }
@@ -368,7 +391,7 @@ impl Committer {
         self.next_segment += 1;
         let created = now().0;
         let begun = Writer::create(&self.shared.dir, number, self.next_sequence, created);
-        let writer = begun.inspect_err(|_| self.retry = Some(Instant::now() + PATIENCE))?;
+        let writer = begun.inspect_err(|error| self.rest(error.kind()))?;
         self.writer = Some(writer);
         let serial = self.shared.read().serial;
         let granted = Record::Granted(Granted { first: serial, count: 0 });
@@ -485,6 +508,7 @@ fn index_thread(shared: &Shared, from_committer: &Receiver<()>) {
             shared.indexed_changed.notify_all();
             continue;
         }
+        points::reached("index-applied");
         shared.write().thaw();
         shared.indexed.lock().unwrap_or_else(PoisonError::into_inner).sequence = sequence;
         shared.indexed_changed.notify_all();

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use mail_posix::points;
 use mail_types::QueueId;
 
 use crate::segment::sync_directory;
@@ -46,8 +47,13 @@ pub(crate) fn complete(dir: &Path, id: QueueId) -> io::Result<Content> {
     let mut file = File::open(path(dir, id))?;
     let length = file.metadata()?.len();
     if length >= OWN_FILE_MIN {
-        file.sync_all()?;
-        sync_directory(&dir.join("content"))?;
+        let synced = file.sync_all().and_then(|()| sync_directory(&dir.join("content")));
+        if let Err(error) = synced {
+            // The same intake may be presented again: a second sync would say that all is well, and it is not (R4).
+            let _ = remove(dir, id);
+            return Err(error);
+        }
+        points::reached("content-synced");
         return Ok(Content::File(length));
     }
     let mut octets = Vec::with_capacity(usize::try_from(length).unwrap_or(0));

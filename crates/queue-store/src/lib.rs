@@ -16,6 +16,8 @@ pub mod index;
 mod keys;
 mod layers;
 pub mod ledger;
+mod message;
+mod read;
 mod record;
 mod recover;
 mod run;
@@ -27,11 +29,13 @@ pub use content::{Content, OWN_FILE_MIN};
 pub use hop::{Hop, HopError};
 pub use index::{Engine, IndexError};
 pub use keys::{Class, Due};
+pub use message::{Counts, Live, Location, MessageState};
+pub use read::{Body, LoadError, Loaded};
 pub use record::{
     Accepted, Change, Deleted, Expanded, Fate, Granted, LastReply, Member, Moved, Outcome, Place, RecipientState,
     Record, Remote, Void,
 };
 pub use recover::{Quarantined, Recovery};
 pub use run::{Run, boot_id};
-pub use state::{Counts, Live, Location, MessageState, REMEMBERED};
-pub use store::{Answer, Answers, Body, LoadError, Loaded, Op, OpenError, Options, Refusal, Store};
+pub use state::REMEMBERED;
+pub use store::{Answer, Answers, Op, OpenError, Options, Refusal, Store};

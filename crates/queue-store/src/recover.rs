@@ -12,10 +12,11 @@ use mail_types::{QueueId, UnixTime};
 use crate::content;
 use crate::format::{HEADER, RecordHeader, SegmentHeader};
 use crate::index::{Engine, Index, IndexError};
+use crate::message::Location;
 use crate::record::{Place, Record, Void};
 use crate::run::{Run, boot_id};
 use crate::segment::{Found, Walk, path, read_header, sync_directory};
-use crate::state::{Location, State};
+use crate::state::State;
 use crate::store::OpenError;
 
 /// Writes that are gathered before they go into the index while replaying.
@@ -28,6 +29,8 @@ pub struct Recovery {
     pub replayed: u64,
     /// Why the index was thrown away, if it was.
     pub rebuilt: Option<String>,
+    /// Why this run has its index in memory, if it could not be made on disk.
+    pub without_index: Option<String>,
     /// Damaged stretches: where they were and where their copies are.
     pub quarantined: Vec<Quarantined>,
     /// Octets cut off the end of the newest segment.
@@ -62,6 +65,8 @@ pub struct Segment {
 /// Everything that the store begins with.
 pub struct Recovered {
     pub state: State,
+    /// The index that is in use.
+    pub engine: Engine,
     pub segments: BTreeMap<u64, Segment>,
     pub next_sequence: u64,
     pub next_segment: u64,
@@ -74,17 +79,20 @@ pub fn recover(dir: &Path, engine: Engine) -> Result<Recovered, OpenError> {
     let boot = boot_id();
     let mut report = Recovery { workers: before.workers.clone(), ..Recovery::default() };
     let (segments, next_segment) = find_segments(dir, &mut report)?;
+    if let Some(newest) = segments.values().next_back() {
+        as_the_disk_has_it(&newest.file)?;
+    }
     let voids = find_voids(&segments)?;
     let trusted = before.index && (before.clean || (!boot.is_empty() && before.boot == boot));
     // From here on only a clean stop says that the index can be used after another boot.
-    Run { boot, clean: false, index: engine == Engine::Sled, workers: before.workers }.write(dir)?;
+    Run { boot, clean: false, index: engine == Engine::Sled, workers: before.workers }.write_or_remove(dir)?;
 
     let discard = match trusted.then(|| open_index(dir, engine, &segments)) {
         Some(Ok(state)) => {
             let mut replay = Replay::new(dir, state, voids.clone(), report.clone());
             match replay.run(&segments) {
                 Ok(()) if replay.reached >= replay.state.sequence => {
-                    return finish(dir, replay, segments, next_segment);
+                    return finish(dir, engine, replay, segments, next_segment);
                 }
                 Ok(()) => "it is ahead of the segments".to_owned(),
                 Err(ReplayError::Index(error)) => error.to_string(),
@@ -97,17 +105,40 @@ pub fn recover(dir: &Path, engine: Engine) -> Result<Recovered, OpenError> {
     if !segments.is_empty() && engine == Engine::Sled {
         report.rebuilt = Some(discard);
     }
-    let base = fresh_index(dir, engine)?;
-    let mut replay = Replay::new(dir, State::empty(base), voids, report);
-    match replay.run(&segments) {
-        Ok(()) => finish(dir, replay, segments, next_segment),
+    match replay_all(dir, engine, &segments, voids.clone(), report.clone()) {
+        Ok(replay) => finish(dir, engine, replay, segments, next_segment),
+        Err(ReplayError::Index(error)) if engine == Engine::Sled => {
+            // No index can be made on this disk now, which may be full: memory serves until the next start.
+            report.without_index = Some(error.to_string());
+            Run::remove(dir)?;
+            match replay_all(dir, Engine::Memory, &segments, voids, report) {
+                Ok(replay) => finish(dir, Engine::Memory, replay, segments, next_segment),
+                Err(ReplayError::Index(error)) => Err(OpenError::Index(error)),
+                Err(ReplayError::Io(error)) => Err(error.into()),
+            }
+        }
         Err(ReplayError::Index(error)) => Err(OpenError::Index(error)),
         Err(ReplayError::Io(error)) => Err(error.into()),
     }
 }
 
+/// Builds the state anew over a new index.
+fn replay_all<'a>(
+    dir: &'a Path,
+    engine: Engine,
+    segments: &BTreeMap<u64, Segment>,
+    voids: Vec<Void>,
+    report: Recovery,
+) -> Result<Replay<'a>, ReplayError> {
+    let base = fresh_index(dir, engine)?;
+    let mut replay = Replay::new(dir, State::empty(base), voids, report);
+    replay.run(segments)?;
+    Ok(replay)
+}
+
 fn finish(
     dir: &Path,
+    engine: Engine,
     replay: Replay<'_>,
     segments: BTreeMap<u64, Segment>,
     next_segment: u64,
@@ -120,7 +151,7 @@ fn finish(
     report.corrupt.sort_unstable();
     report.corrupt.dedup();
     let next_sequence = reached.max(state.sequence) + 1;
-    Ok(Recovered { state, segments, next_sequence, next_segment, report })
+    Ok(Recovered { state, engine, segments, next_sequence, next_segment, report })
 }
 
 fn open_index(dir: &Path, engine: Engine, segments: &BTreeMap<u64, Segment>) -> Result<State, IndexError> {
@@ -132,7 +163,7 @@ fn open_index(dir: &Path, engine: Engine, segments: &BTreeMap<u64, Segment>) -> 
     }
 }
 
-fn fresh_index(dir: &Path, engine: Engine) -> Result<Arc<dyn Index>, OpenError> {
+fn fresh_index(dir: &Path, engine: Engine) -> Result<Arc<dyn Index>, ReplayError> {
     match std::fs::remove_dir_all(Engine::directory(dir)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
         _ => {}
@@ -164,6 +195,15 @@ fn find_segments(dir: &Path, report: &mut Recovery) -> io::Result<(BTreeMap<u64,
     }
     sync_directory(&dir.join("segments"))?;
     Ok((segments, next))
+}
+
+/// Makes the newest segment durable as it is, then forgets what memory holds of it: after a failed sync the kernel keeps pages that the disk
+/// never got and calls them clean, and the life before may have died between that failure and its Void (R4).
+fn as_the_disk_has_it(file: &File) -> io::Result<()> {
+    file.sync_all()?;
+    // Advice only; a kernel that ignores it leaves what there was before.
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
+    Ok(())
 }
 
 /// The sequence numbers that do not count: Voids stand at the beginning of segments.

@@ -30,6 +30,32 @@ impl Run {
         serde_json::from_slice(&text).unwrap_or_default()
     }
 
+    /// Writes the file anew; where there is no room for it, removes what the last run left, so that the next start believes nothing.
+    ///
+    /// # Errors
+    /// Any of the file system.
+    pub fn write_or_remove(&self, dir: &Path) -> io::Result<()> {
+        match self.write(dir) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+                // Half a file helps nobody.
+                let _ = std::fs::remove_file(directory(dir).join("run.json.new"));
+                Self::remove(dir)
+            }
+            other => other,
+        }
+    }
+
+    /// Removes the file.
+    ///
+    /// # Errors
+    /// Any of the file system.
+    pub fn remove(dir: &Path) -> io::Result<()> {
+        match std::fs::remove_file(directory(dir).join("run.json")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => sync_directory(&directory(dir)),
+        }
+    }
+
     /// Writes the file anew, by rename and synced.
     ///
     /// # Errors

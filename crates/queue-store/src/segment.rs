@@ -6,6 +6,8 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use mail_posix::points;
+
 use crate::format::{HEADER, RecordHeader, SegmentHeader, Tag};
 use crate::record::Record;
 
@@ -45,6 +47,7 @@ impl Writer {
             let header = SegmentHeader { number, tag, first, created };
             file.write_all_at(&header.encode(), 0)?;
             sync_directory(&dir.join("segments"))?;
+            points::reached("segment-created");
             Ok(header)
         })();
         match begun {
@@ -69,7 +72,9 @@ impl Writer {
     pub fn append(&mut self, batch: &[u8]) -> io::Result<()> {
         self.reserve(self.end + batch.len() as u64);
         self.file.write_all_at(batch, self.end)?;
+        points::reached("queue-written");
         self.file.sync_data()?;
+        points::reached("queue-synced");
         self.end += batch.len() as u64;
         Ok(())
     }

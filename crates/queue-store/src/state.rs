@@ -1,91 +1,27 @@
 //! What the log says, applied record by record: the same code while running and while replaying.
 
+mod query;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mail_types::{QueueId, Recipient, Sender, UnixTime};
+use mail_types::{QueueId, Recipient, UnixTime};
 use serde::{Deserialize, Serialize};
 
 use crate::hop::Hop;
 use crate::index::{Index, IndexError};
 use crate::keys::{self, Class, Due};
 use crate::layers::Layers;
+use crate::message::{Counts, Live, Location, MessageState};
 use crate::record::{
-    Accepted, Expanded, Fate, LastReply, Member, Moved, Outcome, Place, RecipientState, Record, Remote, is_false,
+    Accepted, Expanded, Fate, LastReply, Member, Moved, Outcome, Place, RecipientState, Record, Remote,
 };
 
 /// How long the id of a message that ended stays known, so that the same intake gets the same answer.
 pub const REMEMBERED: Duration = Duration::from_secs(600);
 /// The version of the table of keys.
 const TABLE: u8 = 1;
-
-/// Where a record with content is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Location {
-    /// The segment.
-    pub segment: u64,
-    /// Where the record begins.
-    pub offset: u64,
-    /// Octets of metadata.
-    pub meta: u32,
-    /// Octets of content in the record.
-    pub content: u64,
-}
-
-impl Location {
-    fn octets(&self) -> u64 {
-        crate::format::HEADER as u64 + u64::from(self.meta) + self.content
-    }
-}
-
-/// What the queue knows of a message that is not done.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MessageState {
-    /// Its record.
-    pub location: Location,
-    /// Where the content is.
-    pub place: Place,
-    /// The sender.
-    pub sender: Sender,
-    /// When it came.
-    pub arrival: UnixTime,
-    /// Octets of content.
-    pub size: u64,
-    /// Recipients that are not done.
-    pub open: u32,
-    /// The number of the next recipient.
-    pub next: u32,
-    /// On hold.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub hold: bool,
-    /// The content is damaged: nothing is attempted.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub corrupt: bool,
-    /// Some recipient was attempted without an end.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub deferred: bool,
-}
-
-/// How many messages there are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Counts {
-    /// All.
-    pub messages: u64,
-    /// Those on hold.
-    pub hold: u64,
-    /// Those attempted and deferred, without those on hold.
-    pub deferred: u64,
-}
-
-/// What lives in one segment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Live {
-    /// Messages whose record is there.
-    pub messages: u64,
-    /// Octets of their records.
-    pub octets: u64,
-}
 
 /// Something the caller of [`State::apply`] has to see to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -456,73 +392,6 @@ impl State {
         }
     }
 
-    /// Whether the message was here and ended within the last ten minutes.
-    pub fn has_ended(&self, id: QueueId) -> bool {
-        self.ended.contains_key(&id)
-    }
-
-    /// A message that is not done.
-    pub fn message(&self, id: QueueId) -> Result<Option<MessageState>> {
-        self.layers.get(&keys::message(id))?.map(|value| decode(&value)).transpose()
-    }
-
-    /// A recipient that is not done.
-    pub fn recipient(&self, id: QueueId, number: u32) -> Result<Option<RecipientState>> {
-        self.layers.get(&keys::recipient(id, number))?.map(|value| decode(&value)).transpose()
-    }
-
-    /// The recipients of a message that are not done, from number `from` on.
-    pub fn recipients(&self, id: QueueId, from: u32, limit: usize) -> Result<Vec<(u32, RecipientState)>> {
-        let until = keys::after(&keys::recipient(id, u32::MAX));
-        let entries = self.layers.scan(&keys::recipient(id, from), &until, limit)?;
-        entries
-            .iter()
-            .map(|(key, value)| Ok((keys::read_numbered(key).ok_or_else(unreadable)?.1, decode(value)?)))
-            .collect()
-    }
-
-    /// Messages in the order of ids, behind `after`.
-    pub fn messages(&self, after: Option<QueueId>, limit: usize) -> Result<Vec<(QueueId, MessageState)>> {
-        let from = after.map_or_else(|| b"m".to_vec(), |id| keys::after(&keys::message(id)));
-        let entries = self.layers.scan(&from, b"n", limit)?;
-        entries
-            .iter()
-            .map(|(key, value)| Ok((keys::read_message(key).ok_or_else(unreadable)?, decode(value)?)))
-            .collect()
-    }
-
-    /// Recipients about whom a report is due, behind `after`.
-    pub fn reports(&self, after: Option<(QueueId, u32)>, limit: usize) -> Result<Vec<(QueueId, u32)>> {
-        let from = after.map_or_else(|| b"p".to_vec(), |(id, number)| keys::after(&keys::report(id, number)));
-        let entries = self.layers.scan(&from, b"q", limit)?;
-        entries.iter().map(|(key, _)| keys::read_numbered(key).ok_or_else(unreadable)).collect()
-    }
-
-    /// The first hop behind `after` that has anything scheduled.
-    pub fn next_hop(&self, after: Option<&Hop>) -> Result<Option<Hop>> {
-        let from = match after {
-            None => b"t".to_vec(),
-            Some(hop) => {
-                let mut key = schedule_prefix_of(hop);
-                key.push(1);
-                key
-            }
-        };
-        let entries = self.layers.scan(&from, b"u", 1)?;
-        entries
-            .first()
-            .map(|(key, _)| keys::read_schedule(key).map(|(hop, _, _)| hop).ok_or_else(unreadable))
-            .transpose()
-    }
-
-    /// The schedule of one hop and class behind `after`.
-    pub fn schedule(&self, hop: &Hop, class: Class, after: Option<Due>, limit: usize) -> Result<Vec<Due>> {
-        let prefix = keys::schedule_prefix(hop, class);
-        let from = after.map_or_else(|| prefix.clone(), |due| keys::after(&keys::schedule(hop, class, due)));
-        let entries = self.layers.scan(&from, &keys::behind(&prefix), limit)?;
-        entries.iter().map(|(key, _)| keys::read_schedule(key).map(|(_, _, due)| due).ok_or_else(unreadable)).collect()
-    }
-
     /// Whether an earlier layer is still on its way into the index.
     pub fn is_freezing(&self) -> bool {
         self.layers.is_freezing()
@@ -601,12 +470,6 @@ fn member_state(member: &Member, at: UnixTime) -> RecipientState {
 fn schedule_key(id: QueueId, number: u32, state: &RecipientState) -> crate::index::Key {
     let class = if state.attempts > 0 { Class::Deferred } else { Class::Incoming };
     keys::schedule(&state.hop, class, Due { time: state.next, id, recipient: number })
-}
-
-fn schedule_prefix_of(hop: &Hop) -> Vec<u8> {
-    let mut key = vec![b't'];
-    key.extend_from_slice(hop.as_str().as_bytes());
-    key
 }
 
 fn encode<T: Serialize>(value: &T) -> Result<crate::index::Value> {

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -17,14 +16,15 @@ use mail_types::{Envelope, QueueId, UnixTime};
 use crate::clean;
 use crate::committer::{Committer, Request};
 use crate::content::{self, Content};
-use crate::format::{HEADER, RecordHeader};
 use crate::hop::Hop;
 use crate::index::{Engine, IndexError};
 use crate::keys::{Class, Due};
-use crate::record::{Accepted, Change, Expanded, Outcome, Place, RecipientState, Record};
+use crate::message::{Counts, MessageState};
+use crate::read::{Body, LoadError, Loaded, load, load_body};
+use crate::record::{Accepted, Change, Expanded, Outcome, RecipientState};
 use crate::recover::{Recovery, recover};
 use crate::run::Run;
-use crate::state::{Counts, MessageState, REMEMBERED, State};
+use crate::state::{REMEMBERED, State};
 
 /// How a store is opened.
 #[derive(Debug, Clone)]
@@ -118,9 +118,9 @@ pub enum Op {
     Requeue(Change),
     /// Removes a message.
     Delete(Change),
-    /// Copies a message forward; only the cleaner asks for it.
+    /// Copies a message forward; only the cleaner asks for it. True if the content is not what was written.
     #[doc(hidden)]
-    Move(QueueId, Arc<Envelope>, Content),
+    Move(QueueId, Arc<Envelope>, Content, bool),
 }
 
 /// What became of an operation.
@@ -164,58 +164,18 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// One answer for each operation of a group, or the refusal of the whole group.
-pub type Answers = Result<Vec<Answer>, Refusal>;
-
-/// A message's envelope and content as the log has them.
-#[derive(Debug)]
-pub struct Loaded {
-    /// The envelope; the recipients that are still open are in [`Store::recipients`].
-    pub envelope: Arc<Envelope>,
-    /// The content.
-    pub body: Body,
-}
-
-/// The content of one message.
-#[derive(Debug)]
-pub enum Body {
-    /// The octets.
-    Octets(Vec<u8>),
-    /// The message's own file, opened for reading; so many octets.
-    File(File, u64),
-}
-
-/// Why a message cannot be read.
-#[derive(Debug)]
-pub enum LoadError {
-    /// It is not in the queue.
-    Unknown,
-    /// Its record or content file is not what was written.
-    Damaged,
-    /// The file system.
-    Io(io::Error),
-    /// The index.
-    Index(IndexError),
-}
-
-impl fmt::Display for LoadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unknown => f.write_str("not in the queue"),
-            Self::Damaged => f.write_str("the message is damaged on disk"),
-            Self::Io(error) => error.fmt(f),
-            Self::Index(error) => error.fmt(f),
+impl From<&io::Error> for Refusal {
+    /// A full disk, one without inodes or a used-up quota is a matter of space; everything else has failed.
+    fn from(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace,
+            _ => Self::Failed(error.to_string()),
         }
     }
 }
 
-impl std::error::Error for LoadError {}
-
-impl From<IndexError> for LoadError {
-    fn from(error: IndexError) -> Self {
-        Self::Index(error)
-    }
-}
+/// One answer for each operation of a group, or the refusal of the whole group.
+pub type Answers = Result<Vec<Answer>, Refusal>;
 
 /// What the threads of a store share.
 pub(crate) struct Shared {
@@ -289,7 +249,7 @@ impl Store {
         let indexed = Indexed { sequence: recovered.state.sequence, wanted: false };
         let shared = Arc::new(Shared {
             dir: dir.to_owned(),
-            options,
+            options: Options { engine: recovered.engine, ..options },
             state: RwLock::new(recovered.state),
             files: RwLock::new(files),
             indexed: Mutex::new(indexed),
@@ -457,10 +417,7 @@ impl Store {
     /// # Errors
     /// [`LoadError`].
     pub fn body(&self, id: QueueId) -> Result<Body, LoadError> {
-        with_record(&self.shared, id, |message, file| {
-            let (header, octets) = read_record(message, file)?;
-            body_of(&self.shared, id, message, header.content_crc, octets)
-        })
+        load_body(&self.shared, id)
     }
 
     /// Remembers which workers are connected, for the next start.
@@ -532,67 +489,5 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
         Ok(()) => Ok(lock),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::Locked),
         Err(error) => Err(OpenError::Io(error.into())),
-    }
-}
-
-/// Reads the record of a message and its content.
-pub(crate) fn load(shared: &Shared, id: QueueId) -> Result<Loaded, LoadError> {
-    with_record(shared, id, |message, file| {
-        let (header, octets) = read_record(message, file)?;
-        let envelope = match Record::decode(header.kind, &octets[HEADER..HEADER + header.meta as usize]) {
-            Ok(Record::Accepted(accepted)) if accepted.id == id => accepted.envelope,
-            Ok(Record::Moved(moved)) if moved.id == id => moved.envelope,
-            _ => return Err(LoadError::Damaged),
-        };
-        Ok(Loaded { envelope, body: body_of(shared, id, message, header.content_crc, octets)? })
-    })
-}
-
-fn with_record<T>(
-    shared: &Shared,
-    id: QueueId,
-    read: impl Fn(&MessageState, &File) -> Result<T, LoadError>,
-) -> Result<T, LoadError> {
-    // The cleaner may move the message between the question and the reading: then it is asked again.
-    for _ in 0..3 {
-        let message = shared.read().message(id)?.ok_or(LoadError::Unknown)?;
-        if let Some(file) = shared.file(message.location.segment) {
-            return read(&message, &file);
-        }
-    }
-    Err(LoadError::Damaged)
-}
-
-/// The octets of a whole record, with metadata that has its checksum.
-fn read_record(message: &MessageState, file: &File) -> Result<(RecordHeader, Vec<u8>), LoadError> {
-    let location = message.location;
-    let content = usize::try_from(location.content).map_err(|_| LoadError::Damaged)?;
-    let meta = location.meta as usize;
-    let mut octets = vec![0; HEADER + meta + content];
-    file.read_exact_at(&mut octets, location.offset).map_err(LoadError::Io)?;
-    let header = crate::segment::header_in(&octets).ok_or(LoadError::Damaged)?;
-    let good = header.meta == location.meta && header.meta_crc == crc32c::crc32c(&octets[HEADER..HEADER + meta]);
-    if good { Ok((header, octets)) } else { Err(LoadError::Damaged) }
-}
-
-fn body_of(
-    shared: &Shared,
-    id: QueueId,
-    message: &MessageState,
-    crc: u32,
-    mut octets: Vec<u8>,
-) -> Result<Body, LoadError> {
-    match message.place {
-        Place::Segment => {
-            octets.drain(..HEADER + message.location.meta as usize);
-            // A damaged content is kept and shown to operators, never delivered.
-            let good = message.corrupt || crc32c::crc32c(&octets) == crc;
-            if good { Ok(Body::Octets(octets)) } else { Err(LoadError::Damaged) }
-        }
-        Place::File(length) => {
-            let file = File::open(content::path(&shared.dir, id)).map_err(LoadError::Io)?;
-            let whole = file.metadata().map_err(LoadError::Io)?.len() == length;
-            if whole { Ok(Body::File(file, length)) } else { Err(LoadError::Damaged) }
-        }
     }
 }

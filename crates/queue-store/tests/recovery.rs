@@ -100,6 +100,7 @@ impl Second for Op {
     }
 }
 
+// R1
 #[test]
 fn a_log_that_ends_anywhere_is_a_queue_of_some_moment() {
     let dir = tempfile::tempdir().expect("directory");
@@ -130,6 +131,7 @@ fn a_log_that_ends_anywhere_is_a_queue_of_some_moment() {
     assert_eq!(reached, moments.len() - 1);
 }
 
+// S14
 #[test]
 fn a_group_of_which_the_second_half_is_missing_does_not_count() {
     let dir = tempfile::tempdir().expect("directory");
@@ -185,6 +187,7 @@ fn damage_in_the_middle_is_named_and_the_rest_is_served() {
     );
 }
 
+// R4
 #[test]
 fn a_write_that_failed_is_void_although_its_records_are_intact() {
     let dir = tempfile::tempdir().expect("directory");
@@ -223,6 +226,7 @@ fn a_segment_without_a_readable_header_is_set_aside_whole() {
     assert!(recovery.quarantined[0].copy.exists() && !first.exists());
 }
 
+// R2
 #[test]
 fn sled_is_used_after_a_crash_of_this_boot_and_thrown_away_after_another() {
     let dir = tempfile::tempdir().expect("directory");
@@ -247,25 +251,68 @@ fn sled_is_used_after_a_crash_of_this_boot_and_thrown_away_after_another() {
     assert_eq!(present(&store), all);
 }
 
-#[test]
-fn a_damaged_sled_is_rebuilt_and_nobody_notices() {
-    // R2
-    let dir = tempfile::tempdir().expect("directory");
-    let (store, _) = open(dir.path());
+/// Twenty messages in every state that there is.
+fn every_state(store: &Store) {
     for serial in 1..=20 {
-        done(&store, accept(serial, &["a@x.org"], b"content"));
+        done(store, accept(serial, &["a@x.org", "b@x.org"], b"content"));
     }
-    store.close().expect("close");
-    for entry in std::fs::read_dir(dir.path().join("sled/index")).expect("list") {
-        let path = entry.expect("entry").path();
-        if path.is_file() {
-            let length = path.metadata().expect("length").len();
-            std::fs::write(path, vec![0x55; length as usize]).expect("write");
+    let change = |serial| Change { id: id(serial), at: UnixTime(7) };
+    done(store, outcome(1, 0, "a@x.org", Fate::Delivered));
+    done(store, Op::Hold(change(2)));
+    done(store, Op::Delete(change(3)));
+    done(store, outcome(4, 1, "b@x.org", Fate::Deferred(UnixTime(99))));
+    done(store, failed(5, "a@x.org"));
+    done(store, outcome(6, 0, "a@x.org", Fate::Delivered));
+    done(store, outcome(6, 1, "b@x.org", Fate::Bounced));
+}
+
+type Seen = (Vec<(u32, Vec<u32>)>, queue_store::Counts, Vec<(mail_types::QueueId, u32)>, Vec<bool>);
+
+fn seen(store: &Store) -> Seen {
+    let held = store.messages(None, 99).expect("list").iter().map(|(_, message)| message.hold).collect();
+    (present(store), store.counts(), store.reports(None, 9).expect("reports"), held)
+}
+
+// R2, S14
+#[test]
+fn a_damaged_truncated_or_deleted_sled_is_rebuilt_and_nobody_notices() {
+    let spoil: [(&str, Spoil); 4] = [
+        ("overwritten", |dir| each_file(dir, |path, length| std::fs::write(path, vec![0x55; length as usize]))),
+        ("truncated", |dir| {
+            each_file(dir, |path, length| OpenOptions::new().write(true).open(path)?.set_len(length / 2))
+        }),
+        ("emptied", |dir| each_file(dir, |path, _| OpenOptions::new().write(true).open(path)?.set_len(0))),
+        ("deleted", |dir| std::fs::remove_dir_all(dir).expect("removed")),
+    ];
+    for (how, spoil) in spoil {
+        for clean in [true, false] {
+            let dir = tempfile::tempdir().expect("directory");
+            let (store, _) = open(dir.path());
+            every_state(&store);
+            let before = seen(&store);
+            if clean {
+                store.close().expect("close");
+            } else {
+                drop(store);
+            }
+            spoil(&dir.path().join("sled/index"));
+            let (store, recovery) = open(dir.path());
+            assert!(recovery.rebuilt.is_some(), "{how}");
+            assert_eq!(seen(&store), before, "{how}, {}", if clean { "after a stop" } else { "after a kill" });
         }
     }
-    let (store, recovery) = open(dir.path());
-    assert!(recovery.rebuilt.is_some());
-    assert_eq!(present(&store).len(), 20);
+}
+
+/// How the index is damaged.
+type Spoil = fn(&Path);
+
+fn each_file(dir: &Path, spoil: impl Fn(&Path, u64) -> std::io::Result<()>) {
+    for entry in std::fs::read_dir(dir).expect("list") {
+        let path = entry.expect("entry").path();
+        if path.is_file() {
+            spoil(&path, path.metadata().expect("length").len()).expect("spoilt");
+        }
+    }
 }
 
 #[test]
