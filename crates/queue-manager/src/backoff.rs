@@ -58,6 +58,7 @@ impl Times {
 mod tests {
     use super::*;
 
+    // S22
     #[test]
     fn waits_double_between_the_bounds() {
         let times = Times::default();
@@ -72,6 +73,7 @@ mod tests {
         assert_eq!(waits, [300, 300, 600, 1200, 2400, 4000, 4000, 4000]);
     }
 
+    // S22
     #[test]
     fn a_message_expires_at_the_end_of_its_life_and_a_bounce_at_the_end_of_its_own() {
         let times = Times { bounce_lifetime: Duration::ZERO, ..Times::default() };

@@ -32,15 +32,15 @@ pub fn daemon() -> Daemon {
     }
 }
 
-async fn serve(context: Context) {
+async fn serve(mut context: Context) {
     let running = context.now();
     let ident = Ident::postfix(running.config.main.syslog_name.as_str(), "qmgr");
-    if let Err(text) = serve_queue(context, &running, &ident).await {
-        eprintln!("queue-manager: {text}");
+    if let Err(text) = serve_queue(&mut context, &running, &ident).await {
+        context.fail(&text);
     }
 }
 
-async fn serve_queue(mut context: Context, running: &Running, ident: &Ident) -> Result<(), String> {
+async fn serve_queue(context: &mut Context, running: &Running, ident: &Ident) -> Result<(), String> {
     let log = context.log.clone();
     let options = Options { min_free: *running.config.main.queue_minfree, ..Options::default() };
     let dir = context.state().to_owned();
@@ -58,7 +58,8 @@ async fn serve_queue(mut context: Context, running: &Running, ident: &Ident) -> 
     let settings = Settings::of(&running.config);
     let (core, events) = Core::new(store.clone(), &recovery, settings, tables.router(), log.clone());
     let mut core = tokio::task::spawn_blocking(move || core.run());
-    let hub = Hub::new(store.clone(), events.clone(), tables.router(), context.hello());
+    let roles = context.setup.roles.clone();
+    let hub = Hub::new(store.clone(), events.clone(), tables.router(), context.hello(), roles);
     let kinds = [Kind::Intake, Kind::Delivery, Kind::Control];
     let listeners: Vec<_> = std::mem::take(&mut context.unix)
         .into_iter()
@@ -179,6 +180,9 @@ impl Tables {
 fn tell(log: &Log, ident: &Ident, recovery: &Recovery) {
     if let Some(why) = &recovery.rebuilt {
         log.text(ident, &format!("queue index rebuilt from {} records: {why}", recovery.replayed));
+    }
+    if let Some(why) = &recovery.without_index {
+        log.warning(ident, &format!("the queue index is kept in memory until the next start: {why}"));
     }
     for stretch in &recovery.quarantined {
         let copy = stretch.copy.display();

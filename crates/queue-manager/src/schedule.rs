@@ -5,6 +5,8 @@
 //! within one, mail that was never attempted and mail that was deferred take turns. Memory holds one entry per destination with mail and
 //! what is active; everything else stays in the index.
 
+mod limits;
+
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
@@ -13,116 +15,10 @@ use queue_store::{Class, Due, Hop};
 
 use crate::destination::{Carrier, carrier};
 
+pub use limits::{Divisor, Feedback, Limits, TransportLimits};
+
 /// Entries fetched at once for a destination.
 const PAGE: usize = 100;
-
-/// What main.cf says about one transport.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct TransportLimits {
-    /// `initial_destination_concurrency`.
-    pub initial: u32,
-    /// `transport_destination_concurrency_limit`; 0 is no limit.
-    pub concurrency: u32,
-    /// `transport_destination_recipient_limit`: recipients of one lease. With 1, a destination is a recipient, not a domain.
-    pub recipients: u32,
-    /// `transport_destination_concurrency_positive_feedback`, as a function of the window.
-    pub positive: Feedback,
-    /// `transport_destination_concurrency_negative_feedback`.
-    pub negative: Feedback,
-    /// `transport_destination_concurrency_failed_cohort_limit`; 0 never declares a destination dead.
-    pub failed_cohorts: f64,
-}
-
-impl Default for TransportLimits {
-    fn default() -> Self {
-        Self {
-            initial: 5,
-            concurrency: 20,
-            recipients: 50,
-            positive: Feedback { amount: 1.0, divisor: Divisor::One },
-            negative: Feedback { amount: 1.0, divisor: Divisor::One },
-            failed_cohorts: 1.0,
-        }
-    }
-}
-
-/// How much one delivery moves the window: `number`, `number / concurrency`, `number / sqrt_concurrency`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Feedback {
-    /// The number, 0 to 1.
-    pub amount: f64,
-    /// What it is divided by.
-    pub divisor: Divisor,
-}
-
-/// The divisor of a [`Feedback`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Divisor {
-    /// 1.
-    One,
-    /// The window.
-    Concurrency,
-    /// Its square root.
-    SquareRoot,
-}
-
-impl Feedback {
-    /// Reads the value of a feedback parameter.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let (amount, divisor) = match text.split_once('/') {
-            None => (text, Divisor::One),
-            Some((amount, by)) => match by.trim() {
-                "concurrency" => (amount, Divisor::Concurrency),
-                "sqrt_concurrency" => (amount, Divisor::SquareRoot),
-                _ => return None,
-            },
-        };
-        let amount: f64 = amount.trim().parse().ok()?;
-        (0.0..=1.0).contains(&amount).then_some(Self { amount, divisor })
-    }
-
-    fn at(self, window: u32) -> f64 {
-        let window = f64::from(window.max(1));
-        match self.divisor {
-            Divisor::One => self.amount,
-            Divisor::Concurrency => self.amount / window,
-            Divisor::SquareRoot => self.amount / window.sqrt(),
-        }
-    }
-}
-
-/// What the scheduler works by.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Limits {
-    /// `qmgr_message_active_limit`, counted in recipients that are ready or leased.
-    pub active: usize,
-    /// `minimal_backoff_time`: how long a dead destination is left alone.
-    pub dead_for: Duration,
-    /// Limits of transports by name.
-    pub transports: HashMap<String, TransportLimits>,
-    /// Limits of every other transport.
-    pub others: TransportLimits,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        let local = TransportLimits { concurrency: 2, recipients: 1, ..TransportLimits::default() };
-        Self {
-            active: 20_000,
-            dead_for: Duration::from_secs(300),
-            transports: HashMap::from([("local".to_owned(), local)]),
-            others: TransportLimits::default(),
-        }
-    }
-}
-
-impl Limits {
-    fn of(&self, hop: &Hop) -> TransportLimits {
-        let transport = hop.as_str().split(' ').nth(1);
-        transport.and_then(|name| self.transports.get(name)).copied().unwrap_or(self.others)
-    }
-}
 
 /// What is due, as the index says.
 pub trait Source {
@@ -172,6 +68,9 @@ struct Lane {
     failure: f64,
     cohorts: f64,
     dead_until: Option<UnixTime>,
+    /// A destination with a rate delay rests until then; where concurrency is per recipient, these addresses do.
+    rests_until: Option<UnixTime>,
+    resting: BTreeMap<UnixTime, Vec<String>>,
     /// The next time something is due in each class, as far as known.
     wake: [Option<UnixTime>; 2],
     ready: [VecDeque<Due>; 2],
@@ -189,12 +88,28 @@ impl Lane {
     }
 
     fn has_room(&self) -> bool {
-        self.per_recipient() || self.busy < self.window
+        self.per_recipient() || (self.busy < self.window && self.rests_until.is_none())
+    }
+
+    /// Ends the rests that are over.
+    fn rested(&mut self, now: UnixTime) {
+        self.rests_until = self.rests_until.filter(|until| *until > now);
+        while let Some(entry) = self.resting.first_entry().filter(|entry| *entry.key() <= now) {
+            for address in entry.remove() {
+                release(self, &address);
+            }
+        }
+    }
+
+    /// When the next rest ends.
+    fn next_rested(&self) -> Option<UnixTime> {
+        self.rests_until.into_iter().chain(self.resting.keys().next().copied()).min()
     }
 
     fn idle(&self) -> bool {
         self.busy == 0
             && self.dead_until.is_none()
+            && self.next_rested().is_none()
             && self.parked.is_empty()
             && self.wake == [None, None]
             && self.ready.iter().all(VecDeque::is_empty)
@@ -422,9 +337,16 @@ impl Scheduler {
         }
         let Some(lane) = self.lanes.get_mut(&grant.hop) else { return };
         lane.busy = lane.busy.saturating_sub(1);
+        let rest = lane.limits.rate_delay;
+        let rests = !rest.is_zero() && ended != Ended::Untried && lane.carrier != Carrier::Here;
         if let Some(address) = &grant.lane {
-            release(lane, address);
+            if rests {
+                lane.resting.entry(now.after(rest)).or_default().push(address.clone());
+            } else {
+                release(lane, address);
+            }
         } else {
+            lane.rests_until = if rests { Some(now.after(rest)) } else { lane.rests_until };
             match ended {
                 Ended::Answered => widen(lane),
                 Ended::Dead => narrow(lane, now.after(self.limits.dead_for)),
@@ -480,6 +402,10 @@ impl Scheduler {
     /// Puts a destination where it belongs: into its ring, onto a timer, or out of memory.
     fn settle(&mut self, hop: &Hop, now: UnixTime) {
         let Some(lane) = self.lanes.get_mut(hop) else { return };
+        lane.rested(now);
+        if let Some(time) = lane.next_rested() {
+            self.timers.insert((time, hop.clone()), ());
+        }
         if lane.idle() {
             if !lane.queued {
                 self.lanes.remove(hop);
@@ -525,6 +451,8 @@ fn lane<'a>(lanes: &'a mut HashMap<Hop, Lane>, limits: &Limits, hop: &Hop) -> &'
             failure: 0.0,
             cohorts: 0.0,
             dead_until: None,
+            rests_until: None,
+            resting: BTreeMap::new(),
             wake: [None, None],
             ready: [VecDeque::new(), VecDeque::new()],
             cursor: [None, None],

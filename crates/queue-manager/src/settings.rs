@@ -97,6 +97,7 @@ impl Settings {
                 positive: feedback("positive", plain.positive),
                 negative: feedback("negative", plain.negative),
                 failed_cohorts: f64::from(narrow(limits.failed_cohorts)),
+                rate_delay: limits.destination_rate_delay,
             }
         };
         let transports =

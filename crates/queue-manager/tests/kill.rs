@@ -49,13 +49,17 @@ impl System {
         self.dir.path().join("spool/postrider")
     }
 
-    async fn start(&mut self) {
+    fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_queue-manager"));
         command.arg("-c").arg(self.dir.path()).stdin(Stdio::null()).stdout(Stdio::null());
         if rustix::process::geteuid().is_root() {
             command.uid(NOBODY).gid(NOBODY);
         }
-        self.daemon = Some(command.spawn().expect("started"));
+        command
+    }
+
+    async fn start(&mut self) {
+        self.daemon = Some(self.command().spawn().expect("started"));
         let state = self.state();
         within(async { while connect(&state, CONTROL, Role::Command).await.is_none() {} }).await;
     }
@@ -130,6 +134,7 @@ async fn listed(state: &Path) -> BTreeSet<u32> {
     }
 }
 
+// R1, R6
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_survives_every_kill() {
     let mut system = System::new();
@@ -157,4 +162,22 @@ async fn what_was_acknowledged_survives_every_kill() {
         assert!(lost.is_empty(), "round {round}: acknowledged and lost: {lost:?}");
         system.kill();
     }
+}
+
+#[test]
+fn a_queue_that_cannot_be_opened_is_an_exit_code_and_a_reason() {
+    let system = System::new();
+    std::fs::create_dir_all(system.state().join("segments")).expect("segments");
+    let segments = std::fs::File::open(system.state().join("segments")).expect("open");
+    if rustix::process::geteuid().is_root() {
+        for path in [system.state(), system.state().join("segments")] {
+            std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).expect("chown");
+        }
+    }
+    // Another process has the queue.
+    rustix::fs::flock(&segments, rustix::fs::FlockOperation::LockExclusive).expect("locked");
+    let ended = system.command().stderr(Stdio::piped()).output().expect("run");
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(71), "{said}");
+    assert!(said.contains("queue-manager: the queue is open in another process"), "{said}");
 }

@@ -39,9 +39,9 @@ async fn a_message_goes_through() {
     manager.stop().await;
 }
 
+// S13, S14, D03c
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failure_comes_back_to_the_sender_and_its_bounce_to_nobody() {
-    // S13, D03c
     let dir = tempfile::tempdir().expect("directory");
     let manager = start(dir.path(), settings());
     let mut door = Door::open(&manager).await;
@@ -89,9 +89,10 @@ async fn notify_never_is_silent_and_notify_success_is_not() {
     manager.stop().await;
 }
 
+// R7
 #[tokio::test(flavor = "multi_thread")]
 async fn each_recipient_has_its_own_fate() {
-    // R7: one copy, one bounce, one retry.
+    // One copy, one bounce, one retry.
     let dir = tempfile::tempdir().expect("directory");
     let manager = start(dir.path(), settings());
     let mut door = Door::open(&manager).await;
@@ -124,6 +125,7 @@ async fn each_recipient_has_its_own_fate() {
     manager.stop().await;
 }
 
+// S14, S22
 #[tokio::test(flavor = "multi_thread")]
 async fn an_old_message_is_given_up_after_its_attempt() {
     let dir = tempfile::tempdir().expect("directory");
@@ -230,6 +232,7 @@ async fn operators_hold_release_and_delete() {
     manager.stop().await;
 }
 
+// S14
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_comes_back_when_its_worker_starts_anew() {
     let dir = tempfile::tempdir().expect("directory");
@@ -247,6 +250,7 @@ async fn a_lease_comes_back_when_its_worker_starts_anew() {
     manager.stop().await;
 }
 
+// R6, R7
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_keeps_its_lease_while_queue_manager_restarts() {
     let dir = tempfile::tempdir().expect("directory");

@@ -448,7 +448,7 @@ parameters! {
     /// How many failed sessions in a row close a destination.
     default_destination_concurrency_failed_cohort_limit: Count = "1", used by ["queue-manager"];
     /// The pause between deliveries to one destination.
-    default_destination_rate_delay: Span = "0s", used by ["queue-manager"], partly "read; mail is not slowed down";
+    default_destination_rate_delay: Span = "0s", used by ["queue-manager"];
     /// The pause between deliveries of one transport.
     default_transport_rate_delay: Span = "0s", used by ["queue-manager"], partly "read; mail is not slowed down";
     /// The most deliveries of local(8) at once for one recipient.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use decision::{Delivery, Event as Line, Record, Stage};
 use mail_ipc::delivery::{self, OutcomeKey};
+use mail_posix::points;
 use mail_types::{EnhancedStatus, QueueId, UnixTime};
 use queue_store::{Answer, Answers, Class, Expanded, Fate, Hop, Member, Op, Outcome, RecipientState, Remote};
 
@@ -255,6 +256,7 @@ impl Core {
                 return;
             }
         };
+        points::reached("outcome-recorded");
         let now = (self.now)();
         let mut keys = Vec::with_capacity(recipients.len());
         for change in recipients {

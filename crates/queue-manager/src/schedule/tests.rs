@@ -287,3 +287,52 @@ fn five_days_of_a_dead_server_follow_the_backoff_and_end() {
     assert!((5 * 86_400..5 * 86_400 + 4001).contains(&end), "{end}");
     assert!(world.scheduler.lanes.is_empty());
 }
+
+fn with_delay(transport: &str, limits: TransportLimits) -> World {
+    let limits = TransportLimits { rate_delay: Duration::from_secs(20), ..limits };
+    let all = Limits { transports: HashMap::from([(transport.to_owned(), limits)]), ..Limits::default() };
+    World { scheduler: Scheduler::new(all), ..World::new() }
+}
+
+#[test]
+fn with_a_rate_delay_a_destination_rests_after_each_delivery_and_no_other_does() {
+    let mut world = with_delay("smtp", TransportLimits::default());
+    let (a, b) = (hop("a.org"), hop("b.org"));
+    for serial in 1..=3 {
+        world.put(&a, Class::Incoming, serial, 0, world.now);
+    }
+    let first = world.all(SMTP);
+    assert_eq!(first.len(), 1, "one after the other");
+    world.end(&first[0], Ended::Answered, None);
+    assert!(world.all(SMTP).is_empty(), "it rests");
+    world.put(&b, Class::Incoming, 9, 0, world.now);
+    assert_eq!(world.all(SMTP).len(), 1, "another destination does not");
+    assert_eq!(world.scheduler.wake(), Some(world.now.after(Duration::from_secs(20))));
+    world.now = world.now.after(Duration::from_secs(20));
+    let second = world.all(SMTP);
+    assert_eq!((second.len(), &second[0].hop), (1, &a));
+    world.end(&second[0], Ended::Untried, None);
+    world.put(&a, Class::Incoming, 4, 0, world.now);
+    assert_eq!(world.all(SMTP).len(), 1, "nobody tried, nothing to rest from");
+}
+
+#[test]
+fn with_a_rate_delay_and_one_recipient_each_the_recipient_rests() {
+    let mut world = with_delay("local", TransportLimits { recipients: 1, ..TransportLimits::default() });
+    let local = Hop::new("local local example.org").expect("hop");
+    for (serial, address) in [(1, "a@example.org"), (2, "a@example.org"), (3, "b@example.org")] {
+        world.index.addresses.insert(id(serial), address.to_owned());
+        world.put(&local, Class::Incoming, serial, 0, world.now);
+    }
+    let first = world.all(LOCAL);
+    assert_eq!(first.iter().map(|grant| grant.id.serial()).collect::<Vec<_>>(), [1, 3]);
+    first.iter().for_each(|grant| world.end(grant, Ended::Answered, None));
+    assert!(world.all(LOCAL).is_empty());
+    world.now = world.now.after(Duration::from_secs(20));
+    let second = world.all(LOCAL);
+    assert_eq!(second.iter().map(|grant| grant.id.serial()).collect::<Vec<_>>(), [2]);
+    world.end(&second[0], Ended::Answered, None);
+    world.now = world.now.after(Duration::from_secs(20));
+    assert!(world.all(LOCAL).is_empty());
+    assert!(world.scheduler.hops().is_empty(), "nothing is remembered for ever");
+}

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use mail_ipc::Frame;
 use mail_ipc::delivery::{FromWorker, ToWorker as Wire};
 use mail_net::ipc::{Conversation, Writer};
+use mail_posix::points;
 use tokio::sync::mpsc;
 
 use super::Hub;
@@ -40,7 +41,10 @@ pub async fn serve(hub: Arc<Hub>, conversation: Conversation) -> io::Result<()> 
 async fn write(writer: Writer, mut outgoing: mpsc::UnboundedReceiver<ToWorker>) -> io::Result<()> {
     while let Some(message) = outgoing.recv().await {
         match message {
-            ToWorker::Grants(leases) => grants(&writer, leases).await?,
+            ToWorker::Grants(leases) => {
+                grants(&writer, leases).await?;
+                points::reached("leases-granted");
+            }
             ToWorker::Recorded(outcomes) => writer.send(&Frame::new(0, Wire::Recorded { outcomes }), &[], &[]).await?,
             ToWorker::NotUnderstood => writer.send(&Frame::new(0, Wire::NotUnderstood), &[], &[]).await?,
         }

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use mail_ipc::Frame;
 use mail_ipc::intake::{Content as Announced, INLINE_MAX, Request, Response};
 use mail_net::ipc::{Conversation, Reader, Writer};
+use mail_posix::points;
 use mail_types::{EnhancedStatus, Envelope, QueueId, Reply, ReplyCode, UnixTime};
 use queue_store::{Accepted, Answer, Answers, Content, Op, Place, Refusal};
 use tokio::sync::mpsc;
@@ -51,6 +52,9 @@ async fn write(writer: Writer, mut answers: mpsc::UnboundedReceiver<Outgoing>) -
         match file {
             Some(file) => writer.send(&frame, &[file.as_fd()], &[]).await?,
             None => writer.send(&frame, &[], &[]).await?,
+        }
+        if matches!(frame.body, Response::Accepted { .. }) {
+            points::reached("intake-answered");
         }
     }
     Ok(())
@@ -135,7 +139,7 @@ async fn open(hub: &Arc<Hub>, number: u64, id: QueueId, outgoing: mpsc::Unbounde
     });
     match opened.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
         Ok(file) => drop(outgoing.send((Frame::new(number, Response::Opened { id }), Some(file)))),
-        Err(error) => send(&outgoing, number, refused(id, &Refusal::Failed(error.to_string()))),
+        Err(error) => send(&outgoing, number, refused(id, &Refusal::from(&error))),
     }
 }
 
@@ -153,7 +157,7 @@ async fn complete(hub: &Arc<Hub>, id: QueueId) -> Result<Content, Refusal> {
         if store.knows(id).unwrap_or(false) { Ok(Content::Octets(Vec::new())) } else { store.complete_content(id) }
     });
     let taken = taken.await.unwrap_or_else(|error| Err(io::Error::other(error)));
-    taken.map_err(|error| Refusal::Failed(error.to_string()))
+    taken.map_err(|error| Refusal::from(&error))
 }
 
 fn submit(hub: &Arc<Hub>, submission: Submission, outgoing: mpsc::UnboundedSender<Outgoing>) {

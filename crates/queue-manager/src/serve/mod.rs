@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, RwLock};
 
+use mail_daemon::state::Roles;
 use mail_ipc::hello::{Hello, Role};
 use mail_net::ipc::{self, Conversation};
 use queue_store::Store;
@@ -27,6 +28,8 @@ pub struct Hub {
     pub router: RwLock<Arc<dyn Router>>,
     /// How we introduce ourselves.
     pub hello: Hello,
+    /// Who may be which role.
+    pub roles: Roles,
     connections: AtomicU64,
     closing: watch::Sender<bool>,
 }
@@ -45,12 +48,19 @@ pub enum Kind {
 impl Hub {
     /// A hub over an open store and a running core.
     #[must_use]
-    pub fn new(store: Arc<Store>, events: Sender<Event>, router: Arc<dyn Router>, hello: Hello) -> Arc<Self> {
+    pub fn new(
+        store: Arc<Store>,
+        events: Sender<Event>,
+        router: Arc<dyn Router>,
+        hello: Hello,
+        roles: Roles,
+    ) -> Arc<Self> {
         Arc::new(Self {
             store,
             events,
             router: RwLock::new(router),
             hello,
+            roles,
             connections: AtomicU64::new(1),
             closing: watch::Sender::new(false),
         })
@@ -112,7 +122,9 @@ pub fn begin(hub: Arc<Hub>, stream: UnixStream, kind: Kind) {
 /// The connection broke, or the peer has no business here.
 async fn converse(hub: Arc<Hub>, stream: UnixStream, kind: Kind) -> io::Result<()> {
     let conversation = ipc::accept(stream, &hub.hello).await?;
-    if !may_speak(kind, conversation.hello.role) {
+    let (role, uid) = (conversation.hello.role, conversation.peer.uid);
+    if !may_speak(kind, role) || (kind != Kind::Control && !hub.roles.may_be(role, uid)) {
+        tracing::warn!(?role, uid, ?kind, "turned away");
         return Err(io::ErrorKind::PermissionDenied.into());
     }
     match kind {
@@ -122,7 +134,8 @@ async fn converse(hub: Arc<Hub>, stream: UnixStream, kind: Kind) -> io::Result<(
     }
 }
 
-/// The sockets' directories and modes let in only our group; among those, each role has its socket.
+/// The sockets' directories and modes let in only our group; among those, each role has its socket, and its user. Anybody may ask on the
+/// control socket; what is answered depends on the uid.
 fn may_speak(kind: Kind, role: Role) -> bool {
     match kind {
         Kind::Intake => role == Role::Smtpd,

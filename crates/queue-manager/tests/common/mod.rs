@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use mail_daemon::Log;
+use mail_daemon::state::Roles;
 use mail_ipc::Frame;
 use mail_ipc::delivery::{Destination, Fate, FromWorker, Lease, Outcome, OutcomeKey, ToWorker, TransportKind};
 use mail_ipc::hello::{Hello, Role};
@@ -51,7 +52,8 @@ pub fn start(dir: &Path, settings: Settings) -> Manager {
     let router: Arc<dyn Router> = Arc::new(Domains);
     let (core, events) = Core::new(store.clone(), &recovery, settings, router.clone(), Log::nowhere());
     let core = std::thread::spawn(move || core.run());
-    let hub = Hub::new(store, events.clone(), router, Hello::new(Role::QueueManager, "queue-manager"));
+    let hub =
+        Hub::new(store, events.clone(), router, Hello::new(Role::QueueManager, "queue-manager"), Roles::default());
     Manager { hub, events, core }
 }
 
