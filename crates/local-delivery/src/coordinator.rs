@@ -219,6 +219,7 @@ impl Coordinator {
             return;
         }
         let end = self.tools.attempt(work, recipient).await;
+        mail_posix::points::reached("mailbox-reported");
         if let Some(login) = end.login.clone() {
             self.logins.lock().unwrap_or_else(PoisonError::into_inner).insert(key, login);
         }

@@ -161,6 +161,7 @@ impl Pool {
             drop(waiting);
             let target = tasks[0].job.target.clone();
             let reports = mailboxes::deliver(&target, &tasks);
+            mail_posix::points::reached("mailbox-synced");
             self.report(tasks.iter().map(|task| task.number).zip(reports));
             self.lock().done(&target);
             self.changed.notify_all();

@@ -174,6 +174,7 @@ impl Handler<Client> for Feeder {
             Question::Ready(_) => self.ready().await,
             Question::Content => self.content(),
             Question::Outcome(outcomes) => {
+                mail_daemon::points::reached("remote-answered");
                 self.served += 1;
                 self.give_back(SessionEnd::Outcomes(outcomes));
                 Answer::Noted

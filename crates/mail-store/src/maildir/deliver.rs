@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use mail_posix::points;
 use mail_types::QueueId;
 use rustix::fs::FileType;
 use rustix::io::Errno;
@@ -282,26 +283,34 @@ impl Batch<'_> {
     #[must_use]
     pub fn commit(self) -> Vec<Result<()>> {
         let Self { maildir, repeated, messages } = self;
-        let mut results: Vec<Result<()>> = messages.into_iter().map(|delivery| place(maildir, delivery)).collect();
+        let placed: Vec<Result<Option<Vec<u8>>>> =
+            messages.into_iter().map(|delivery| place(maildir, delivery)).collect();
+        points::reached("maildir-renamed");
         // What a predecessor delivered may have been moved by a reader before anybody synced it.
         let synced = if repeated { maildir.cur.sync() } else { Ok(()) }.and_then(|()| maildir.new.sync());
         if let Err(error) = synced {
             let text = error.to_string();
             let failed = || StoreError::Io(text.clone(), std::io::Error::other("sync failed"));
-            results.iter_mut().filter(|result| result.is_ok()).for_each(|result| *result = Err(failed()));
+            // The next attempt writes them anew: it must not find names whose second sync would say that all is well (R4).
+            for name in placed.iter().filter_map(|placed| placed.as_ref().ok()?.as_ref()) {
+                let _ = maildir.new.unlink(name);
+            }
+            return placed.into_iter().map(|placed| placed.and_then(|_| Err(failed()))).collect();
         }
-        results
+        placed.into_iter().map(|placed| placed.map(drop)).collect()
     }
 }
 
-fn place(maildir: &Maildir, delivery: Delivery) -> Result<()> {
+/// Names a message in `new/`; gives the name if it was free.
+fn place(maildir: &Maildir, delivery: Delivery) -> Result<Option<Vec<u8>>> {
     match delivery {
-        Delivery::There => Ok(()),
+        Delivery::There => Ok(None),
         Delivery::Failed(error) => Err(error),
         Delivery::Written(mut incoming) => {
             let name = incoming.finish(None)?;
+            points::reached("maildir-written");
             // A taken name is this very message, placed by an attempt whose outcome got lost.
-            incoming.place(&maildir.new, &name).map(drop)
+            Ok(incoming.place(&maildir.new, &name)?.then_some(name))
         }
     }
 }
