@@ -180,6 +180,7 @@ impl Door {
         let envelope = envelope(transaction, sender, facts, client, originals);
         // A file stays queue-manager's whatever it answers: it removes what no record names.
         self.queue.submit(id, envelope, &complete.stored, transaction.hold).await?;
+        mail_posix::points::reached("intake-accepted");
         Ok(id)
     }
 }

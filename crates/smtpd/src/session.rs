@@ -341,8 +341,20 @@ impl Session {
         if let Err(refusal) = self.judge_command(Stage::Sender, Some(&sender), None).await {
             return Answer::Refuse(refusal);
         }
+        if !self.has_space() {
+            return Answer::Refuse(reply(452, (4, 3, 1), "Insufficient system storage"));
+        }
         self.transaction = Some(Transaction::new(mail, sender, now()));
         Answer::Accept
+    }
+
+    /// Whether the queue's disk has room for a message: `queue_minfree`, and one and a half times `message_size_limit`.
+    fn has_space(&self) -> bool {
+        let main = &self.port.main;
+        let limit = *main.message_size_limit;
+        let wanted = (*main.queue_minfree).max(limit.saturating_add(limit / 2));
+        // Where the disk cannot be asked, queue-manager finds out.
+        mail_posix::files::free_bytes_at(&self.door.state).map_or(true, |free| free >= wanted)
     }
 
     async fn rcpt(&mut self, command: RcptCommand) -> Answer {
