@@ -13,6 +13,8 @@ pub enum Need {
     Root,
     /// The right to make a network namespace.
     NetworkNamespace,
+    /// A file or device, such as `/dev/fuse`.
+    File(&'static str),
 }
 
 impl Need {
@@ -21,6 +23,7 @@ impl Need {
         match self {
             Self::Program(name) => program(name).is_none().then(|| format!("the program {name} is not installed")),
             Self::Root => (!rustix::process::geteuid().is_root()).then(|| "not root".to_owned()),
+            Self::File(path) => (!std::path::Path::new(path).exists()).then(|| format!("there is no {path}")),
             Self::NetworkNamespace => {
                 let tried = Command::new("unshare").args(["--net", "true"]).stderr(Stdio::null()).status();
                 (!tried.is_ok_and(|status| status.success())).then(|| "no right to make a network namespace".to_owned())

@@ -73,6 +73,7 @@ pub struct Builder {
     workers: Option<String>,
     profile: Option<String>,
     path: Option<PathBuf>,
+    environment: Vec<(String, String)>,
 }
 
 impl Builder {
@@ -91,6 +92,7 @@ impl Builder {
             workers: None,
             profile: None,
             path: None,
+            environment: Vec::new(),
         }
     }
 
@@ -160,6 +162,13 @@ impl Builder {
         self
     }
 
+    /// Adds a variable to the environment of every program of the system.
+    #[must_use]
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// Writes the files; nothing runs yet.
     ///
     /// # Errors
@@ -203,7 +212,8 @@ impl Builder {
         fs::write(root.join("etc/key.pem"), &certificate.key)?;
         fs::set_permissions(root.join("etc/key.pem"), fs::Permissions::from_mode(0o600))?;
         self.write_configuration(&root, &ports)?;
-        let system = System { root, domain: self.domain, ports, workers: self.workers, up: None, temporary };
+        let (domain, workers, environment) = (self.domain, self.workers, self.environment);
+        let system = System { root, domain, ports, workers, environment, up: None, temporary };
         system.give_to_user(&system.root)?;
         Ok(system)
     }
@@ -319,6 +329,7 @@ pub struct System {
     /// Its ports.
     pub ports: Ports,
     workers: Option<String>,
+    environment: Vec<(String, String)>,
     up: Option<Child>,
     /// Kept for its end, which removes the directory.
     temporary: Option<tempfile::TempDir>,
@@ -356,7 +367,11 @@ impl System {
         }
     }
 
-    fn give_to_user(&self, path: &Path) -> io::Result<()> {
+    /// As root: gives a file or directory and what lies below to the user that the system runs as.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn give_to_user(&self, path: &Path) -> io::Result<()> {
         let (uid, gid) = user_and_group();
         if !rustix::process::geteuid().is_root() {
             return Ok(());
@@ -378,6 +393,7 @@ impl System {
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.root.join("bin").join(program));
         command.env("MAIL_CONFIG", self.etc()).current_dir(&self.root).env_remove("NOTIFY_SOCKET");
+        command.envs(self.environment.iter().cloned());
         if rustix::process::geteuid().is_root() {
             command.uid(UNPRIVILEGED).gid(UNPRIVILEGED);
         }
