@@ -140,9 +140,9 @@ fn a_kill_at_any_point_of_the_cleaning_loses_and_resurrects_nothing() {
                 _ => {}
             }
         }
-        let ended = child.wait_with_output().expect("ended");
-        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
-        assert!(!points.join(point).exists(), "nobody died at {point}: {}: {said}", ended.status);
+        let death = child.wait_with_output().expect("ended");
+        let said = String::from_utf8_lossy(&death.stderr).into_owned();
+        assert!(!points.join(point).exists(), "nobody died at {point}: {}: {said}", death.status);
         let store = Store::open(&place, small(Duration::from_secs(3600))).expect("open").0;
         let present: std::collections::BTreeSet<u32> = present(&store).into_iter().map(|(serial, _)| serial).collect();
         let lost: Vec<_> = accepted.iter().filter(|n| *n % 20 == 0 && !present.contains(n)).collect();
