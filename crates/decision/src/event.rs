@@ -196,6 +196,8 @@ pub enum Event<'a> {
     Expired {
         /// The sender.
         from: &'a str,
+        /// `expired`, or `force-expired` by an operator.
+        status: &'a str,
     },
     /// `ID: sender non-delivery notification: ID2`
     Notice {
@@ -315,7 +317,7 @@ impl fmt::Display for Event<'_> {
                 write!(f, "from=<{}>, size={size}, nrcpt={nrcpt} (queue active)", Safe(from))
             }
             Self::Delivery(delivery) => delivery.fmt(f),
-            Self::Expired { from } => write!(f, "from=<{}>, status=expired, returned to sender", Safe(from)),
+            Self::Expired { from, status } => write!(f, "from=<{}>, status={status}, returned to sender", Safe(from)),
             Self::Notice { kind, notice } => write!(f, "{kind} notification: {notice}"),
             Self::Removed => f.write_str("removed"),
             Self::Login(login) => login.fmt(f),

@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn a_record_is_one_line_that_names_its_rule_and_source() {
         let (ident, source) = (Ident::postfix("postfix", "qmgr"), SourceLine::new("/etc/postfix/main.cf", 12));
-        let mut record = Record::new(&ident, Stage::Queue, Event::Expired { from: "a@b" });
+        let mut record = Record::new(&ident, Stage::Queue, Event::Expired { from: "a@b", status: "expired" });
         record.rule = Some("maximal_queue_lifetime");
         record.source = Some(&source);
         let text = record.to_string();
@@ -106,7 +106,7 @@ mod tests {
             format!(
                 "{{\"time\":\"2026-11-22T18:00:00Z\",\"daemon\":\"queue-manager\",\"pid\":{},\"ident\":\"postfix/qmgr\",\"level\":\"info\",\
                  \"stage\":\"queue\",\"rule\":\"maximal_queue_lifetime\",\"source\":\"/etc/postfix/main.cf:12\",\"event\":\"expired\",\
-                 \"values\":{{\"from\":\"a@b\"}},\"line\":\"from=<a@b>, status=expired, returned to sender\"}}",
+                 \"values\":{{\"from\":\"a@b\",\"status\":\"expired\"}},\"line\":\"from=<a@b>, status=expired, returned to sender\"}}",
                 std::process::id()
             )
         );

@@ -58,6 +58,14 @@ pub enum Request {
         /// Which.
         what: Selection,
     },
+    /// Return to the sender, with the reason why it waited (`postsuper -e` and `-f`). Answered with [`Response::Done`].
+    Expire {
+        /// Which.
+        what: Selection,
+        /// Whether messages on hold are meant too.
+        #[serde(default)]
+        held: bool,
+    },
     /// Counts. Answered with [`Response::Status`].
     Status,
 }

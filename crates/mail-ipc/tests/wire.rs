@@ -41,7 +41,7 @@ fn the_examples_of_version_1_decode() {
     assert_eq!(decode_all::<intake::Response>("intake-response"), 5);
     assert_eq!(decode_all::<delivery::FromWorker>("delivery-from-worker"), 3);
     assert_eq!(decode_all::<delivery::ToWorker>("delivery-to-worker"), 3);
-    assert_eq!(decode_all::<control::Request>("control-request"), 9);
+    assert_eq!(decode_all::<control::Request>("control-request"), 10);
     assert_eq!(decode_all::<control::Response>("control-response"), 7);
     assert_eq!(decode_all::<control::DaemonRequest>("daemon-request"), 3);
     assert_eq!(decode_all::<control::DaemonResponse>("daemon-response"), 3);

@@ -45,7 +45,7 @@ pub const COMMANDS: &[Command] = &[
     command("postalias", "check an alias file, or look a name up in it", postmap::run_postalias),
     command("postmap", "check a table, or look a key up in it", postmap::run_postmap),
     command("postqueue", "list the queue, attempt what waits", postqueue::run),
-    command("postsuper", "delete, hold, release or requeue messages", postsuper::run),
+    command("postsuper", "delete, expire, hold, release or requeue messages", postsuper::run),
     command("postcat", "show a message of the queue", postcat::run),
     command("postconf", "show parameters and their defaults, edit main.cf", postconf::run),
     command("postfix", "start, stop, reload the mail system as a whole", postfix::run),

@@ -1,4 +1,4 @@
-//! `postsuper`: delete, hold, release and requeue messages.
+//! `postsuper`: delete, expire, hold, release and requeue messages.
 
 use std::ffi::OsString;
 use std::io::BufRead as _;
@@ -7,13 +7,14 @@ use mail_ipc::control::{QueueName, Request, Selection};
 use mail_types::QueueId;
 
 use crate::arguments::{Given, Grammar};
-use crate::exit::{Failure, NO_PERMISSION, Outcome, UNAVAILABLE};
+use crate::exit::{Failure, NO_PERMISSION, Outcome};
 use crate::queue::{Done, Queue};
 use crate::system::System;
 use crate::terminal::complain;
 
 const GRAMMAR: Grammar = Grammar::letters("c:d:e:f:h:H:psSr:v");
-const USAGE: &str = "usage: postsuper [-c config_dir] [-d queue_id (delete)] [-h queue_id (hold)] [-H queue_id (un-hold)] \
+const USAGE: &str = "usage: postsuper [-c config_dir] [-d queue_id (delete)] [-e queue_id (expire)] \
+                     [-f queue_id (expire and/or un-hold)] [-h queue_id (hold)] [-H queue_id (un-hold)] \
                      [-r queue_id (requeue)] [queue...]";
 /// Up to so many ids each gets a line of its own; each is then a request of its own.
 const NAMED_MAX: usize = 500;
@@ -34,6 +35,8 @@ fn action(option: char) -> Option<Action> {
         'H' => {
             Action { one: "released from hold", all: "Released from hold", request: |what| Request::Release { what } }
         }
+        'e' => Action { one: "expired", all: "Force-expired", request: |what| Request::Expire { what, held: false } },
+        'f' => Action { one: "expired", all: "Force-expired", request: |what| Request::Expire { what, held: true } },
         'r' => Action { one: "requeued", all: "Requeued", request: |what| Request::Requeue { what } },
         _ => return None,
     })
@@ -45,12 +48,6 @@ fn action(option: char) -> Option<Action> {
 /// Wrong options, the system is down (69), the caller is not the superuser.
 pub fn run(arguments: &[OsString]) -> Outcome {
     let parsed = GRAMMAR.parse(arguments).map_err(|error| Failure::usage(format!("{error}; {USAGE}")))?;
-    if let Some(given) = parsed.options.iter().find(|given| matches!(given.option, 'e' | 'f')) {
-        return Err(Failure::new(
-            UNAVAILABLE,
-            format!("-{}: forced expiration is not supported; -d deletes without a bounce", given.option),
-        ));
-    }
     let queues =
         parsed.operands.iter().map(|operand| queue_named(&operand.to_string_lossy())).collect::<Result<_, _>>()?;
     let queues: Vec<QueueName> = queues;

@@ -315,3 +315,36 @@ async fn long_content_travels_in_files() {
     within(async { while std::fs::read_dir(dir.path().join("content")).expect("content").count() > 0 {} }).await;
     manager.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_message_goes_back_with_its_reason_and_one_on_hold_only_by_force() {
+    let dir = tempfile::tempdir().expect("directory");
+    let manager = start(dir.path(), settings());
+    let mut door = Door::open(&manager).await;
+    let mut remote = manager.worker("remote-delivery", &SMTP, 10).await;
+    let mut local = manager.worker("local-delivery", &LOCAL, 10).await;
+    let done = |count| Response::Done { count, unknown: vec![] };
+    let one = |held| Request::Expire { what: Selection::Ids(vec![id(1)]), held };
+    door.submit(1, envelope("john@local.test", &["a@far.test"]), b"Subject: one\r\n\r\n").await;
+    let (lease, _) = remote.grants().await.remove(0);
+    remote.settle(&lease, 0, Fate::Deferred { dead: false }).await;
+    assert_eq!(manager.ask(Request::Hold { what: Selection::All }).await, done(1));
+    assert_eq!(manager.ask(one(false)).await, done(0), "-e leaves what is on hold");
+    assert_eq!(manager.ask(one(true)).await, done(1));
+    let (bounce, content) = local.grants().await.remove(0);
+    let text = String::from_utf8(content).expect("ASCII");
+    assert!(text.contains("Action: failed") && text.contains("Connection refused"), "{text}");
+    local.settle(&bounce, 0, Fate::Delivered).await;
+    // Under way: the outcome comes first, and what it leaves is expired.
+    door.submit(2, envelope("john@local.test", &["a@far.test", "b@far.test"]), b"Subject: two\r\n\r\n").await;
+    let (lease, _) = remote.grants().await.remove(0);
+    assert_eq!(manager.ask(Request::Expire { what: Selection::All, held: false }).await, done(1));
+    remote.settle(&lease, 0, Fate::Relayed { dsn: true }).await;
+    remote.settle(&lease, 1, Fate::Deferred { dead: false }).await;
+    let (bounce, content) = local.grants().await.remove(0);
+    let text = String::from_utf8(content).expect("ASCII");
+    assert!(text.contains("b@far.test") && !text.contains("rfc822; a@far.test"), "{text}");
+    local.settle(&bounce, 0, Fate::Delivered).await;
+    manager.empty().await;
+    manager.stop().await;
+}

@@ -277,8 +277,8 @@ fn queue() -> Vec<Page> {
         ),
         page(
             "postsuper",
-            "delete, hold, release or requeue messages",
-            &["postsuper [-c DIR] [-d ID] [-h ID] [-H ID] [-r ID] [QUEUE ...]"],
+            "delete, expire, hold, release or requeue messages",
+            &["postsuper [-c DIR] [-d ID] [-e ID] [-f ID] [-h ID] [-H ID] [-r ID] [QUEUE ...]"],
             &[
                 "For root and the owner of the queue. An option may be given several times; ID may be `-' for ids from standard input, one per line, or ALL in capitals. With names of queues (incoming, active, deferred, hold, corrupt) only messages in these are meant.",
                 "What is done is on disk before the count is printed. Structure checks (-p, -s, -S) are accepted and do nothing: queue-manager checks its files at every start.",
@@ -286,6 +286,11 @@ fn queue() -> Vec<Page> {
             &[
                 DIRECTORY,
                 ("-d ID", "Deletes without a report to the sender."),
+                (
+                    "-e ID",
+                    "Expires: the message goes back to its sender at once, with the reason why it waited. One on hold stays.",
+                ),
+                ("-f ID", "As -e, messages on hold too."),
                 ("-h ID", "Puts on hold."),
                 ("-H ID", "Releases from hold."),
                 ("-r ID", "Requeues: routing begins anew."),

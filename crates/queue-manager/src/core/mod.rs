@@ -203,6 +203,8 @@ pub struct Core {
     /// Attempts that never got an outcome: the next one says so.
     lost: HashMap<(QueueId, u32), u32>,
     recording: HashSet<(QueueId, u32)>,
+    /// Who waits until the end of an expired message is recorded.
+    expiring: HashMap<QueueId, Arc<operators::Waiting>>,
     again: Vec<(UnixTime, outcomes::Again)>,
     orphans: HashMap<String, UnixTime>,
     awaited: HashSet<String>,
@@ -251,6 +253,7 @@ impl Core {
             messages: HashMap::new(),
             lost: HashMap::new(),
             recording: HashSet::new(),
+            expiring: HashMap::new(),
             again: Vec::new(),
             orphans: HashMap::new(),
             awaited: recovery.workers.iter().cloned().collect(),

@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mail_ipc::control::{Listed, ListedRecipient, QueueName, Request, Response, Selection};
-use mail_types::QueueId;
+use mail_ipc::delivery::{self, Fate};
+use mail_types::{EnhancedStatus, QueueId};
 use queue_store::{Answers, Body, Change, Class, MessageState, Op, RecipientState};
 use tokio::sync::oneshot;
 
+use super::outcomes::no_outcome;
 use super::{Core, Event};
 
 /// Messages of one page of a list.
@@ -34,6 +36,11 @@ pub enum Kind {
     Requeue,
     /// Remove.
     Delete,
+    /// Return to the sender; what is on hold too, if `held`.
+    Expire {
+        /// Whether a message on hold is meant.
+        held: bool,
+    },
 }
 
 /// An operator's request that is answered when its last part is done.
@@ -46,7 +53,7 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    fn done(&self, failure: Option<String>) {
+    pub(super) fn done(&self, failure: Option<String>) {
         if failure.is_some() {
             *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = failure;
         }
@@ -101,6 +108,7 @@ impl Core {
             Request::Release { what } => self.change(Kind::Release, what, reply),
             Request::Requeue { what } => self.change(Kind::Requeue, what, reply),
             Request::Delete { what } => self.change(Kind::Delete, what, reply),
+            Request::Expire { what, held } => self.change(Kind::Expire { held }, what, reply),
             Request::Status => {
                 let response = self.status();
                 answer(reply, Ok(response));
@@ -303,11 +311,44 @@ impl Core {
             Kind::Release => Op::Release(change),
             Kind::Requeue => Op::Requeue(change),
             Kind::Delete => Op::Delete(change),
+            Kind::Expire { .. } => return self.expire(id, waiting),
         };
         let events = self.to_self.clone();
         self.store.submit(vec![op], move |answers| {
             let _ = events.send(Event::Changed(Changed { kind, id, answers, waiting }));
         });
+    }
+
+    /// Ends what is open of a message as its last lifetime would: it goes back to the sender with the reason why it waited.
+    fn expire(&mut self, id: QueueId, waiting: Option<Arc<Waiting>>) {
+        let ends = |(number, state): (u32, RecipientState)| {
+            let (status, text) = match &state.last {
+                Some(last) => (last.status, last.text.clone()),
+                None => (None, "message is administratively expired".to_owned()),
+            };
+            let status = status.unwrap_or(EnhancedStatus::of(4, 7, 0));
+            delivery::Outcome { fate: Fate::Bounced, status, text, ..no_outcome(id, number, &state) }
+        };
+        let open = self.store.recipients(id, 0, usize::MAX).unwrap_or_default();
+        let open = open
+            .into_iter()
+            .filter(|(number, state)| state.report.is_none() && !self.recording.contains(&(id, *number)));
+        let outcomes: Vec<_> = open.map(ends).collect();
+        if outcomes.is_empty() {
+            waiting.inspect(|waiting| waiting.done(None));
+            return;
+        }
+        let sender = self.store.message(id).ok().flatten().map(|message| message.sender.to_string());
+        let from = sender.unwrap_or_default();
+        let line = decision::Event::Expired { from: &from, status: "force-expired" };
+        let record = decision::Record::new(&self.settings.idents.qmgr, decision::Stage::Queue, line).about(id);
+        self.log.record(&decision::Record { rule: Some("operator"), ..record });
+        if let Some(before) = waiting.and_then(|waiting| self.expiring.insert(id, waiting)) {
+            before.done(None);
+        }
+        // In memory, so that the report finds its envelope.
+        let _ = self.envelope(id);
+        self.outcomes(None, outcomes);
     }
 
     pub(super) fn changed(&mut self, changed: Changed) {
@@ -319,6 +360,7 @@ impl Core {
                 Kind::Release => "released from hold",
                 Kind::Requeue => "requeued",
                 Kind::Delete => "removed",
+                Kind::Expire { .. } => "expired",
             };
             let line = decision::Event::Text(what);
             let ident = &self.settings.idents.qmgr;
@@ -343,6 +385,7 @@ impl Kind {
         match self {
             Self::Hold => !state.hold,
             Self::Release => state.hold,
+            Self::Expire { held } => held || !state.hold,
             Self::Requeue | Self::Delete => true,
         }
     }

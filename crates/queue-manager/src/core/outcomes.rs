@@ -173,7 +173,7 @@ impl Core {
         let from_null = message.sender.address().is_none();
         if times.expired(message.arrival, from_null, now) {
             let from = message.sender.to_string();
-            let line = Line::Expired { from: &from };
+            let line = Line::Expired { from: &from, status: "expired" };
             let sources = &self.settings.sources;
             let (rule, source) = if from_null {
                 ("bounce_queue_lifetime", &sources.bounce_lifetime)
@@ -248,15 +248,18 @@ impl Core {
         for change in &recipients {
             self.recording.remove(&(id, change.number));
         }
+        let awaited = if connection.is_none() { self.expiring.remove(&id) } else { None };
         let recorded = match answers {
             Ok(answers) => answers.first() != Some(&Answer::Unknown),
             Err(refusal) => {
                 self.warn(&format!("{id}: outcome not recorded: {refusal}"));
+                awaited.inspect(|waiting| waiting.done(Some(refusal.to_string())));
                 self.again.push(((self.now)().after(AGAIN), Again::Outcomes(connection, again)));
                 return;
             }
         };
         points::reached("outcome-recorded");
+        awaited.inspect(|waiting| waiting.done(None));
         let now = (self.now)();
         let mut keys = Vec::with_capacity(recipients.len());
         for change in recipients {
@@ -434,7 +437,7 @@ fn no_route() -> Target {
     Target::Retry(EnhancedStatus::of(4, 3, 5), "no route was found".to_owned())
 }
 
-fn no_outcome(id: QueueId, recipient: u32, state: &RecipientState) -> delivery::Outcome {
+pub(super) fn no_outcome(id: QueueId, recipient: u32, state: &RecipientState) -> delivery::Outcome {
     delivery::Outcome {
         lease: 0,
         id,
