@@ -6,6 +6,7 @@
 mod blocked;
 mod day;
 mod hostile;
+mod places;
 mod readers;
 mod records;
 mod traffic;
@@ -25,6 +26,16 @@ fn main() -> ExitCode {
         test("a blocked log and a full disk stop neither mail nor logins", &[], blocked::stops_nobody),
         // Attack class: header forging by HELO; log injection, terminal escapes.
         test("nothing that a client says reaches a log or terminal raw", &[], hostile::is_shown_harmless),
+        test(
+            "as root the logs are written by daemons without rights, and rotated",
+            &[Need::Root, Need::NetworkNamespace],
+            places::as_root_the_logs_are_written_and_rotated,
+        ),
+        test(
+            "a service writes to the journal's stream with priorities",
+            &[],
+            places::a_service_writes_to_the_journal_stream_with_priorities,
+        ),
         test("every line of the log has its record, with rule and source", &[], records::stand_behind_every_line),
     ])
 }

@@ -292,6 +292,38 @@ mod tests {
     }
 
     #[test]
+    fn syslog_gets_priority_and_ident_and_is_found_again() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("log");
+        let listen = || {
+            let socket = std::os::unix::net::UnixDatagram::bind(&path).expect("bound");
+            socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+            socket
+        };
+        let hear = |socket: &std::os::unix::net::UnixDatagram| {
+            let mut octets = [0; 1024];
+            let count = socket.recv(&mut octets).expect("a line");
+            String::from_utf8_lossy(&octets[..count]).into_owned()
+        };
+        let before = listen();
+        let system = Some(System::Syslog(path.clone()));
+        let log = Log::start(LogPlan { system, ..LogPlan::default() }).expect("a thread");
+        log.warning(&Ident::postfix("postfix", "smtpd"), "beware");
+        let line = hear(&before);
+        // LOG_MAIL is 2 << 3, LOG_WARNING 4, LOG_INFO 6.
+        let tag = format!("postfix/smtpd[{}]: warning: beware", std::process::id());
+        assert!(line.starts_with("<20>") && line[19..] == format!(" {tag}"), "{line}");
+        log.text(&Ident::dovecot(), "auth: ready");
+        let line = hear(&before);
+        assert!(line.starts_with("<22>") && line.ends_with(" dovecot: auth: ready"), "{line}");
+        drop(before);
+        std::fs::remove_file(&path).expect("removed");
+        log.text(&Ident::dovecot(), "auth: while syslog was away");
+        log.flush();
+        assert!(hear(&listen()).ends_with("auth: while syslog was away"));
+    }
+
+    #[test]
     fn a_rotated_file_is_opened_again() {
         let directory = tempfile::tempdir().expect("a directory");
         let (path, old) = (directory.path().join("log"), directory.path().join("log.1"));

@@ -51,7 +51,7 @@ pub const COMMANDS: &[Command] = &[
     command("postfix", "start, stop, reload the mail system as a whole", postfix::run),
     command("doveconf", "show what dovecot.conf says", doveconf::run),
     command("doveadm", "", |_| doveconf::refuse("doveadm", "only `doveconf -n' is")),
-    command("dovecot", "", |_| doveconf::refuse("dovecot", "use `postfix start', `stop' and `reload'")),
+    command("dovecot", "", doveconf::dovecot),
     command("man", "", manual::run),
 ];
 

@@ -33,6 +33,17 @@ pub fn run(arguments: &[OsString]) -> Outcome {
     Ok(0)
 }
 
+/// Runs `dovecot`: `-n` is `doveconf -n`; daemons are not started by this name.
+///
+/// # Errors
+/// As [`run`]; 64 for anything but `-n`.
+pub fn dovecot(arguments: &[OsString]) -> Outcome {
+    if arguments.iter().any(|argument| argument == "-n") {
+        return run(arguments);
+    }
+    refuse("dovecot", "use `dovecot -n', and `postfix start', `stop' and `reload'")
+}
+
 /// Refuses a command of Dovecot's that is not there.
 ///
 /// # Errors

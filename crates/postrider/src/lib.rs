@@ -26,6 +26,7 @@ mod postmap;
 mod postqueue;
 mod postsuper;
 mod queue;
+mod rewrite;
 mod sendmail;
 mod system;
 mod terminal;

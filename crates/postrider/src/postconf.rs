@@ -14,6 +14,7 @@ use self::edit::{Edit, Edits};
 
 use crate::arguments::{Grammar, Parsed};
 use crate::exit::{Failure, Outcome, UNAVAILABLE};
+use crate::rewrite::rewrite;
 use crate::system::System;
 use crate::terminal::{complain, print};
 
@@ -43,7 +44,7 @@ pub fn run(arguments: &[OsString]) -> Outcome {
     }
     if let Some(edits) = edits(&parsed)? {
         let directory = crate::system::directory(parsed.last('c'));
-        edit::edit(&directory.join("main.cf"), &edits)?;
+        rewrite(&directory.join("main.cf"), |text| Some(edit::edited(text, &edits)))?;
         return Ok(0);
     }
     if parsed.has('m') {

@@ -1,9 +1,11 @@
-//! `postmap`, `postalias` and `newaliases`: check a table's source and have the daemons take it at once; ask a table; list it.
+//! `postmap`, `postalias` and `newaliases`: check a table's source and have the daemons take it at once; ask a table; list it; change its entries.
 //!
-//! No file is written: daemons read the sources themselves. So there is nothing to delete or add beside the source either.
+//! No `.db` is written: daemons read the sources themselves. So `-d` and `-i` change the source, which Postfix leaves alone.
+
+mod edit;
 
 use std::ffi::OsString;
-use std::io::BufRead as _;
+use std::io::{BufRead as _, Read as _};
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use mail_tables::{Answer, Found, Query, Remote, RemoteAnswer, Scope, Table, Tabl
 use crate::arguments::{Grammar, Parsed};
 use crate::daemons;
 use crate::exit::{Failure, Outcome, TEMPORARY, UNAVAILABLE};
+use crate::rewrite::rewrite;
 use crate::system::System;
 use crate::terminal::{complain, print};
 
@@ -51,9 +54,10 @@ pub fn run_postalias(arguments: &[OsString]) -> Outcome {
 }
 
 fn run(dialect: Dialect, arguments: &[OsString]) -> Outcome {
-    let usage = || format!("usage: {} [-c config_dir] [-q key] [-s] [map_type:]file...", dialect.name);
+    let usage =
+        || format!("usage: {} [-c config_dir] [-d key] [-i [-r]] [-q key] [-s] [map_type:]file...", dialect.name);
     let parsed = GRAMMAR.parse(arguments).map_err(|error| Failure::usage(format!("{error}; {}", usage())))?;
-    refuse_edits(&parsed)?;
+    refuse_unbuilt(&parsed)?;
     if parsed.operands.is_empty() {
         return Err(Failure::usage(usage()));
     }
@@ -61,27 +65,84 @@ fn run(dialect: Dialect, arguments: &[OsString]) -> Outcome {
     let main = &system.config.main;
     let words = parsed.operands.iter().map(|word| word.to_string_lossy());
     let tables = words.map(|word| table_ref(&word, main)).collect::<Result<Vec<_>, _>>()?;
+    let state = system.config.state_dir();
+    if ['q', 's', 'd', 'i'].iter().filter(|option| parsed.has(**option)).count() > 1 {
+        return Err(Failure::usage(format!("specify only one of -d, -i, -q and -s; {}", usage())));
+    }
+    if let Some(key) = parsed.last('d') {
+        return delete(dialect, &state, &tables, &key.to_string_lossy());
+    }
+    if parsed.has('i') {
+        return insert(dialect, &state, &tables, parsed.has('r'));
+    }
     match parsed.last('q') {
         Some(key) if key == "-" => query_lines(dialect, &tables),
         Some(key) => query(dialect, &tables, &key.to_string_lossy()),
         None if parsed.has('s') => list(dialect, &tables),
         None => {
             for table in &tables {
-                take(dialect, &system.config.state_dir(), table)?;
+                take(dialect, &state, table)?;
             }
             Ok(0)
         }
     }
 }
 
-fn refuse_edits(parsed: &Parsed) -> Result<(), Failure> {
-    match parsed.options.iter().find(|given| "bdFhimr".contains(given.option)) {
-        Some(given) if matches!(given.option, 'd' | 'i' | 'r') => {
-            Err(Failure::new(UNAVAILABLE, format!("-{}: edit the source, there is no other file", given.option)))
-        }
+fn refuse_unbuilt(parsed: &Parsed) -> Result<(), Failure> {
+    match parsed.options.iter().find(|given| "bFhm".contains(given.option)) {
         Some(given) => Err(Failure::new(UNAVAILABLE, format!("-{} is not supported", given.option))),
         None => Ok(()),
     }
+}
+
+/// Only tables whose source is theirs alone to change, which are those that Postfix changes too.
+fn editable(table: &TableRef) -> Result<(), Failure> {
+    match table.kind {
+        TableKind::Hash | TableKind::Btree => Ok(()),
+        _ => Err(Failure::usage(format!("{table} map requires O_RDONLY access mode"))),
+    }
+}
+
+/// `-d`: 0 if an entry was there.
+fn delete(dialect: Dialect, state: &Path, tables: &[TableRef], key: &str) -> Outcome {
+    let keys = if key == "-" {
+        std::io::stdin().lock().lines().collect::<Result<Vec<_>, _>>()
+    } else {
+        Ok(vec![key.to_owned()])
+    };
+    let keys = keys.map_err(|error| Failure::usage(format!("standard input: {error}")))?;
+    tables.iter().try_for_each(editable)?;
+    let mut code = 1;
+    for table in tables {
+        let mut found = false;
+        rewrite(Path::new(&table.name), |text| {
+            let new = edit::without(text, dialect.aliases, &keys);
+            found = new.is_some();
+            new
+        })?;
+        if found {
+            code = 0;
+            take(dialect, state, table)?;
+        }
+    }
+    Ok(code)
+}
+
+/// `-i`: entries from standard input.
+fn insert(dialect: Dialect, state: &Path, tables: &[TableRef], replace: bool) -> Outcome {
+    tables.iter().try_for_each(editable)?;
+    let mut input = String::new();
+    let read = std::io::stdin().lock().read_to_string(&mut input);
+    read.map_err(|error| Failure::usage(format!("standard input: {}", reason(&error))))?;
+    let mut warn = |text: String| complain(&format!("{}: warning: {text}", dialect.name));
+    let added = edit::additions(&input, dialect.aliases, &mut warn);
+    for table in tables {
+        rewrite(Path::new(&table.name), |text| {
+            Some(edit::with(text, dialect.aliases, added.clone(), replace, &mut warn))
+        })?;
+        take(dialect, state, table)?;
+    }
+    Ok(0)
 }
 
 /// `newaliases`: every file of `alias_database`, or the one that `-oA` names.

@@ -368,9 +368,11 @@ fn configuration() -> Vec<Page> {
                 "postmap [-c DIR] [TYPE:]FILE ...",
                 "postmap [-c DIR] -q KEY [TYPE:]FILE ...",
                 "postmap [-c DIR] -s [TYPE:]FILE ...",
+                "postmap [-c DIR] -d KEY [TYPE:]FILE ...",
+                "postmap [-c DIR] -i [-r] [TYPE:]FILE ... < ENTRIES",
             ],
             &[
-                "Without -q and -s it checks the source and tells the daemons to read it now; without that they notice a change after two seconds. No .db file is written: the source is the table, also for hash: and btree:.",
+                "Without -d, -i, -q and -s it checks the source and tells the daemons to read it now; without that they notice a change after two seconds. No .db file is written: the source is the table, also for hash: and btree:.",
                 "A table without a type is of default_database_type.",
             ],
             &[
@@ -380,6 +382,15 @@ fn configuration() -> Vec<Page> {
                     "Prints the first value that a table has for the key. With `-' each line of standard input is a key.",
                 ),
                 ("-s", "Lists keys and values."),
+                (
+                    "-d KEY",
+                    "Takes the key's entries out of the source of a hash: or btree: table, and has the daemons read it. With `-' each line of standard input is a key. Postfix's changes only its .db.",
+                ),
+                (
+                    "-i",
+                    "Puts the entries of standard input at the end of the source; one whose key is there already is left out, with a warning.",
+                ),
+                ("-r", "With -i: such an entry takes the old one's place."),
             ],
             &[
                 ("0", "Done, or found."),
@@ -390,9 +401,19 @@ fn configuration() -> Vec<Page> {
         page(
             "postalias",
             "check an alias file, or look a name up in it",
-            &["postalias [-c DIR] [TYPE:]FILE ...", "postalias [-c DIR] -q NAME [TYPE:]FILE ..."],
+            &[
+                "postalias [-c DIR] [TYPE:]FILE ...",
+                "postalias [-c DIR] -q NAME [TYPE:]FILE ...",
+                "postalias [-c DIR] -d NAME [TYPE:]FILE ...",
+                "postalias [-c DIR] -i [-r] [TYPE:]FILE ... < ENTRIES",
+            ],
             &["As postmap(1), for sources in the form `name: member, member'."],
-            &[DIRECTORY, ("-q NAME", "Prints the members of a name."), ("-s", "Lists names and members.")],
+            &[
+                DIRECTORY,
+                ("-q NAME", "Prints the members of a name."),
+                ("-s", "Lists names and members."),
+                ("-d, -i, -r", "As those of postmap(1)."),
+            ],
             &[("0", "Done, or found."), ("1", "Not found, or a file cannot be read.")],
         ),
         page(
@@ -400,7 +421,7 @@ fn configuration() -> Vec<Page> {
             "show what dovecot.conf says",
             &["doveconf -n [-c FILE]"],
             &[
-                "Prints the settings and blocks of dovecot.conf with includes resolved. Passwords are not shown. Of Dovecot's other commands none is there.",
+                "Prints the settings and blocks of dovecot.conf with includes resolved. Passwords are not shown. `dovecot -n' is the same. Of Dovecot's other commands none is there.",
             ],
             &[("-n", "Only what is written, the one form that is supported."), ("-c FILE", "dovecot.conf.")],
             &[("0", "Shown."), ("64", "Something else was asked for."), ("78", "The file is wrong.")],
