@@ -34,7 +34,7 @@ pub fn as_root_the_logs_are_written_and_rotated() -> Result<(), String> {
         machine.shell(
             "cd /var/log && for f in mail.log dovecot.log; do mv $f $f.1 && install -m 660 -o root -g postrider /dev/null $f; done",
         )?;
-        machine.shell("postrider reload -c /etc/postfix")?;
+        machine.shell("/run/postrider/postrider reload -c /etc/postfix")?;
         deliver(&machine, "second")?;
         machine.wait_until("grep -q 'postfix/local.*status=sent' /var/log/mail.log")?;
         machine.shell("test $(grep -c status=sent /var/log/mail.log.1) = 1").map(drop)
@@ -44,7 +44,7 @@ pub fn as_root_the_logs_are_written_and_rotated() -> Result<(), String> {
 }
 
 fn deliver(machine: &Machine, subject: &str) -> Result<(), String> {
-    machine.shell_with("sendmail -C /etc/postfix john", &format!("Subject: {subject}\n\nhello\n"))?;
+    machine.shell_with("/run/postrider/sendmail -C /etc/postfix john", &format!("Subject: {subject}\n\nhello\n"))?;
     machine.wait_until(&format!("grep -qr 'Subject: {subject}' /home/john/Maildir/new")).map(drop)
 }
 
@@ -60,10 +60,7 @@ pub fn a_service_writes_to_the_journal_stream_with_priorities() -> Result<(), St
     let mut smtpd = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stream).spawn().map_err(wrong)?;
     let port = system.ports.at(system.ports.smtp);
     let shown = wait_for("the lines in the journal's stream", Patience::default(), || {
-        let mut smtp = Smtp::connect(port, Security::Clear).ok()?;
-        smtp.command("AUTH PLAIN", 5).ok()?;
-        smtp.command("MAIL FROM:<>", 2).ok()?;
-        smtp.command(&format!("RCPT TO:<{}>", "x".repeat(600)), 5).ok()?;
+        Smtp::connect(port, Security::Clear).ok()?;
         let text = fs::read_to_string(&path).ok()?;
         let has = |start: &str, end: &str| text.lines().any(|line| line.starts_with(start) && line.ends_with(end));
         has("<6>postfix/smtpd[", ": connect from localhost[127.0.0.1]").then_some(())
