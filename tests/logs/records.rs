@@ -15,14 +15,17 @@ pub fn stand_behind_every_line() -> Result<(), String> {
     let dns = Dns::start().map_err(wrong)?;
     let remote = remote().map_err(wrong)?;
     let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|l| l.local_addr()).map_err(wrong)?;
-    let mut system = builder(remote, closed, &dns).main_cf("postrider_json_log = all").start()?;
+    let mut system =
+        builder(remote, closed, &dns).main_cf("postrider_json_log = all\nmaximal_queue_lifetime = 0").start()?;
     let mut truth = Truth::default();
     Round::new(&system, &mut truth, 0).run().map_err(|error| format!("{error}\n{}", system.logs()))?;
     wait_for("the deliveries", Patience::default(), || {
         let logs = system.logs();
         // Once as a line, once in its record.
         let sent = logs.matches("status=sent (").count() >= 2 * truth.totals.delivered as usize;
-        (sent && logs.matches("status=deferred (").count() >= 2 * truth.totals.deferrals as usize).then_some(())
+        let expired = logs.contains("status=expired, returned to sender");
+        (sent && expired && logs.matches("status=deferred (").count() >= 2 * truth.totals.deferrals as usize)
+            .then_some(())
     })
     .map_err(|error| format!("{error}\n{}", system.logs()))?;
     system.stop()?;
@@ -71,14 +74,16 @@ fn sources(system: &System, records: &[Value]) -> Result<(), String> {
             return Err(format!("{source} is no line\n{record}"));
         }
     }
-    let main = system.etc().join("main.cf").display().to_string();
-    let text = fs::read_to_string(&main).map_err(|error| error.to_string())?;
-    // Rule, where it must be written, and the text that the record's line must hold.
-    let at = |parameter: &str| {
-        let number = text.lines().enumerate().filter(|(_, text)| text.starts_with(&format!("{parameter} ="))).last();
-        format!("{main}:{}", number.map_or(0, |(at, _)| at + 1))
+    // Where a setting stands last, which is where it counts.
+    let in_file = |name: &str, setting: &str| {
+        let path = system.etc().join(name);
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        let number = text.lines().enumerate().filter(|(_, text)| text.starts_with(&format!("{setting} ="))).last();
+        format!("{}:{}", path.display(), number.map_or(0, |(at, _)| at + 1))
     };
+    let at = |parameter: &str| in_file("main.cf", parameter);
     let transport = system.etc().join("transport").display().to_string();
+    // Rule, where it must be written, and the text that the record's line must hold.
     let known = [
         ("check_client_access", at("smtpd_client_restrictions"), "Client host rejected: Access denied"),
         ("reject_non_fqdn_helo_hostname", at("smtpd_helo_restrictions"), "need fully-qualified hostname"),
@@ -92,6 +97,8 @@ fn sources(system: &System, records: &[Value]) -> Result<(), String> {
         ("transport_maps", format!("{transport}:2"), "connect to 127.0.0.1[127.0.0.1]"),
         ("transport_maps", format!("{transport}:4"), "dsn=5.1.2, status=bounced (nobody there)"),
         ("local_transport", at("local_transport"), "to=<john@info.net>"),
+        ("maximal_queue_lifetime", at("maximal_queue_lifetime"), "status=expired, returned to sender"),
+        ("auth_mechanisms", in_file("dovecot.conf", "auth_mechanisms"), "(auth failed, 1 attempts in"),
     ];
     for (rule, source, line) in known {
         let found = records.iter().any(|record| {

@@ -22,6 +22,7 @@ use mail_ipc::hello::Hello;
 use mail_ipc::sockets::AUTH;
 use mail_net::ipc::Caller;
 use mail_net::tls::ServerTls;
+use mail_types::SourceLine;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, watch};
 
@@ -90,13 +91,18 @@ struct Shared<P> {
 struct Current<P> {
     protocol: P,
     trusted: Vec<Network>,
+    /// Where `disable_plaintext_auth` is written, and `auth_mechanisms`.
+    plaintext_source: SourceLine,
+    mechanisms_source: SourceLine,
 }
 
 impl<P: Protocol> Current<P> {
     fn of(config: &Config) -> Self {
-        let trusted = &config.dovecot.protocol(P::SERVED).login_trusted_networks;
-        let trusted = trusted.iter().filter_map(|text| Network::parse(text)).collect();
-        Self { protocol: P::new(config), trusted }
+        let settings = config.dovecot.protocol(P::SERVED);
+        let trusted = settings.login_trusted_networks.iter().filter_map(|text| Network::parse(text)).collect();
+        let plaintext_source = settings.disable_plaintext_auth.source.clone();
+        let mechanisms_source = settings.auth_mechanisms.source.clone();
+        Self { protocol: P::new(config), trusted, plaintext_source, mechanisms_source }
     }
 }
 

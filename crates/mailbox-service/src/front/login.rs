@@ -152,7 +152,14 @@ impl<P: Protocol> Client<P> {
         let ident = Ident::dovecot();
         let mut record = Record::new(&ident, Stage::Login, Event::Login(event));
         record.session = Some(&self.session);
-        self.shared.log.record(&record);
+        let rule = match attempts {
+            Attempts { failed: 0, cleartext: true, .. } => {
+                Some(("disable_plaintext_auth", &self.current.plaintext_source))
+            }
+            Attempts { method: Some(_), .. } => Some(("auth_mechanisms", &self.current.mechanisms_source)),
+            _ => None,
+        };
+        self.shared.log.record(&record.by_any(rule));
     }
 }
 
