@@ -1,4 +1,4 @@
-//! Control codes, line feeds, octets above 126 and forged lines in everything that a client may say.
+//! Attack class "header forging by HELO; log injection, terminal escapes": control codes, line feeds, octets above 126 and forged lines in everything that a client may say.
 
 use std::io;
 

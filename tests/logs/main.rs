@@ -24,7 +24,6 @@ fn main() -> ExitCode {
         test("the jails that we ship watch our units", READERS, day::jails_are_understood),
         // R8
         test("a blocked log and a full disk stop neither mail nor logins", &[], blocked::stops_nobody),
-        // Attack class: header forging by HELO; log injection, terminal escapes.
         test("nothing that a client says reaches a log or terminal raw", &[], hostile::is_shown_harmless),
         test(
             "as root the logs are written by daemons without rights, and rotated",

@@ -234,9 +234,10 @@ mod tests {
         assert_eq!(texts, ["auth: Info: ready", "imap-login: Warning: TLS is off"]);
     }
 
+    // R8
     #[test]
     fn a_log_that_blocks_never_stops_its_writer() {
-        // R8: nobody reads the channel; recording goes on and counts what is lost.
+        // Nobody reads the channel; recording goes on and counts what is lost.
         let (lines, _unread) = sync_channel(2);
         let log = Log { lines, dropped: Arc::default(), reopen: Arc::default(), records: None };
         for _ in 0..10 {
@@ -245,9 +246,9 @@ mod tests {
         assert_eq!(log.dropped.load(Ordering::Relaxed), 8);
     }
 
+    // R8
     #[test]
     fn a_fifo_that_nobody_reads_costs_its_own_lines_only_and_the_gap_is_told() {
-        // R8
         let directory = tempfile::tempdir().expect("a directory");
         let (own, full) = (directory.path().join("own.log"), directory.path().join("fifo"));
         fifo(&full);
@@ -280,9 +281,9 @@ mod tests {
         assert_eq!(gap.map(|lost: usize| lost + lines), Some(2000), "what is missing is counted");
     }
 
+    // R8
     #[test]
     fn a_fifo_without_a_reader_does_not_hold_up_the_start() {
-        // R8
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("fifo");
         fifo(&path);
