@@ -210,6 +210,28 @@ impl Kind for List {
     }
 }
 
+/// Names of our daemons, or `all`.
+pub struct Daemons;
+
+/// The daemons that such a list may name.
+const DAEMONS: [&str; 7] = ["smtpd", "queue-manager", "local-delivery", "remote-delivery", "pop3d", "imapd", "authd"];
+
+impl Kind for Daemons {
+    type Value = Vec<String>;
+    const NAME: &'static str = "daemons";
+
+    fn parse(text: &str, _: &mut Context<'_>) -> Result<Vec<String>, Mistake> {
+        let words = split_words(text)?;
+        match words.iter().find(|word| *word != "all" && !DAEMONS.contains(&word.as_str())) {
+            Some(word) => {
+                let instead = format!("write `all', or names among {}", DAEMONS.join(", "));
+                Err(Mistake::new(format!("`{word}' is no daemon"), instead).at(word))
+            }
+            None => Ok(words),
+        }
+    }
+}
+
 /// The versions of TLS that a list such as `>=TLSv1.2` or `!SSLv3, !TLSv1` allows, among those that we have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TlsVersions {
@@ -491,6 +513,13 @@ mod tests {
         assert_eq!(read::<Count>("10M", "0"), Err("`10M' is no whole number; write `10485760'".into()));
         assert_eq!(read::<Number<1, 5>>("9", "1"), Err("9 is too large; 5 is the most".into()));
         assert!(read::<Count>("", "0").is_err());
+    }
+
+    #[test]
+    fn a_list_of_daemons_names_daemons() {
+        assert_eq!(read::<Daemons>("smtpd, queue-manager", ""), Ok(vec!["smtpd".into(), "queue-manager".into()]));
+        assert_eq!(read::<Daemons>("", ""), Ok(Vec::new()));
+        assert!(read::<Daemons>("smptd", "").is_err_and(|text| text.contains("`smptd' is no daemon")));
     }
 
     #[test]

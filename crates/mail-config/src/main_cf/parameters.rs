@@ -126,7 +126,7 @@ parameters! {
     maillog_file: File = "", used by ["smtpd", "queue-manager", "local-delivery", "remote-delivery"];
     /// The daemons that also write their decision records, one JSON object per line, beside their own log as `NAME.json`: names such as `smtpd`, or
     /// `all`. Ours alone; Postfix has no such parameter.
-    postrider_json_log: List = "", used by ["smtpd", "queue-manager", "local-delivery", "remote-delivery", "pop3d", "imapd", "authd"];
+    postrider_json_log: Daemons = "", used by ["smtpd", "queue-manager", "local-delivery", "remote-delivery", "pop3d", "imapd", "authd"];
     /// The name of this instance in logs.
     multi_instance_name: Text = "", used by ["postrider"];
     /// The digits after the point of a delay in seconds.
