@@ -83,7 +83,8 @@ impl fmt::Display for Report {
         let before = text.get(..*start).map_or(0, |t| t.chars().count());
         let marked = text.get(*start..start + length).map_or(1, |t| t.chars().count()).max(1);
         let shown: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        write!(f, "\n  {shown}\n  {:before$}^{:~<rest$}", "", "", rest = marked - 1)?;
+        // A width of the formatter has 16 bits; a line may be longer.
+        write!(f, "\n  {shown}\n  {}^{}", " ".repeat(before), "~".repeat(marked - 1))?;
         if self.hint.is_empty() { Ok(()) } else { write!(f, "  {}", self.hint) }
     }
 }
@@ -152,6 +153,16 @@ mod tests {
         };
         let shown = "/etc/postfix/main.cf:12:1: unknown parameter `mydestinations'\n  mydestinations = info.net\n  ^~~~~~~~~~~~~~  did you mean `mydestination'?";
         assert_eq!(report.to_string(), shown);
+    }
+
+    #[test]
+    fn a_mistake_far_to_the_right_is_shown() {
+        let (start, length) = (70_000, 66_000);
+        let excerpt = Excerpt { text: "x".repeat(start + length), start, length };
+        let report = Report { excerpt: Some(excerpt), ..Report::new(Level::Error, SourceLine::built_in(), "no", "") };
+        let shown = report.to_string();
+        let marks = shown.lines().last().expect("a line");
+        assert_eq!((marks.find('^'), marks.matches('~').count()), (Some(start + 2), length - 1));
     }
 
     #[test]
