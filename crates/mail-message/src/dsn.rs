@@ -209,7 +209,7 @@ fn write_status(out: &mut String, report: &Report<'_>, boundary: &str) {
     line!(out, "");
     line!(out, "Reporting-MTA: dns; {}", printable(report.host));
     if let Some(envid) = report.envid {
-        line!(out, "Original-Envelope-Id: {}", printable(envid));
+        line!(out, "Original-Envelope-Id: {}", folded(&printable(envid)));
     }
     line!(out, "X-Postfix-Queue-ID: {}", report.original_id);
     line!(out, "X-Postfix-Sender: {}; {}", address_type(report.to), clean(report.to));
@@ -229,12 +229,12 @@ fn write_recipient(out: &mut String, report: &Report<'_>, recipient: &Recipient<
     };
     line!(out, "Final-Recipient: {}; {}", address_type(recipient.address), clean(recipient.address));
     if let Some(orcpt) = recipient.orcpt {
-        line!(out, "Original-Recipient: {}", clean(orcpt));
+        line!(out, "Original-Recipient: {}", folded(&clean(orcpt)));
     }
     line!(out, "Action: {}", recipient.action.word());
     line!(out, "Status: {}", recipient.status.with_severity(severity));
     if let Some(remote) = recipient.remote {
-        line!(out, "Remote-MTA: dns; {}", printable(remote));
+        line!(out, "Remote-MTA: dns; {}", folded(&printable(remote)));
     }
     let (kind, text) = match recipient.diagnostic {
         Some(reply) => ("smtp", reply),
@@ -388,6 +388,7 @@ mod tests {
         }
     }
 
+    // D03c
     #[test]
     fn only_the_header_comes_back_where_that_was_asked() {
         let recipients = [recipient()];
@@ -447,8 +448,8 @@ mod tests {
         #[test]
         fn no_words_make_a_long_line_or_a_bare_line_end(said in "\\PC{0,400}", tail in "[a-z]{0,3000}") {
             let said = format!("{said}\n{tail}");
-            let recipients = [Recipient { text: &said, diagnostic: Some(&said), ..recipient() }];
-            let text = compose(&report(&recipients, false));
+            let recipients = [Recipient { text: &said, diagnostic: Some(&said), orcpt: Some(&said), ..recipient() }];
+            let text = compose(&Report { envid: Some(&said), ..report(&recipients, false) });
             for line in text.split_inclusive(|&b| b == b'\n') {
                 proptest::prop_assert!(line.len() <= 1000 && line.ends_with(b"\r\n"));
             }
