@@ -10,7 +10,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, ServerConfig, SignatureScheme};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, ServerConfig, SignatureScheme, StreamOwned};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::stream::{BoxedPlain, Stream};
@@ -156,6 +156,21 @@ impl ClientTls {
         let plain: BoxedPlain = stream.into_plain().ok_or_else(twice)?;
         let tls = TlsConnector::from(Arc::clone(&self.0)).connect(name, plain).await?;
         Ok(Stream::TlsClient(Box::new(tls)))
+    }
+}
+
+impl ClientTls {
+    /// The same on a blocking stream, for programs without an event loop. The handshake comes with the first use.
+    ///
+    /// # Errors
+    /// A name that is none.
+    pub fn blocking<S>(&self, stream: S, name: &str) -> io::Result<impl io::Read + io::Write + Send + use<S>>
+    where
+        S: io::Read + io::Write + Send,
+    {
+        let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
+        let client = ClientConnection::new(Arc::clone(&self.0), name).map_err(io::Error::other)?;
+        Ok(StreamOwned::new(client, stream))
     }
 }
 
