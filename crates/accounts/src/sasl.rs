@@ -131,6 +131,7 @@ mod tests {
         Exchange::new(mechanism).unwrap().begin(Some(initial))
     }
 
+    // A04c
     #[test]
     fn plain_takes_one_message() {
         assert_eq!(once("PLAIN", b"\0tim\0tanstaaftanstaaf"), given("tim", "tanstaaftanstaaf"));

@@ -203,6 +203,7 @@ mod tests {
         assert_eq!(complete("a@[192.0.2.1]", Some("info.net")), "same");
     }
 
+    // R12
     #[test]
     fn hostile_values_take_linear_time() {
         let value = "(".repeat(50_000) + &"<".repeat(50_000) + &"\"a\\".repeat(20_000);

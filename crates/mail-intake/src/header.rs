@@ -297,6 +297,7 @@ mod tests {
         assert_eq!(lines[4], "");
     }
 
+    // F01
     #[test]
     fn what_is_there_is_not_added_twice() {
         let content = "From: a@b.org\r\nDate: x\r\nMESSAGE-ID:  <1@b.org>\r\n\r\n";

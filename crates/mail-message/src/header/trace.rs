@@ -182,6 +182,7 @@ mod tests {
         assert_eq!(super::super::Header::scan(field.as_bytes()).fields().len(), 1);
     }
 
+    // S16
     #[test]
     fn fields_of_final_delivery_are_lines_of_their_own() {
         let address: Address = "\"a b\"@info.net".parse().expect("an address");

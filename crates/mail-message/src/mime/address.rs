@@ -350,6 +350,7 @@ mod tests {
         }
     }
 
+    // R12
     #[test]
     fn hostile_lists_cost_linear_time() {
         for piece in ["a@b,", "(", "\"", "<", "((a)", ",;:", "@", ".", "a:"] {

@@ -144,6 +144,7 @@ mod tests {
         assert_eq!(transfer_decoded(b"=41", None), b"=41");
     }
 
+    // R12
     #[test]
     fn many_beginnings_of_words_cost_linear_time() {
         words_decoded("=?utf-8?q?".repeat(100_000).as_bytes());

@@ -341,6 +341,7 @@ mod tests {
         }
     }
 
+    // R12
     #[test]
     fn nesting_and_parts_are_bounded_and_deep_messages_cost_linear_time() {
         let deep: String = (0..5000).map(|i| format!("{MIXED}b{i}x\n\n--b{i}x\n")).collect();
