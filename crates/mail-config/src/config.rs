@@ -12,7 +12,7 @@ use crate::agreement;
 use crate::dovecot::{self, Dovecot};
 use crate::machine::Machine;
 use crate::main_cf::lists::TableRef;
-use crate::main_cf::{self, Main, RawMain, Reader};
+use crate::main_cf::{self, Main, RawMain};
 use crate::master_cf::{self, Listener, Master, Service};
 use crate::report::{Errors, Level, Report};
 use crate::unbuilt;
@@ -100,10 +100,8 @@ impl Config {
     /// Gives the written values their types.
     fn typed(raw: Raw, reports: &mut Vec<Report>) -> Self {
         let main = Arc::new(raw.main);
-        let mut reader = Reader::new(&main);
-        let typed = Main::read(&mut reader);
-        reports.extend(reader.into_reports());
-        reports.extend(typed.invented());
+        let (typed, said) = Main::of(&main);
+        reports.extend(said);
         master_cf::report(&raw.master, reports);
         for transport in raw.master.transports().filter(|transport| !transport.service.overrides.is_empty()) {
             master_cf::service_main(&main, transport.service, reports);

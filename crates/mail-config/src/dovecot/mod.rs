@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use auth::{Database, Driver};
 pub use listeners::{LmtpSocket, LoginListener, Protocol};
 pub use location::{Format, Location, MailboxSpec, Namespace};
-pub use parse::{Block, Node};
+pub use parse::{Block, Node, parse_text};
 pub use settings::{Declared, SETTINGS, Settings};
 
 use crate::main_cf::Value;

@@ -80,6 +80,13 @@ pub(crate) fn parse_file(path: &Path, reports: &mut Vec<Report>) -> Option<Vec<N
     Some(parser.finish())
 }
 
+/// The nodes of a dovecot.conf's text, where an `!include` is a mistake; what is wrong with it goes to `reports`.
+pub fn parse_text(file: &Arc<str>, text: &str, reports: &mut Vec<Report>) -> Vec<Node> {
+    let mut parser = Parser { open: vec![Block::root(file)], reports };
+    parser.file(Path::new(&**file), file, text, INCLUDE_DEPTH);
+    parser.finish()
+}
+
 impl Block {
     fn root(file: &Arc<str>) -> Self {
         Self {

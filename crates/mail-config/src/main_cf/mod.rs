@@ -17,7 +17,7 @@ use mail_types::SourceLine;
 use serde::{Deserialize, Serialize};
 
 pub use parameters::{Main, PARAMETERS};
-pub(crate) use parse::parse;
+pub use parse::parse;
 pub(crate) use reader::Reader;
 
 use crate::expand::{self, ExpandError, Scope};
@@ -259,6 +259,16 @@ pub struct TransportLimits {
 }
 
 impl Main {
+    /// main.cf with its types, and what is to be said about its values.
+    #[must_use]
+    pub fn of(raw: &Arc<RawMain>) -> (Self, Vec<Report>) {
+        let mut reader = Reader::new(raw);
+        let main = Self::read(&mut reader);
+        let mut reports = reader.into_reports();
+        reports.extend(main.invented());
+        (main, reports)
+    }
+
     /// main.cf without types.
     #[must_use]
     pub fn raw(&self) -> &RawMain {

@@ -9,8 +9,8 @@ use super::Entry;
 use crate::lines::{LogicalLine, logical_lines};
 use crate::report::{Excerpt, Level, Report};
 
-/// Reads main.cf. The last value of a name wins, at the place where it stands.
-pub(crate) fn parse(file: &Arc<str>, text: &str, reports: &mut Vec<Report>) -> BTreeMap<String, Entry> {
+/// The entries of a main.cf's text; what is wrong with it goes to `reports`. The last value of a name wins, at the place where it stands.
+pub fn parse(file: &Arc<str>, text: &str, reports: &mut Vec<Report>) -> BTreeMap<String, Entry> {
     let mut entries = BTreeMap::new();
     for mut line in logical_lines(text) {
         drop_ellipses(file, &mut line, reports);

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 pub use listeners::{Listener, ListenerMode};
 pub(crate) use listeners::{listeners, port_number, service_main};
-pub(crate) use parse::parse;
+pub use parse::parse;
 
 use crate::main_cf::Entry;
 use crate::report::{Level, Report};

@@ -10,8 +10,8 @@ use crate::main_cf::Entry;
 use crate::report::{Excerpt, Level, Report, nearest};
 use crate::words::{split_blanks, unbraced};
 
-/// Reads master.cf.
-pub(crate) fn parse(file: &Arc<str>, text: &str, reports: &mut Vec<Report>) -> Master {
+/// The services of a master.cf's text; what is wrong with it goes to `reports`.
+pub fn parse(file: &Arc<str>, text: &str, reports: &mut Vec<Report>) -> Master {
     let mut services: Vec<Service> = Vec::new();
     for line in logical_lines(text) {
         match service(file, &line) {

@@ -70,7 +70,9 @@ impl Keywords {
     }
 }
 
-fn parse(text: &[u8]) -> Vec<String> {
+/// The names of a `dovecot-keywords` file by letter; lines that are none are left out.
+#[must_use]
+pub fn parse(text: &[u8]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for line in String::from_utf8_lossy(text).lines() {
         let Some((number, name)) = line.split_once(' ') else { continue };
@@ -86,7 +88,9 @@ fn parse(text: &[u8]) -> Vec<String> {
     names
 }
 
-fn to_text(names: &[String]) -> String {
+/// The text of a `dovecot-keywords` file.
+#[must_use]
+pub fn to_text(names: &[String]) -> String {
     let named = names.iter().enumerate().filter(|(_, name)| !name.is_empty());
     named.map(|(number, name)| format!("{number} {name}\n")).collect()
 }

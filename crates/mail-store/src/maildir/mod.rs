@@ -20,4 +20,5 @@ mod uidvalidity;
 
 pub use account::{MaildirAccount, Notice};
 pub use deliver::{Batch, DeliveryName, Incoming, Maildir};
+pub use keywords::{parse as parse_keywords, to_text as keywords_text};
 pub use uidlist::{Health, Record, UidList};
