@@ -153,20 +153,35 @@ impl Template {
     }
 }
 
+/// Time in proportion to parts times text: the places that the parts so far may end at are moved along the text.
 fn fits(parts: &[Part], text: &str) -> bool {
-    match parts.split_first() {
-        None => text.is_empty(),
-        Some((Part::Text(fixed), rest)) => text.strip_prefix(fixed.as_str()).is_some_and(|text| fits(rest, text)),
-        Some((Part::Refused(_), _)) => false,
-        Some((Part::Variable { .. }, rest)) => {
-            let end = text.find('/').unwrap_or(text.len());
-            text.char_indices()
-                .map(|(at, _)| at)
-                .chain([text.len()])
-                .filter(|at| *at <= end)
-                .any(|at| fits(rest, &text[at..]))
-        }
+    let text = text.as_bytes();
+    let mut ends = vec![false; text.len() + 1];
+    ends[0] = true;
+    for part in parts {
+        ends = match part {
+            Part::Refused(_) => return false,
+            Part::Text(fixed) => after_text(&ends, text, fixed.as_bytes()),
+            Part::Variable { .. } => after_variable(ends, text),
+        };
     }
+    ends[text.len()]
+}
+
+fn after_text(ends: &[bool], text: &[u8], fixed: &[u8]) -> Vec<bool> {
+    let mut after = vec![false; ends.len()];
+    for at in (0..ends.len()).filter(|&at| ends[at] && text[at..].starts_with(fixed)) {
+        after[at + fixed.len()] = true;
+    }
+    after
+}
+
+/// A variable stands for any octets but `/`.
+fn after_variable(mut ends: Vec<bool>, text: &[u8]) -> Vec<bool> {
+    for at in 1..ends.len() {
+        ends[at] |= ends[at - 1] && text[at - 1] != b'/';
+    }
+    ends
 }
 
 fn push_text(parts: &mut Vec<Part>, text: &str) {
@@ -388,6 +403,15 @@ mod tests {
             assert!(!template.could_be(path), "{path}");
         }
         assert!(Template::parse("/etc/users").unwrap().could_be("/etc/users"));
+    }
+
+    // R12
+    #[test]
+    fn many_variables_cost_no_more_than_their_number_times_the_text() {
+        let template = Template::parse(&"%u".repeat(40)).unwrap();
+        assert!(template.could_be(&"a".repeat(4000)));
+        let template = Template::parse(&format!("{}/end", "%u".repeat(40))).unwrap();
+        assert!(!template.could_be(&"a".repeat(4000)));
     }
 
     // CVE-2017-2669: what a variable's value holds is not expanded again.
