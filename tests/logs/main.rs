@@ -6,6 +6,7 @@
 mod blocked;
 mod day;
 mod hostile;
+mod journal;
 mod places;
 mod readers;
 mod records;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
             &[Need::Root, Need::NetworkNamespace],
             places::as_root_the_logs_are_written_and_rotated,
         ),
+        test("the journal has each line under its ident", journal::NEEDS, journal::has_each_line_under_its_ident),
         test(
             "a service writes to the journal's stream with priorities",
             &[],
