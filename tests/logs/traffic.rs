@@ -223,7 +223,7 @@ impl<'a> Round<'a> {
 
     /// Clients that do not speak SMTP as it is spoken.
     fn nonsense(&mut self) -> io::Result<()> {
-        let [flood, hasty, silent, gone] = std::array::from_fn(|_| self.stranger());
+        let [flood, hasty, silent, gone, blind] = std::array::from_fn(|_| self.stranger());
         let mut lines = self.lines(flood, self.system.ports.smtp, Security::Clear)?;
         while lines.say("NONSENSE").and_then(|()| lines.hear()).is_ok() {}
         self.truth.refused.push(flood.into());
@@ -239,7 +239,11 @@ impl<'a> Round<'a> {
         self.truth.refused.push(hasty.into());
         drop(self.lines(silent, self.system.ports.smtp, Security::Clear)?);
         drop(self.smtp(gone)?);
-        self.truth.nothing.extend([silent, gone].map(IpAddr::from));
+        // Who speaks in clear where TLS is expected.
+        let mut lines = self.lines(blind, self.system.ports.submissions, Security::Clear)?;
+        lines.say("EHLO a.example")?;
+        while lines.hear().is_ok() {}
+        self.truth.nothing.extend([silent, gone, blind].map(IpAddr::from));
         Ok(())
     }
 

@@ -42,7 +42,8 @@ impl fmt::Display for Counts {
             write_count(f, name, ok, total)?;
             f.write_str(" ")?;
         }
-        write_count(f, "commands", good, all)
+        // A session without commands ends in 0/0, for which tools look.
+        if all == 0 { f.write_str("commands=0/0") } else { write_count(f, "commands", good, all) }
     }
 }
 
@@ -460,5 +461,6 @@ mod tests {
     fn a_session_that_ended_counts_its_commands() {
         let counts = Counts(vec![("ehlo", 1, 1), ("mail", 1, 1), ("rcpt", 0, 1), ("data", 0, 0), ("quit", 1, 1)]);
         assert_eq!(counts.to_string(), "ehlo=1 mail=1 rcpt=0/1 quit=1 commands=3/4");
+        assert_eq!(Counts::default().to_string(), "commands=0/0");
     }
 }

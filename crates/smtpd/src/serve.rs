@@ -7,12 +7,13 @@ use std::time::{Duration, SystemTime};
 use decision::Ident;
 use mail_daemon::{Context, Running};
 use mail_net::{Driver, Stream};
-use mail_smtp::server::Server;
+use mail_smtp::server::{Server, Summary};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 
 use crate::intake::Door;
+use crate::log::SessionLog;
 use crate::ports::{Port, Seat, Shared};
 use crate::session::Session;
 use crate::settings::MECHANISMS;
@@ -122,8 +123,10 @@ async fn converse(
         stream = match handshake {
             Ok(Ok(stream)) => stream,
             _ => {
-                let text = format!("SSL_accept error from unknown[{}]: handshake failed", client.ip().to_canonical());
-                door.log.text(&port.ident, &text);
+                let log = SessionLog::new(door.log.clone(), port, client.ip().to_canonical());
+                log.connected();
+                let nothing = Summary { commands: Vec::new(), last: "CONNECT", content_octets: None };
+                log.ended(&::session::Close::Hangup("TLS handshake failed"), &nothing);
                 return;
             }
         };

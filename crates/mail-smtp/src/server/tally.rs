@@ -20,7 +20,12 @@ impl std::fmt::Display for Summary {
         for (name, good, all) in self.commands.iter().copied().chain([("commands", good, all)]) {
             let blank = if name == "commands" && self.commands.is_empty() { "" } else { " " };
             let lead = if self.commands.first().is_some_and(|first| first.0 == name) { "" } else { blank };
-            if good == all { write!(f, "{lead}{name}={all}")? } else { write!(f, "{lead}{name}={good}/{all}")? }
+            // Tools look for 0/0 where no command came.
+            if good == all && (name != "commands" || all > 0) {
+                write!(f, "{lead}{name}={all}")?
+            } else {
+                write!(f, "{lead}{name}={good}/{all}")?
+            }
         }
         Ok(())
     }
@@ -119,6 +124,6 @@ mod tests {
         let summary = Summary { commands, last: "QUIT", content_octets: None };
         assert_eq!(summary.to_string(), "ehlo=1 mail=2/3 unknown=0/1 commands=3/5");
         let nothing = Summary { commands: vec![], last: "CONNECT", content_octets: None };
-        assert_eq!(nothing.to_string(), "commands=0");
+        assert_eq!(nothing.to_string(), "commands=0/0");
     }
 }
