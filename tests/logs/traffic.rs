@@ -271,7 +271,7 @@ impl<'a> Round<'a> {
         let mut pop3 = Pop3::over(self.lines(FRIEND, ports.pop3s, Security::Tls)?)?;
         pop3.login("mary", "secret")?;
         pop3.command("QUIT")?;
-        let [wrong, unknown, clear, idle] = std::array::from_fn(|_| self.stranger());
+        let [wrong, unknown, clear, idle, blind] = std::array::from_fn(|_| self.stranger());
         let mut imap = Imap::over(self.lines(wrong, ports.imaps, Security::Tls)?)?;
         let bad = imap.login("john", "wrong").is_err();
         imap.command("LOGOUT")?;
@@ -287,7 +287,10 @@ impl<'a> Round<'a> {
         self.truth.mailbox_logins.extend([wrong, unknown, clear].map(IpAddr::from));
         let mut imap = Imap::over(self.lines(idle, ports.imaps, Security::Tls)?)?;
         imap.command("LOGOUT")?;
-        self.truth.mailbox_nothing.push(idle.into());
+        let mut lines = self.lines(blind, ports.imaps, Security::Clear)?;
+        lines.say("a LOGIN john secret")?;
+        while lines.hear().is_ok() {}
+        self.truth.mailbox_nothing.extend([idle, blind].map(IpAddr::from));
         Ok(())
     }
 }
