@@ -1,158 +1,147 @@
-//! `cargo xtask load`: how fast mail comes in, and how fast it reaches a Maildir, beside Debian's Postfix in the same run.
+//! `cargo xtask load`: what the work costs, beside Debian's Postfix and Dovecot in the same run.
 //!
-//! Both servers get the same lines of main.cf, lie on the same file system, and sync before they answer. Rounds alternate. What counts is the ratio: messages
-//! per second while Postfix's `smtp-source` sends, and CPU seconds of the whole server per 1,000 messages until the last is delivered.
+//! Both servers get the same lines of configuration and the same mail, lie on the same file system, and sync before they answer; rounds alternate, medians
+//! count. Rates depend on whatever else the machine does; the CPU seconds of the whole server per 1,000 items depend on it far less.
+//! The table goes to standard output and, with `--write`, into `docs/performance.md`.
 
 mod cpu;
-mod reference;
+mod dovecot;
+mod idle;
+mod mailbox;
+mod ours;
+mod postfix;
+mod report;
+mod sessions;
+mod smtp;
 
-use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
+use test_support::binaries;
 use test_support::harness::program;
-use test_support::{Builder, Patience, wait_for};
 
-use reference::Postfix;
+use report::{Metric, Outcome};
 
-const SESSIONS: &str = "20";
-const OCTETS: &str = "4096";
-const ROUNDS: usize = 3;
-
-/// The lines that both servers share. `discard` receives only; `maildir` delivers to one mailbox.
-const COMMON: &str = "smtpd_client_connection_count_limit = 0\nvirtual_mailbox_domains = load.example\nvirtual_minimum_uid = 1\n\
-    virtual_uid_maps = static:65534\nvirtual_gid_maps = static:65534\nvirtual_mailbox_maps = inline:{user@load.example=user/Maildir/}\n";
-
-/// A job: its name, and what main.cf says for it.
-const JOBS: [(&str, &str); 2] =
-    [("receive", "virtual_transport = discard:load"), ("end to end to Maildir", "virtual_transport = virtual")];
-
-/// One server, ready to be loaded.
+/// A server under load, ours or the reference.
 trait Server {
+    /// Where it listens: SMTP of a transport, IMAP of a mailbox server.
     fn address(&self) -> SocketAddr;
     /// CPU seconds used so far by all its processes.
     fn cpu(&self) -> f64;
-    /// Messages in its queue.
-    fn queued(&self) -> usize;
-    /// The directory that holds the mailbox.
-    fn mailboxes(&self) -> &Path;
+    /// KiB of memory that its processes hold now, shared pages divided among those that share them.
+    fn memory(&self) -> f64;
 }
 
-/// What one round gave.
-struct Figures {
-    rate: f64,
-    cpu: f64,
+/// Whose turn it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Ours,
+    Reference,
 }
 
-/// Runs all jobs.
+/// How much of everything.
+#[derive(Debug, Clone)]
+struct Scale {
+    messages: usize,
+    mailbox: usize,
+    idle: usize,
+    rounds: usize,
+}
+
+/// What one round gave, in the order of its row's metrics; none where the reference is not installed.
+type Round = Result<Option<Vec<f64>>, String>;
+
+/// A row: what one round of it measures on one server, in the order of its metrics.
+struct Row {
+    name: &'static str,
+    metrics: &'static [Metric],
+    round: fn(&Scale, Side) -> Round,
+}
+
+fn rows() -> Vec<Row> {
+    [smtp::rows(), idle::rows(), sessions::rows(), mailbox::rows()].into_iter().flatten().collect()
+}
+
+/// Runs the rows that were asked for, all of them without a name.
 pub fn run(arguments: &[String]) -> Result<(), String> {
-    let messages = match arguments {
-        [] => 5_000,
-        [flag, number] if flag == "--messages" => {
-            number.parse().map_err(|_| format!("load: `{number}' is no number"))?
+    let Options { scale, only, write } = Options::parse(arguments)?;
+    let built = binaries::build("release")?;
+    let release = built.get("xtask").ok_or("xtask was not built")?;
+    if !std::env::current_exe().is_ok_and(|own| own.canonicalize().ok() == release.canonicalize().ok()) {
+        // The clients of the load share the processors with the servers, so they are optimised as well.
+        let status = Command::new(release).arg("load").args(arguments).status().map_err(|error| error.to_string())?;
+        return if status.success() { Ok(()) } else { Err(format!("load: {status}")) };
+    }
+    program("smtp-source").ok_or("smtp-source is not installed (Debian: postfix)")?;
+    let mut outcomes = Vec::new();
+    for row in rows() {
+        if only.is_empty() || only.iter().any(|name| row.name.contains(name.as_str())) {
+            outcomes.push(measure(&row, &scale)?);
         }
-        _ => return Err("load: --messages N".to_owned()),
-    };
-    let source = program("smtp-source").ok_or("smtp-source is not installed (Debian: postfix)")?;
-    println!("{messages} messages of {OCTETS} octets, {SESSIONS} sessions, {ROUNDS} rounds each; medians");
-    println!("{:24} {:>12} {:>16}", "", "messages/s", "CPU s per 1,000");
-    for (name, transport) in JOBS {
-        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
-            ours.push(round(&Ours::start(transport)?, &source, messages)?);
-            if let Some(postfix) = Postfix::start(&format!("{COMMON}{transport}\n"))? {
-                theirs.push(round(&postfix, &source, messages)?);
+    }
+    if write { report::write(&scale.describe(), &outcomes) } else { Ok(()) }
+}
+
+/// Alternates between the servers and takes medians.
+fn measure(row: &Row, scale: &Scale) -> Result<Outcome, String> {
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..scale.rounds {
+        ours.extend((row.round)(scale, Side::Ours).map_err(|error| format!("{}, ours: {error}", row.name))?);
+        theirs.extend((row.round)(scale, Side::Reference).map_err(|error| format!("{}, theirs: {error}", row.name))?);
+    }
+    let outcome = Outcome::new(row.name, row.metrics, &ours, &theirs);
+    outcome.show();
+    Ok(outcome)
+}
+
+struct Options {
+    scale: Scale,
+    only: Vec<String>,
+    write: bool,
+}
+
+impl Options {
+    fn parse(arguments: &[String]) -> Result<Self, String> {
+        let scale = Scale { messages: 5_000, mailbox: 10_000, idle: 1_000, rounds: 3 };
+        let mut options = Self { scale, only: Vec::new(), write: false };
+        let mut rest = arguments.iter();
+        while let Some(flag) = rest.next() {
+            if flag == "--write" {
+                options.write = true;
+                continue;
+            }
+            let value = rest.next().ok_or_else(|| format!("load: {flag} needs a value"))?;
+            let number = || value.parse::<usize>().map_err(|_| format!("load: `{value}' is no number"));
+            match flag.as_str() {
+                "--messages" => options.scale.messages = number()?.max(100),
+                "--mailbox" => options.scale.mailbox = number()?.max(100),
+                "--idle" => options.scale.idle = number()?.max(10),
+                "--rounds" => options.scale.rounds = number()?.max(1),
+                "--row" => options.only.push(value.clone()),
+                _ => {
+                    return Err("load [--messages N] [--mailbox N] [--idle N] [--rounds N] [--row NAME]... [--write]"
+                        .to_owned());
+                }
             }
         }
-        let ours = show(&format!("{name}, ours"), &ours);
-        if theirs.is_empty() {
-            println!("{name}: Postfix is not installed, or we are not root: no comparison");
-            continue;
-        }
-        let theirs = show(&format!("{name}, Postfix"), &theirs);
-        println!("{:24} {:>11.1}x {:>15.2}x", "ratio", ours.rate / theirs.rate, ours.cpu / theirs.cpu);
-    }
-    Ok(())
-}
-
-fn show(name: &str, figures: &[Figures]) -> Figures {
-    let median = |of: fn(&Figures) -> f64| {
-        let mut values: Vec<f64> = figures.iter().map(of).collect();
-        values.sort_by(f64::total_cmp);
-        values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-    };
-    let median = Figures { rate: median(|f| f.rate), cpu: median(|f| f.cpu) };
-    println!("{name:24} {:>12.0} {:>16.3}", median.rate, median.cpu);
-    median
-}
-
-fn round(server: &dyn Server, source: &Path, messages: usize) -> Result<Figures, String> {
-    let (before, began) = (server.cpu(), Instant::now());
-    let status = Command::new(source)
-        .args([
-            "-4",
-            "-s",
-            SESSIONS,
-            "-l",
-            OCTETS,
-            "-m",
-            &messages.to_string(),
-            "-f",
-            "sender@load.example",
-            "-t",
-            "user@load.example",
-        ])
-        .arg(server.address().to_string())
-        .status()
-        .map_err(|error| format!("smtp-source: {error}"))?;
-    let seconds = began.elapsed().as_secs_f64();
-    if !status.success() {
-        return Err(format!("smtp-source: {status}"));
-    }
-    let patience = Patience(Duration::from_secs(300));
-    wait_for("an empty queue", patience, || (server.queued() == 0).then_some(()))?;
-    let delivered = fs::read_dir(server.mailboxes().join("user/Maildir/new")).map_or(0, Iterator::count);
-    if delivered != 0 && delivered != messages {
-        return Err(format!("{delivered} of {messages} messages are in the mailbox"));
-    }
-    // End to end counts to the last delivery, receiving to the last reply.
-    let seconds = if delivered == 0 { seconds } else { began.elapsed().as_secs_f64() };
-    let messages = f64::from(u32::try_from(messages).unwrap_or(u32::MAX));
-    Ok(Figures { rate: messages / seconds, cpu: (server.cpu() - before) * 1000.0 / messages })
-}
-
-/// Our own server.
-struct Ours {
-    system: test_support::System,
-    mailboxes: std::path::PathBuf,
-}
-
-impl Ours {
-    fn start(transport: &str) -> Result<Self, String> {
-        let lines = format!("{COMMON}virtual_mailbox_base = {{root}}/home\n{transport}");
-        let system = Builder::new("ours.example").profile("release").main_cf(&lines).start()?;
-        let mailboxes = system.root().join("home");
-        Ok(Self { system, mailboxes })
+        Ok(options)
     }
 }
 
-impl Server for Ours {
-    fn address(&self) -> SocketAddr {
-        self.system.ports.at(self.system.ports.smtp)
+impl Scale {
+    fn describe(&self) -> String {
+        let Self { messages, mailbox, idle, rounds } = self;
+        format!("{messages} messages, mailboxes of {mailbox}, {idle} idle connections, {rounds} rounds each, medians")
     }
+}
 
-    fn cpu(&self) -> f64 {
-        self.system.pid().map_or(0.0, cpu::of_tree)
-    }
+/// A count as the number that a rate is made of.
+fn count(items: usize) -> f64 {
+    f64::from(u32::try_from(items).unwrap_or(u32::MAX))
+}
 
-    fn queued(&self) -> usize {
-        let shown = self.system.run(&["postqueue", "-j"], "").unwrap_or_else(|_| "unknown\n".to_owned());
-        shown.lines().count()
-    }
-
-    fn mailboxes(&self) -> &Path {
-        &self.mailboxes
-    }
+/// Entries of a directory; 0 if there is none.
+fn entries(directory: &Path) -> usize {
+    std::fs::read_dir(directory).map_or(0, Iterator::count)
 }

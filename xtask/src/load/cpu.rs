@@ -1,4 +1,4 @@
-//! CPU seconds of a process and all that descend from it, as /proc counts them.
+//! CPU seconds and memory of a process and all that descend from it, as /proc counts them.
 
 use std::collections::HashMap;
 use std::fs;
@@ -8,7 +8,18 @@ const TICKS: f64 = 100.0;
 
 /// User and system seconds of the process, its living descendants, and the ended children that any of them waited for.
 pub fn of_tree(root: u32) -> f64 {
-    let Ok(entries) = fs::read_dir("/proc") else { return 0.0 };
+    let ticks: u64 = tree(root).iter().map(|(_, ticks)| ticks).sum();
+    f64::from(u32::try_from(ticks).unwrap_or(u32::MAX)) / TICKS
+}
+
+/// KiB that the process and its descendants hold; a page shared by several of them (or with others) counts in parts.
+pub fn memory_of_tree(root: u32) -> f64 {
+    tree(root).iter().filter_map(|(pid, _)| proportional_set_size(*pid)).sum()
+}
+
+/// The process and its living descendants, with their ticks.
+fn tree(root: u32) -> Vec<(u32, u64)> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let processes: HashMap<u32, (u32, u64)> = pids.filter_map(|pid| Some((pid, stat(pid)?))).collect();
     let descends = |pid: u32| {
@@ -21,8 +32,12 @@ pub fn of_tree(root: u32) -> f64 {
         }
         true
     };
-    let ticks: u64 = processes.iter().filter(|(pid, _)| descends(**pid)).map(|(_, (_, ticks))| ticks).sum();
-    f64::from(u32::try_from(ticks).unwrap_or(u32::MAX)) / TICKS
+    processes.iter().filter(|(pid, _)| descends(**pid)).map(|(pid, (_, ticks))| (*pid, *ticks)).collect()
+}
+
+fn proportional_set_size(pid: u32) -> Option<f64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix(" kB")?.trim().parse().ok())
 }
 
 /// Parent and ticks of a process.

@@ -2,27 +2,26 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::{PermissionsExt as _, chown};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::process::{Command, Stdio};
 
 use test_support::harness::program;
 use test_support::{Patience, clients, wait_for};
 
+use super::smtp::{Mta, Removed};
 use super::{Server, cpu};
 
 /// A running Postfix. It ends when it is dropped.
 pub struct Postfix {
     directory: tempfile::TempDir,
     address: SocketAddr,
-    mailboxes: PathBuf,
+    removed: Removed,
 }
 
 impl Postfix {
     /// Starts Postfix with these lines in main.cf; none where it is not installed or we are not root.
     pub fn start(lines: &str) -> Result<Option<Self>, String> {
-        let root = fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
-        if program("postfix").is_none() || !root {
+        if program("postfix").is_none() || !are_root() {
             return Ok(None);
         }
         let postfix = Self::lay_out(lines).map_err(|error| format!("Postfix: {error}"))?;
@@ -59,8 +58,13 @@ impl Postfix {
             services.push_str("\npostlog unix-dgram n - n - 1 postlogd");
         }
         fs::write(root.join("etc/master.cf"), services + "\n")?;
-        let mailboxes = root.join("mail");
-        Ok(Self { directory, address, mailboxes })
+        let removed = Removed::in_log(root.join("maillog"));
+        Ok(Self { directory, address, removed })
+    }
+
+    /// The pid of master(8).
+    fn master(&self) -> Option<u32> {
+        fs::read_to_string(self.directory.path().join("queue/pid/master.pid")).ok()?.trim().parse().ok()
     }
 
     fn control(&self, word: &str) -> Result<(), String> {
@@ -69,6 +73,11 @@ impl Postfix {
         let status = status.map_err(|error| format!("postfix {word}: {error}"))?;
         if status.success() { Ok(()) } else { Err(format!("postfix {word}: {status}")) }
     }
+}
+
+/// Whether this process has the rights that the reference servers need.
+pub fn are_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 
 /// Debian runs most services in a chroot that its package fills; ours is empty.
@@ -94,23 +103,25 @@ impl Server for Postfix {
     }
 
     fn cpu(&self) -> f64 {
-        let pid = fs::read_to_string(self.directory.path().join("queue/pid/master.pid")).unwrap_or_default();
-        pid.trim().parse().map_or(0.0, cpu::of_tree)
+        self.master().map_or(0.0, cpu::of_tree)
     }
 
-    fn queued(&self) -> usize {
-        let queues = ["maildrop", "incoming", "active", "deferred"];
-        queues.iter().map(|name| files_below(&self.directory.path().join("queue").join(name))).sum()
-    }
-
-    fn mailboxes(&self) -> &Path {
-        &self.mailboxes
+    fn memory(&self) -> f64 {
+        self.master().map_or(0.0, cpu::memory_of_tree)
     }
 }
 
-fn files_below(directory: &Path) -> usize {
-    let Ok(entries) = fs::read_dir(directory) else { return 0 };
-    entries.flatten().map(|entry| if entry.path().is_dir() { files_below(&entry.path()) } else { 1 }).sum()
+impl Mta for Postfix {
+    fn removed(&mut self) -> usize {
+        self.removed.count()
+    }
+
+    fn tool(&self, name: &str, arguments: &[&str]) -> Result<(), String> {
+        let mut command = Command::new(program(name).ok_or_else(|| format!("{name} is not installed"))?);
+        command.arg("-c").arg(self.directory.path().join("etc")).args(arguments).stdout(Stdio::null());
+        let status = command.status().map_err(|error| format!("{name}: {error}"))?;
+        if status.success() { Ok(()) } else { Err(format!("{name}: {status}")) }
+    }
 }
 
 impl Drop for Postfix {
