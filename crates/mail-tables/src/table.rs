@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use mail_config::main_cf::kinds::parse_network;
 use mail_config::main_cf::lists::{TableKind, TableRef};
-use mail_config::words::{split_commas, unbraced};
+use mail_config::words::{split_commas, split_words, unbraced};
 use mail_config::{Level, Report};
 use mail_types::SourceLine;
 
@@ -239,10 +239,10 @@ impl Content {
         Self::Map { entries, networks }
     }
 
-    /// `inline:{ key = value, { key = text with commas } }`.
+    /// `inline:{ key=value, { key = text with blanks and commas } }`.
     fn inline(inside: &str, file: &Arc<str>, reports: &mut Vec<Report>) -> Self {
         let mut pairs = Vec::new();
-        for part in split_commas(inside).unwrap_or_default() {
+        for part in split_words(inside).unwrap_or_default() {
             match unbraced(&part).unwrap_or(&part).split_once('=') {
                 Some((key, value)) => pairs.push((key.trim().to_lowercase(), value.trim().to_owned(), 0)),
                 None => {
@@ -312,9 +312,10 @@ mod tests {
     // Compared with `postmap -q` of Postfix 3.7.11.
     #[test]
     fn tables_without_files_answer_as_postmap_shows() {
-        let inline = table(TableKind::Inline, "{ foo=bar, { Baz = a, b } }");
+        let inline = table(TableKind::Inline, "{ foo=bar, { Baz = a, b } x=y }");
         assert_eq!(get(&inline, None, "foo").as_deref(), Some("bar"));
         assert_eq!(get(&inline, None, "BAZ").as_deref(), Some("a, b"));
+        assert_eq!(get(&inline, None, "x").as_deref(), Some("y"));
         assert_eq!(get(&inline, None, "b"), None);
         assert_eq!(get(&table(TableKind::Static, "{ a b }"), None, "zz").as_deref(), Some("a b"));
         assert_eq!(get(&table(TableKind::Static, "ab"), None, "zz").as_deref(), Some("ab"));
