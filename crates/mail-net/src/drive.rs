@@ -24,6 +24,8 @@ const PEER_STALLED: Duration = Duration::from_secs(300);
 /// How long a client listens to a connection that broke while it wrote; the kernel has the last words already.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 const READ: usize = 16 * 1024;
+/// Input of so many octets at once is bulk: a flood of commands, or content.
+const BULK: usize = 4 * 1024;
 
 thread_local! {
     /// Reads land here first, so that an idle connection holds no buffer.
@@ -202,7 +204,13 @@ impl<M: Machine> Driver<M> {
             }
             match self.wait(events, &mut events_open, answered).await {
                 Woken::Read(Ok(0)) => self.at_end = true,
-                Woken::Read(Ok(count)) => self.octets_in += count as u64,
+                Woken::Read(Ok(count)) => {
+                    self.octets_in += count as u64;
+                    // Work for so much input takes long enough that the others come first, or a few peers that send much would hold every thread.
+                    if count >= BULK {
+                        tokio::task::yield_now().await;
+                    }
+                }
                 Woken::Read(Err(_)) if self.duplex => self.at_end = true,
                 Woken::Read(Err(_)) => return Close::Lost,
                 Woken::Answer((id, answer)) => self.machine.answer(id, answer),
@@ -229,6 +237,7 @@ impl<M: Machine> Driver<M> {
                 Step::Send(bytes) => self.output.extend_from_slice(&bytes),
                 Step::Ask(id, question) => {
                     if let Some(answer) = handler.ask(id, question, answers).await {
+                        self.hear_early_talk().await;
                         self.machine.answer(id, answer);
                     }
                 }
@@ -256,6 +265,22 @@ impl<M: Machine> Driver<M> {
                     self.hand_input();
                 }
             }
+        }
+    }
+
+    /// Takes what the peer has sent before the first answer, which in a server is the greeting: so the machine sees who talks before its turn.
+    async fn hear_early_talk(&mut self) {
+        if self.octets_in > 0 || !self.input.is_empty() {
+            return;
+        }
+        let there = {
+            let mut read = std::pin::pin!(read_some(&mut self.stream, &mut self.input));
+            poll_fn(|context| Poll::Ready(read.as_mut().poll(context))).await
+        };
+        // Only what is there already; an end or an error shows again at the next read.
+        if let Poll::Ready(Ok(count)) = there {
+            self.octets_in += count as u64;
+            self.offer_input();
         }
     }
 

@@ -66,7 +66,12 @@ impl Received<'_> {
         };
         let _ = match self {
             Self::Network { protocol, recipient: Some(recipient), .. } => {
-                write!(out, "{protocol} id {id}\r\n\tfor <{}>; {}\r\n", safe(&recipient.to_string()), date(when))
+                write!(
+                    out,
+                    "{protocol} id {id}\r\n\tfor <{}>; {}\r\n",
+                    safe_address(&recipient.to_string()),
+                    date(when)
+                )
             }
             Self::Network { protocol, .. } => write!(out, "{protocol} id {id};\r\n\t{}\r\n", date(when)),
             Self::Local { uid } => write!(out, "from userid {uid})\r\n\tid {id}; {}\r\n", date(when)),
@@ -85,7 +90,12 @@ fn literal(address: IpAddr) -> String {
 
 /// Text from the network inside a field: what is not printable or would change the comment structure becomes `?`.
 fn safe(text: &str) -> String {
-    text.chars().take(256).map(|c| if c.is_control() || "()\\;".contains(c) { '?' } else { c }).collect()
+    text.chars().take(256).map(|c| if (' '..='~').contains(&c) && !"()\\;".contains(c) { c } else { '?' }).collect()
+}
+
+/// An address inside a field: it may be written in UTF-8 (RFC 6531 section 3.7.3).
+fn safe_address(text: &str) -> String {
+    text.chars().take(512).map(|c| if c.is_control() || "()\\;".contains(c) { '?' } else { c }).collect()
 }
 
 /// A date and time of RFC 5322 section 3.3 in the machine's time zone, such as `Sun, 22 Nov 2026 15:00:00 +0000 (UTC)`.
@@ -115,7 +125,7 @@ pub fn delivered_to(recipient: &Address) -> String {
 /// The X-Original-To field (`enable_original_recipient`): what the client wrote.
 #[must_use]
 pub fn x_original_to(original: &str) -> String {
-    format!("X-Original-To: {}\r\n", safe(original))
+    format!("X-Original-To: {}\r\n", safe_address(original))
 }
 
 #[cfg(test)]
