@@ -33,7 +33,7 @@ pub fn daemon() -> Daemon {
         name: "authd",
         role: Role::Authd,
         user: "postrider-auth",
-        plan: |_| Plan { tcp: Vec::new(), unix: vec![sockets::AUTH, sockets::LOOKUP] },
+        plan: |_| Plan { unix: vec![sockets::AUTH, sockets::LOOKUP], ..Plan::default() },
         tls: |_| Vec::new(),
         supervision: Supervision::Service(|| Box::new(helpers::Helpers::default())),
         serve: |context| Box::pin(front::serve(context)),

@@ -64,13 +64,13 @@ pub struct Work {
 pub struct Octets {
     all: Arc<AtomicU64>,
     own: u64,
-    reports: Reports,
+    reports: Option<Reports>,
 }
 
 impl Octets {
-    /// Counts a content; at its end the worker looks whether it takes more.
+    /// Counts a content; at its end the worker that `reports` belongs to looks whether it takes more.
     #[must_use]
-    pub fn of(content: &Content, all: &Arc<AtomicU64>, reports: Reports) -> Self {
+    pub fn of(content: &Content, all: &Arc<AtomicU64>, reports: Option<Reports>) -> Self {
         let own = match content {
             Content::Memory(octets) => octets.len() as u64,
             Content::File { .. } => 0,
@@ -83,7 +83,7 @@ impl Octets {
 impl Drop for Octets {
     fn drop(&mut self) {
         self.all.fetch_sub(self.own, Ordering::Relaxed);
-        self.reports.room_changed();
+        self.reports.iter().for_each(Reports::room_changed);
     }
 }
 

@@ -1,5 +1,7 @@
 //! The coordinator: takes leases, starts an attempt for each recipient, and reports until everything is recorded.
 
+mod deposits;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -29,6 +31,8 @@ const SLOTS: usize = 400;
 const BUDGET: u64 = 64 * 1024 * 1024;
 /// How often deliverers without work are looked for.
 const TIDY: Duration = Duration::from_secs(5);
+/// How long a stop waits for what is being stored for LMTP.
+const DRAIN: Duration = Duration::from_secs(20);
 /// Announcements that wait at most; a lost one is found by inotify.
 const ANNOUNCEMENTS: usize = 1024;
 
@@ -77,7 +81,7 @@ impl Carrier for Worker {
         let running = self.0.context.now();
         let work = Work {
             scan: scan(&content),
-            _counted: Octets::of(&content, &self.0.octets, reports.clone()),
+            _counted: Octets::of(&content, &self.0.octets, Some(reports.clone())),
             content,
             lease,
             config: mail_config::Config::clone(&running.config),
@@ -124,6 +128,7 @@ pub async fn serve(mut context: Context) {
     };
     let tables = open_tables(&context.now(), &context.log);
     let (announce, announcements) = mpsc::channel(ANNOUNCEMENTS);
+    let deposits: Vec<_> = context.unix.drain(..).collect();
     let coordinator = Arc::new(Coordinator {
         context,
         tools,
@@ -135,9 +140,16 @@ pub async fn serve(mut context: Context) {
     });
     tokio::spawn(Arc::clone(&coordinator).announce(announcements));
     tokio::spawn(Arc::clone(&coordinator).follow_tables());
+    let (busy, mut idle) = mpsc::channel(1);
+    for listener in deposits {
+        tokio::spawn(deposits::accept(Arc::clone(&coordinator), listener, busy.clone()));
+    }
+    drop(busy);
     tokio::spawn(tidy(Arc::downgrade(&coordinator)));
     coordinator.context.ready();
     worker::work(&coordinator.context, &ident, Arc::new(Worker(Arc::clone(&coordinator)))).await;
+    // Nobody sends: this ends with the last conversation.
+    let _ = tokio::time::timeout(DRAIN, idle.recv()).await;
     coordinator.tools.deliverers.end().await;
 }
 

@@ -2,7 +2,8 @@
 //!
 //! The coordinator takes leases from queue-manager, looks users up at authd, expands aliases (as new recipients of the same message, reported
 //! to queue-manager), and gives jobs to deliverers: processes that are the recipient and write Maildirs and mboxes. A deliverer reports after
-//! the sync; the coordinator repeats every outcome until queue-manager has recorded it, and then announces the delivery to imapd.
+//! the sync; the coordinator repeats every outcome until queue-manager has recorded it, and then announces the delivery to imapd. What came by LMTP
+//! it takes from smtpd, stores at once and answers: such mail is never queued.
 //!
 //! Not here: which addresses are ours and what an alias means (`mail-route`), the formats of mailboxes (`mail-store`), retries and bounces
 //! (queue-manager), forward files, commands and Sieve.
@@ -31,7 +32,7 @@ pub fn daemon() -> Daemon {
         name: "local-delivery",
         role: Role::LocalDelivery,
         user: "postrider-local",
-        plan: |_| Plan::default(),
+        plan: |_| Plan { unix: vec![mail_ipc::sockets::DEPOSIT], ..Plan::default() },
         tls: |_| Vec::new(),
         supervision: Supervision::Service(|| Box::new(monitor::Deliverers::default())),
         serve: |context| Box::pin(coordinator::serve(context)),

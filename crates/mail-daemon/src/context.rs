@@ -102,6 +102,8 @@ pub struct Context {
     pub tcp: Vec<TcpListener>,
     /// The listeners for Unix sockets, in the order of the plan.
     pub unix: Vec<UnixListener>,
+    /// The listeners for Unix sockets outside the state directory, as far as they could be opened.
+    pub files: Vec<UnixListener>,
     /// The conversation with the monitor's service, where the daemon has one.
     pub monitor: Option<(ipc::Reader, ipc::Writer)>,
     pub(crate) exit: Arc<AtomicU8>,
@@ -144,12 +146,14 @@ impl Context {
 pub(crate) struct Opened {
     pub(crate) tcp: Vec<std::net::TcpListener>,
     pub(crate) unix: Vec<std::os::unix::net::UnixListener>,
+    pub(crate) files: Vec<std::os::unix::net::UnixListener>,
     pub(crate) daemon: std::os::unix::net::UnixListener,
 }
 
 impl Opened {
     pub(crate) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let (tcp, unix) = (self.tcp.iter().map(AsFd::as_fd), self.unix.iter().map(AsFd::as_fd));
+        let unix = self.unix.iter().chain(&self.files).map(AsFd::as_fd);
+        let tcp = self.tcp.iter().map(AsFd::as_fd);
         tcp.chain(unix).chain([self.daemon.as_fd()])
     }
 }
@@ -220,6 +224,7 @@ impl Keeper {
             stop: Stop(stop_receiver),
             tcp: opened.tcp.into_iter().map(TcpListener::from_std).collect::<io::Result<_>>()?,
             unix: opened.unix.into_iter().map(UnixListener::from_std).collect::<io::Result<_>>()?,
+            files: opened.files.into_iter().map(UnixListener::from_std).collect::<io::Result<_>>()?,
             monitor: service,
             exit: Arc::default(),
         })

@@ -24,7 +24,7 @@ pub use context::{Context, Running, Stop};
 pub use log::Log;
 pub use mail_posix::points;
 pub use options::Options;
-pub use run::{Daemon, Plan, Supervision, run};
+pub use run::{Daemon, Plan, SocketFile, Supervision, run};
 pub use secrets::{Pem, TlsFiles};
 
 /// The exit code of a configuration mistake (EX_CONFIG of sysexits.h): restarting does not help.

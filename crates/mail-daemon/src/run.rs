@@ -16,6 +16,7 @@ use mail_ipc::hello::Role;
 use mail_ipc::sockets::{self, Socket};
 use mail_posix::become_user::{Confinement, Identity, become_user};
 use mail_posix::signals::{self, SignalFd};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::context::{Context, Ends, Keeper, Opened, Running, Setup};
 use crate::generation::{self, GenerationError};
@@ -35,8 +36,23 @@ const DYING: Duration = Duration::from_secs(1);
 pub struct Plan {
     /// TCP listeners.
     pub tcp: Vec<SocketAddr>,
-    /// Unix sockets below the state directory.
+    /// Unix sockets below the state directory. Of several instances only the one without `@` opens them.
     pub unix: Vec<Socket>,
+    /// Unix sockets elsewhere, for clients that are no part of the system.
+    pub files: Vec<SocketFile>,
+}
+
+/// A Unix socket with a path of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SocketFile {
+    /// The absolute path.
+    pub path: PathBuf,
+    /// The mode of the file.
+    pub mode: u32,
+    /// Its owner; empty for ours.
+    pub user: String,
+    /// Its group; empty for ours.
+    pub group: String,
 }
 
 /// Who watches the process that serves.
@@ -115,8 +131,16 @@ pub fn run(daemon: Daemon) -> ExitCode {
     }
 }
 
+/// Takes as many descriptors as the hard limit allows: the soft limit of many shells, 1024, is meant for programs that use `select`.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    // What cannot be raised still serves, with fewer sessions.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
+
 fn start(daemon: Daemon) -> Result<u8, StartError> {
     signals::ignore_sigpipe();
+    raise_descriptor_limit();
     let arguments = std::env::args_os().skip(1);
     let options =
         Options::parse(daemon.name, arguments, std::env::var_os("MAIL_CONFIG")).map_err(StartError::Configuration)?;
@@ -189,11 +213,39 @@ fn identity(daemon: &Daemon) -> Result<Option<Identity>, StartError> {
 fn open(plan: &Plan, setup: &Setup) -> io::Result<Opened> {
     let tcp =
         plan.tcp.iter().map(|&address| once_free(|| mail_net::listen::tcp(address))).collect::<io::Result<_>>()?;
-    let unix = plan.unix.iter().map(|socket| bind(setup, socket)).collect::<io::Result<_>>()?;
+    let sockets = if setup.instance.contains('@') { &[][..] } else { &plan.unix };
+    let unix = sockets.iter().map(|socket| bind(setup, socket)).collect::<io::Result<_>>()?;
+    let files = plan.files.iter().filter_map(|file| bind_file(setup.daemon, file)).collect();
     let name = format!("{}.sock", setup.instance);
     let daemon = once_free(|| mail_net::ipc::bind(&setup.state.join(sockets::DAEMONS), &name, 0o660))?;
     share(&setup.state.join(sockets::DAEMONS).join(name))?;
-    Ok(Opened { tcp, unix, daemon })
+    Ok(Opened { tcp, unix, files, daemon })
+}
+
+/// Opens a socket outside the state directory. Where that cannot be, because its directory is missing or somebody else listens there, the rest still serves.
+fn bind_file(daemon: &str, file: &SocketFile) -> Option<std::os::unix::net::UnixListener> {
+    let (directory, name) = (file.path.parent()?, file.path.file_name()?.to_str()?);
+    let opened = mail_net::ipc::bind(directory, name, file.mode).and_then(|listener| {
+        give(file)?;
+        Ok(listener)
+    });
+    opened.inspect_err(|error| eprintln!("{daemon}: {error}: nobody can connect there")).ok()
+}
+
+/// As root: gives a socket file to its user and group.
+fn give(file: &SocketFile) -> io::Result<()> {
+    if !state::is_root() {
+        return Ok(());
+    }
+    let uid = match file.user.as_str() {
+        "" => None,
+        name => Some(state::role_user(name)?.uid),
+    };
+    let gid = match file.group.as_str() {
+        "" => None,
+        name => Some(state::group(name)?),
+    };
+    std::os::unix::fs::chown(&file.path, uid, gid)
 }
 
 /// Opens a listener. A killed monitor is gone before its children are, and they hold its sockets: who is started in its place waits for them.

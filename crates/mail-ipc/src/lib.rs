@@ -13,6 +13,7 @@
 pub mod auth;
 pub mod control;
 pub mod delivery;
+pub mod deposit;
 pub mod frame;
 pub mod hello;
 pub mod intake;

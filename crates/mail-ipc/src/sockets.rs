@@ -19,6 +19,8 @@ pub const CONTROL: Socket = Socket { directory: "public", name: "control.sock", 
 pub const QUEUE: Socket = Socket { directory: "private", name: "queue.sock", mode: 0o660 };
 /// Leases, between queue-manager and the delivery workers.
 pub const DELIVERY: Socket = Socket { directory: "private", name: "delivery.sock", mode: 0o660 };
+/// What came by LMTP, from smtpd to local-delivery.
+pub const DEPOSIT: Socket = Socket { directory: "private", name: "deposit.sock", mode: 0o660 };
 /// Logins, from smtpd, pop3d and imapd to authd.
 pub const AUTH: Socket = Socket { directory: "private", name: "auth.sock", mode: 0o660 };
 /// User lookups, from smtpd and local-delivery to authd.

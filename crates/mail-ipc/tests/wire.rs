@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use mail_ipc::{Frame, auth, control, delivery, hello, intake, lookup, mailbox, submit};
+use mail_ipc::{Frame, auth, control, delivery, deposit, hello, intake, lookup, mailbox, submit};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -41,6 +41,8 @@ fn the_examples_of_version_1_decode() {
     assert_eq!(decode_all::<intake::Response>("intake-response"), 5);
     assert_eq!(decode_all::<delivery::FromWorker>("delivery-from-worker"), 3);
     assert_eq!(decode_all::<delivery::ToWorker>("delivery-to-worker"), 3);
+    assert_eq!(decode_all::<deposit::Request>("deposit-request"), 2);
+    assert_eq!(decode_all::<deposit::Response>("deposit-response"), 2);
     assert_eq!(decode_all::<control::Request>("control-request"), 10);
     assert_eq!(decode_all::<control::Response>("control-response"), 7);
     assert_eq!(decode_all::<control::DaemonRequest>("daemon-request"), 3);

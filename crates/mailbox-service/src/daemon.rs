@@ -33,7 +33,7 @@ fn listeners<P: Protocol>(config: &Config) -> impl Iterator<Item = &LoginListene
 
 fn plan<P: Protocol>(config: &Config) -> Plan {
     let tcp = listeners::<P>(config).flat_map(|listener| listener.addresses.iter().copied()).collect();
-    Plan { tcp, unix: if P::ANNOUNCEMENTS { vec![MAILBOX] } else { Vec::new() } }
+    Plan { tcp, unix: if P::ANNOUNCEMENTS { vec![MAILBOX] } else { Vec::new() }, ..Plan::default() }
 }
 
 /// For each address of the plan, whether TLS begins with the first octet.

@@ -25,7 +25,7 @@ pub fn daemon() -> Daemon {
         name: "queue-manager",
         role: Role::QueueManager,
         user: "postrider",
-        plan: |_| Plan { tcp: Vec::new(), unix: vec![QUEUE, DELIVERY, CONTROL] },
+        plan: |_| Plan { unix: vec![QUEUE, DELIVERY, CONTROL], ..Plan::default() },
         tls: |_| Vec::new(),
         supervision: Supervision::Alone,
         serve: |context| Box::pin(serve(context)),

@@ -11,7 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::queue::{Queue, Stored, unavailable};
 
-/// So much content is searched for the end of the header; a header that is longer is taken as it is from there on.
+/// So much content is searched for the end of the header; of a longer header what follows is stored as it comes.
 const HEADER_MAX: usize = 256 * 1024;
 
 /// Makes the header that is stored of the header that came.
@@ -37,12 +37,25 @@ pub struct Content {
     _budget: OwnedSemaphorePermit,
 }
 
+/// How much of content without the end of its header is whole fields: all but the last one. All of it, where the header has ended or is none.
+fn whole_fields(content: &[u8], ended: bool) -> usize {
+    let lines = content.iter().rposition(|&b| b == b'\n').map_or(0, |at| at + 1);
+    let scanned = Header::scan(&content[..lines]);
+    let goes_on = scanned.body() == lines && (lines > 0 || !Header::scan(content).fields().is_empty());
+    if ended || !goes_on {
+        return content.len();
+    }
+    scanned.fields().last().map_or(0, |last| lines - last.raw().len())
+}
+
 /// Content that came whole.
 pub struct Complete {
     /// Where it is.
     pub stored: Stored,
     /// Octets as stored.
     pub length: u64,
+    /// The file, where it is one: still open, at its end.
+    pub file: Option<File>,
 }
 
 impl Content {
@@ -80,7 +93,7 @@ impl Content {
                         self.header = Some(header);
                         return;
                     }
-                    _ => match self.prepared(&header, prepare) {
+                    found => match self.prepared_up_to(whole_fields(&header, found.is_ok()), &header, prepare) {
                         Some(stored) => stored,
                         None => return,
                     },
@@ -90,6 +103,18 @@ impl Content {
         if let Err(reply) = self.store(body, queue).await {
             self.failed = Some(reply);
         }
+    }
+
+    /// The stored form of a header of which only so many octets are whole fields; the rest of it follows as it comes.
+    fn prepared_up_to(&mut self, whole: usize, header: &[u8], prepare: &Prepare<'_>) -> Option<Vec<u8>> {
+        if whole == header.len() {
+            return self.prepared(header, prepare);
+        }
+        let mut stored = self.prepared(&header[..whole], prepare)?;
+        // The empty line comes later.
+        stored.truncate(stored.len().saturating_sub(2));
+        stored.extend_from_slice(&header[whole..]);
+        Some(stored)
     }
 
     /// The stored form of the header and of what came with it.
@@ -159,11 +184,12 @@ impl Content {
                 Err(reply)
             }
             None => {
-                let stored = match self.file.take() {
+                let file = self.file.take();
+                let stored = match &file {
                     Some(_) => Stored::File,
                     None => Stored::Memory(std::mem::take(&mut self.memory)),
                 };
-                Ok(Complete { stored, length: self.length })
+                Ok(Complete { stored, length: self.length, file })
             }
         }
     }
@@ -173,5 +199,21 @@ impl Content {
         if self.file.take().is_some() {
             queue.abandon(self.id).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_header_is_cut_between_fields() {
+        assert_eq!(whole_fields(b"A: b\r\nC: d\r\n e", false), 6);
+        assert_eq!(whole_fields(b"A: b\r\nC: d\r\n", false), 6);
+        assert_eq!(whole_fields(b"A: b\r\nC: d\r\nX-", false), 6);
+        assert_eq!(whole_fields(b"A: b", false), 0);
+        assert_eq!(whole_fields(b"A: b\r\nno field\r\nx", false), 17);
+        assert_eq!(whole_fields(b"A: b\r\n\r\nbody", true), 12);
+        assert_eq!(whole_fields(b"no header at all", false), 16);
     }
 }

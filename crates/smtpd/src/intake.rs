@@ -37,6 +37,8 @@ pub struct Door {
     pub log: Log,
     /// The state directory.
     pub state: PathBuf,
+    /// Our greeting for other daemons.
+    pub hello: Hello,
     current: RwLock<Arc<Shared>>,
     /// The way to queue-manager.
     pub queue: Queue,
@@ -72,6 +74,7 @@ impl Door {
             budget: Arc::new(Semaphore::new(BUDGET)),
             sessions: Mutex::default(),
             current: RwLock::new(Arc::new(shared)),
+            hello: hello.clone(),
             state,
         }
     }
@@ -171,7 +174,9 @@ impl Door {
         let (Some(id), Some(mut content)) = (transaction.id, transaction.content.take()) else {
             return Err(crate::queue::unavailable());
         };
-        let complete = content.finish(prepare, &self.queue).await?;
+        let mut complete = content.finish(prepare, &self.queue).await?;
+        // Whoever writes the file closes it before queue-manager takes it.
+        drop(complete.file.take());
         let message_id = content.message_id.take();
         let event = Event::MessageId { message_id: message_id.as_deref().unwrap_or("<>") };
         self.log.record(&Record::new(cleanup, Stage::Data, event).about(id));

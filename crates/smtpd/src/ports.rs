@@ -49,6 +49,8 @@ pub struct Shared {
     pub tables: Arc<TableSet>,
     /// The listeners, by the name of their service.
     pub ports: HashMap<String, Arc<Port>>,
+    /// The LMTP service of dovecot.conf.
+    pub lmtp: Arc<Port>,
     /// `postfix/pickup`, for local submission.
     pub pickup: Ident,
     /// `postfix/cleanup`, for local submission.
@@ -91,7 +93,11 @@ impl Shared {
             ports.insert(port.name.clone(), Arc::new(port));
         }
         let cleanup = Ident::postfix(&config.main.syslog_name, "cleanup");
-        Self { config: Arc::clone(config), tables: Arc::new(tables), ports, pickup, cleanup }
+        let mut lmtp = lmtp(config);
+        if let Some(before) = before {
+            lmtp.open = Arc::clone(&before.lmtp.open);
+        }
+        Self { config: Arc::clone(config), tables: Arc::new(tables), ports, lmtp: Arc::new(lmtp), pickup, cleanup }
     }
 }
 
@@ -108,6 +114,26 @@ fn port(listener: &Listener, mechanisms: &[String]) -> Port {
         open: Arc::default(),
         ident: Ident::postfix(&main.syslog_name, "smtpd"),
         cleanup: Ident::postfix(&main.syslog_name, "cleanup"),
+        main,
+    }
+}
+
+/// LMTP as dovecot.conf describes it: no restrictions and no logins, since only those reach it whom its listeners let in.
+fn lmtp(config: &Config) -> Port {
+    let main = Arc::clone(&config.main);
+    let own_name = config.dovecot.lmtp.hostname.as_str();
+    let hostname = if own_name.is_empty() { main.myhostname.value.clone() } else { own_name.to_owned() };
+    Port {
+        name: "lmtp".to_owned(),
+        source: config.dovecot.lmtp.protocols.source.clone(),
+        plan: Plan::new(Arc::clone(&main)),
+        settings: Arc::new(crate::settings::lmtp_settings(&main, hostname, &config.dovecot.lmtp.login_greeting)),
+        tls: None,
+        wrapper: false,
+        sessions: *main.postrider_session_limit,
+        open: Arc::default(),
+        ident: Ident::dovecot(),
+        cleanup: Ident::dovecot(),
         main,
     }
 }

@@ -1,6 +1,8 @@
 //! The daemon's life: listeners, reload, tables, stop.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -8,19 +10,22 @@ use decision::Ident;
 use mail_daemon::{Context, Running};
 use mail_net::{Driver, Stream};
 use mail_smtp::server::{Server, Summary};
-use tokio::io::AsyncWriteExt as _;
+use rustix::process::{Resource, getrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 
 use crate::intake::Door;
+use crate::lmtp::Listener;
 use crate::log::SessionLog;
 use crate::ports::{Port, Seat, Shared};
 use crate::session::Session;
 use crate::settings::MECHANISMS;
-use crate::{maildrop, submit};
+use crate::{lmtp, maildrop, submit};
 
-/// How long a TLS handshake at the beginning may take where nothing else is configured.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// The pause after a connection that could not be taken: no descriptor is left, or the client is gone.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// So many descriptors are left to sessions for their work (files of long content, name servers, other daemons); clients that would take them hear 421.
+const KEPT_DESCRIPTORS: u64 = 20;
 
 /// Kept by everything that must finish before the daemon ends.
 pub type Busy = mpsc::Sender<()>;
@@ -45,8 +50,15 @@ pub async fn serve(mut context: Context) {
         .listeners()
         .iter()
         .flat_map(|listener| listener.addresses.iter().map(|_| listener.service.name.clone()));
-    for (listener, name) in context.tcp.drain(..).zip(names.collect::<Vec<_>>()) {
+    let names: Vec<_> = names.collect();
+    let mut lmtp: Vec<_> =
+        context.tcp.split_off(names.len().min(context.tcp.len())).into_iter().map(Listener::Inet).collect();
+    lmtp.extend(context.files.drain(..).map(Listener::Unix));
+    for (listener, name) in context.tcp.drain(..).zip(names) {
         tokio::spawn(accept(Arc::clone(&door), listener, name, closed.clone(), busy.clone()));
+    }
+    for listener in lmtp {
+        tokio::spawn(lmtp::accept(Arc::clone(&door), listener, closed.clone(), busy.clone()));
     }
     let hello = context.hello();
     for listener in context.unix.drain(..) {
@@ -74,14 +86,13 @@ async fn accept(door: Arc<Door>, listener: TcpListener, name: String, mut closed
         let (stream, client) = match accepted {
             Ok(accepted) => accepted,
             Err(_) => {
-                // No descriptors left, or a client that went away already.
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
         let shared = door.shared();
         let Some(port) = shared.ports.get(&name).cloned() else { continue };
-        match port.seat() {
+        match port.seat().filter(|_| !is_among_the_last(&stream)) {
             Some(seat) => {
                 let session = converse(Arc::clone(&door), shared, port, stream, client, seat);
                 let busy = busy.clone();
@@ -95,13 +106,22 @@ async fn accept(door: Arc<Door>, listener: TcpListener, name: String, mut closed
     }
 }
 
+/// Whether the descriptor of a connection is one of those that the sessions need for their work. The system always gives the lowest free number.
+#[must_use]
+pub fn is_among_the_last(stream: &impl AsRawFd) -> bool {
+    let number = u64::try_from(stream.as_raw_fd()).unwrap_or(u64::MAX);
+    getrlimit(Resource::Nofile).current.is_some_and(|limit| number.saturating_add(KEPT_DESCRIPTORS) >= limit)
+}
+
 /// Tells a client that no seat is left. Never waits: the socket's own buffer takes the line.
-fn refuse(mut stream: TcpStream, port: &Port) {
+fn refuse(stream: TcpStream, port: &Port) {
+    if port.wrapper {
+        return;
+    }
     let line = format!("421 4.3.2 {} Error: all server ports are busy\r\n", port.main.myhostname.as_str());
-    if !port.wrapper {
-        tokio::spawn(async move {
-            let _ = tokio::time::timeout(Duration::from_secs(5), stream.write_all(line.as_bytes())).await;
-        });
+    if let Ok(mut stream) = stream.into_std() {
+        // A client that went away needs no answer.
+        let _ = stream.write(line.as_bytes());
     }
 }
 

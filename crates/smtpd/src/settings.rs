@@ -53,6 +53,20 @@ pub fn machine_settings(main: &Main, mechanisms: &[String]) -> Settings {
     }
 }
 
+/// The settings of LMTP: neither TLS nor AUTH, and no DSN, since nothing is queued that could be reported later.
+#[must_use]
+pub fn lmtp_settings(main: &Main, hostname: String, greeting: &str) -> Settings {
+    Settings {
+        dialect: Dialect::Lmtp,
+        banner: format!("{hostname} {greeting}"),
+        hostname,
+        tls: Tls::Off,
+        auth: None,
+        discard_ehlo_keywords: vec!["DSN".to_owned()],
+        ..machine_settings(main, &[])
+    }
+}
+
 fn tls_level(main: &Main) -> Tls {
     match main.smtpd_tls_security_level.value {
         // With TLS from the first octet there is nothing to start.

@@ -1,6 +1,7 @@
 //! Local submission: `sendmail` on `submit.sock`, and files that `postdrop` left.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use decision::{Event, Record, Stage};
 use mail_intake::LineEnds;
@@ -20,7 +21,7 @@ use tokio::sync::watch;
 use crate::content::Content;
 use crate::facts::Fetched;
 use crate::intake::{Door, HeaderPlan, RouteView, now};
-use crate::serve::Busy;
+use crate::serve::{ACCEPT_PAUSE, Busy, is_among_the_last};
 use crate::transaction::{Accepted, Transaction};
 
 /// The most recipients of one submission.
@@ -36,21 +37,58 @@ pub async fn accept(
     mut closed: watch::Receiver<bool>,
     busy: Busy,
 ) {
+    let guests = Guests::default();
     loop {
         let accepted = tokio::select! {
             _ = closed.wait_for(|closed| *closed) => return,
             accepted = listener.accept() => accepted,
         };
         let Ok((stream, _)) = accepted else {
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
+        let Ok(uid) = stream.peer_cred().map(|peer| peer.uid()) else { continue };
+        let limit = *door.shared().config.main.smtpd_client_connection_count_limit;
+        // Whoever finds no seat hands the message to postdrop.
+        let Some(seat) = guests.seat(uid, limit).filter(|_| !is_among_the_last(&stream)) else { continue };
         let (door, hello, closed, busy) = (Arc::clone(&door), hello.clone(), closed.clone(), busy.clone());
         tokio::spawn(async move {
             // A client that breaks the conversation has lost nothing: only Accepted makes a message ours.
             let _ = talk(&door, stream, &hello, closed).await;
-            drop(busy);
+            drop((seat, busy));
         });
+    }
+}
+
+/// The conversations of each user of the machine, so that one user cannot take the descriptors and the memory of all.
+#[derive(Clone, Default)]
+struct Guests(Arc<Mutex<HashMap<u32, u64>>>);
+
+/// One conversation, counted until it is dropped.
+struct Guest(Guests, u32);
+
+impl Guests {
+    /// A seat for a conversation; none beyond `limit` (`smtpd_client_connection_count_limit`, 0 for no limit). root has no limit.
+    fn seat(&self, uid: u32, limit: u64) -> Option<Guest> {
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = open.entry(uid).or_default();
+        if uid != 0 && limit > 0 && *count >= limit {
+            return None;
+        }
+        *count += 1;
+        Some(Guest(self.clone(), uid))
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let mut open = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = open.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.1);
+            }
+        }
     }
 }
 
@@ -201,6 +239,12 @@ impl Submission {
         Ok(local.commit(door).await)
     }
 
+    /// Whoever writes to the socket without `sendmail` may not bring line ends into reports and logs either.
+    fn has_control_characters(&self) -> bool {
+        let texts = self.recipients.iter().chain(&self.sender).chain(&self.dsn.envid);
+        texts.into_iter().any(|text| text.chars().any(char::is_control))
+    }
+
     /// Checks who may submit, makes the envelope, and gets a queue id.
     async fn begin(self, door: &Door) -> Result<Local, Reply> {
         let shared = door.shared();
@@ -208,6 +252,9 @@ impl Submission {
         if !may_submit(&main, &shared, self.uid) {
             let text = format!("User with id {} is not allowed to submit mail", self.uid);
             return Err(refusal(550, (5, 7, 1), text));
+        }
+        if self.has_control_characters() {
+            return Err(refusal(501, (5, 5, 4), "Control character in the envelope"));
         }
         if *main.message_size_limit > 0 && self.length > *main.message_size_limit {
             return Err(refusal(552, (5, 3, 4), "Message size exceeds fixed limit"));
@@ -363,6 +410,17 @@ pub fn is_final(reply: &Reply) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_user_has_so_many_conversations_and_leaves_the_others_theirs() {
+        let guests = Guests::default();
+        let (first, second) = (guests.seat(1000, 2), guests.seat(1000, 2));
+        assert!(first.is_some() && second.is_some() && guests.seat(1000, 2).is_none());
+        assert!(guests.seat(1001, 2).is_some() && guests.seat(1000, 0).is_some());
+        let _root = [guests.seat(0, 1), guests.seat(0, 1)].map(|seat| seat.expect("root has no limit"));
+        drop(first);
+        assert!(guests.seat(1000, 2).is_some());
+    }
 
     #[test]
     fn the_line_of_a_mailbox_is_no_header() {

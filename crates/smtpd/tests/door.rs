@@ -297,6 +297,7 @@ impl Client {
     }
 }
 
+// S07, S08, S15, S16
 #[test]
 fn a_message_goes_to_the_queue_as_it_came() {
     let door = Door::open("", vec![]);
@@ -320,7 +321,7 @@ fn a_message_goes_to_the_queue_as_it_came() {
         ),
         "{text}"
     );
-    // S07, S08, S15, S16: one grammar, dots undone once, for one recipient, no Return-Path.
+    // One grammar, dots undone once, for one recipient, no Return-Path.
     assert!(text.contains("\r\n\tfor <john@info.net>; ") && !text.contains("Return-Path"), "{text}");
     assert!(text.ends_with("\r\n\r\n.dot\r\nbare\r\nline\r\n"), "{text}");
     let id = taken.id;
@@ -334,6 +335,7 @@ fn pid_in(line: &str) -> &str {
     line.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map_or("", |(pid, _)| pid)
 }
 
+// S12
 #[test]
 fn strangers_reach_our_users_and_nobody_else() {
     let door = Door::open("", vec![]);
@@ -345,7 +347,6 @@ fn strangers_reach_our_users_and_nobody_else() {
         "RCPT TO:<nobody@info.net>",
         "550 5.1.1 <nobody@info.net>: Recipient address rejected: User unknown in local recipient table",
     );
-    // S12
     client.command("RCPT TO:<Postmaster>", "250 ");
     client.command("RCPT TO:<sales@info.net>", "250 ");
     client.command("DATA", "354 ");
@@ -550,6 +551,23 @@ fn local_mail_comes_through_the_same_door() {
 
     let refused = submit_with(&door.state(), submission(&["a@b@"], 1), b"x");
     assert!(matches!(refused, submit::Response::Refused { reply } if reply.code.get() == 501));
+}
+
+#[test]
+fn no_line_end_comes_in_through_the_local_socket() {
+    let door = Door::open("", vec![]);
+    for at in 0..3 {
+        let mut request = submission(&["root"], 3);
+        if let submit::Request::Submit { sender, recipients, dsn, .. } = &mut request {
+            match at {
+                0 => *sender = Some("john\nX-Forged: yes".to_owned()),
+                1 => recipients.push("root\r\nX: y".to_owned()),
+                _ => dsn.envid = Some("a\nX-Forged: yes".to_owned()),
+            }
+        }
+        let response = submit_with(&door.state(), request, b"hi\n");
+        assert!(matches!(&response, submit::Response::Refused { reply } if reply.code.get() == 501), "{response:?}");
+    }
 }
 
 #[test]
