@@ -3,6 +3,7 @@
 mod dialogue;
 mod dovecot;
 mod fetch;
+mod lmtp;
 mod postfix;
 mod response;
 mod switch;
@@ -19,6 +20,8 @@ const WITH_POSTFIX: &[Need] = &[Need::Root, Need::Program("postfix")];
 fn main() -> ExitCode {
     run(vec![
         test("an SMTP client hears what Postfix would say", WITH_POSTFIX, dialogue::is_the_same),
+        // L01, L02
+        test("a Postfix beside us delivers through our LMTP listener", WITH_POSTFIX, lmtp::takes_mail_from_postfix),
         test("odd messages are shown by FETCH as Dovecot shows them", WITH_DOVECOT, fetch::is_the_same),
         test("UIDs, flags and keywords survive the switch in both directions", WITH_DOVECOT, switch::loses_nothing),
     ])

@@ -28,13 +28,17 @@ impl Postfix {
         let postfix = Self { directory, address };
         postfix.configure(main_cf).map_err(|error| error.to_string())?;
         let status = postfix.command("start").status().map_err(|error| error.to_string())?;
-        let log = || fs::read_to_string(postfix.root().join("log")).unwrap_or_default();
         if !status.success() {
-            return Err(format!("postfix start: {status}\n{}", log()));
+            return Err(format!("postfix start: {status}\n{}", postfix.log()));
         }
         wait_for("Postfix's greeting", Patience::default(), || greets(address).then_some(()))
-            .map_err(|error| format!("{error}\n{}", log()))?;
+            .map_err(|error| format!("{error}\n{}", postfix.log()))?;
         Ok(postfix)
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.root().join("log")).unwrap_or_default()
     }
 
     fn root(&self) -> PathBuf {
@@ -66,6 +70,7 @@ impl Postfix {
             "anvil unix - - n - 1 anvil",
             "tlsmgr unix - - n 1000? 1 tlsmgr",
             "discard unix - - n - - discard",
+            "lmtp unix - - n - - lmtp",
             "error unix - - n - - error",
             "retry unix - - n - - error",
             "postlog unix-dgram n - n - 1 postlogd",

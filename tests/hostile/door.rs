@@ -41,7 +41,9 @@ pub fn open() -> Result<Arc<Door>, String> {
         relay.ip(),
         relay.port()
     );
-    let system = Builder::new(DOMAIN).main_cf(&lines).start()?;
+    // Failed logins wait for nothing here: the brake has its own tests.
+    let logins = "auth_mechanisms = plain login\nauth_failure_delay = 0\nlogin_trusted_networks = 127.0.0.0/8";
+    let system = Builder::new(DOMAIN).main_cf(&lines).dovecot(logins).start()?;
     let opened = Arc::new(Door { system, next_hop });
     *door = Some(Arc::clone(&opened));
     Ok(opened)

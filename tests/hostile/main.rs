@@ -12,5 +12,6 @@ use test_support::harness::main as run;
 fn main() -> ExitCode {
     let code = run([smtp::tests()].into_iter().flatten().collect());
     door::close();
+    smtp::close();
     code
 }

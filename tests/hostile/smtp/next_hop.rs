@@ -35,9 +35,11 @@ impl NextHop {
         self.address
     }
 
-    /// The contents that came, each from its first octet to the line end before the last dot, dot-stuffed as on the wire.
-    pub fn taken(&self) -> Vec<Vec<u8>> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The contents that came and hold these octets, each from its first octet to the line end before the last dot, dot-stuffed as on the wire.
+    pub fn with(&self, octets: &[u8]) -> Vec<Vec<u8>> {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let holds = |content: &&Vec<u8>| content.windows(octets.len()).any(|window| window == octets);
+        taken.iter().filter(holds).cloned().collect()
     }
 }
 

@@ -8,6 +8,8 @@ pub fn tests() -> Vec<Test> {
     vec![
         // S17, S18
         test("a stranger relays through us in no form", &[], in_no_form),
+        // S12
+        test("postmaster is accepted at every domain of ours, in any case", &[], postmaster),
         test("a name in HELO and a sender of ours open nothing", &[], whatever_the_client_says_of_itself),
     ]
 }
@@ -54,6 +56,18 @@ fn in_no_form() -> Result<(), String> {
         let relays = ["554 5.7.1", "550 5.1.1", "501 5.1.3"];
         if !relays.iter().any(|code| reply.starts_with(code)) {
             return Err(format!("<{form}> is refused with: {reply}"));
+        }
+    }
+    Ok(())
+}
+
+fn postmaster() -> Result<(), String> {
+    let door = door::open()?;
+    let mut smtp = door.smtp(STRANGER)?;
+    smtp.command("MAIL FROM:<somebody@elsewhere.example>", 2).map_err(|error| error.to_string())?;
+    for domain in ["", &format!("@{DOMAIN}"), &format!("@mail.{DOMAIN}"), "@localhost", "@[127.0.0.1]"] {
+        for local in ["postmaster", "Postmaster", "POSTMASTER", "\"PostMaster\""] {
+            smtp.command(&format!("RCPT TO:<{local}{domain}>"), 2).map_err(|error| error.to_string())?;
         }
     }
     Ok(())
