@@ -71,7 +71,7 @@ fn the_end_of_one_owners_process_ends_that_owners_connections_only() {
     assert!(killed.success());
     assert_eq!(john.rest(), "");
     assert_eq!(mary.say("NOOP"), "+OK");
-    service.log_with(&format!("warning: pop3: session process {} ended with 1 sessions: killed by signal 9", johns[0]));
+    service.log_with(&format!("pop3: Warning: session process {} ended with 1 sessions: killed by signal 9", johns[0]));
     let (mut again, reply) = Client::login(&service, "john");
     assert_eq!((reply.as_str(), again.say("STAT").as_str()), ("+OK Logged in.", "+OK 0 0"));
 }
