@@ -99,10 +99,10 @@ fn one_cut(unflushed: Unflushed) -> Result<(), String> {
     let mut told = Told::default();
     let mut imap = Imap::connect(system.ports.at(system.ports.imaps), Security::Tls).map_err(text)?;
     imap.login("john", "secret").map_err(text)?;
-    append(&mut imap, &mut told)?;
+    append(&mut imap, &mut told).map_err(|error| format!("APPEND: {error}\n{}", system.logs()))?;
     let goal = load.allow_more(MESSAGES);
     load.reach(goal - MESSAGES / 2)?;
-    look(&mut imap, &mut told)?;
+    look(&mut imap, &mut told).map_err(|error| format!("before the cut: {error}\n{}", system.logs()))?;
     load.reach(goal - MESSAGES / 4)?;
     disk.cut(unflushed)?;
     nothing_is_accepted(&load)?;
@@ -118,7 +118,7 @@ fn one_cut(unflushed: Unflushed) -> Result<(), String> {
     let mut imap = Imap::connect(system.ports.at(system.ports.imaps), Security::Tls).map_err(text)?;
     imap.login("john", "secret").map_err(text)?;
     let mut now = Told::default();
-    look(&mut imap, &mut now)?;
+    look(&mut imap, &mut now).map_err(|error| format!("after the cut: {error}\n{}", system.logs()))?;
     still_true(&told, &now)
 }
 

@@ -1,6 +1,7 @@
-//! Dovecot's dot-lock: `FILE.lock`, made with O_EXCL, holding `pid:host`.
+//! Dovecot's dot-lock: `FILE.lock`, holding `pid:host`. It appears with its content, by a rename that replaces nothing.
 
 use std::io::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::io::Errno;
@@ -10,8 +11,13 @@ use crate::{Result, StoreError};
 
 /// A lock whose file has not changed for this long is a dead process's (Dovecot's stale timeout for the uidlist).
 const STALE: Duration = Duration::from_mins(2);
+/// Dovecot writes the holder into the file as soon as it is there: one that is still empty after so long is what a power cut or a kill left.
+const EMPTY: Duration = Duration::from_secs(2);
 /// How long a caller waits for a living holder.
 const PATIENCE: Duration = Duration::from_secs(125);
+
+/// Counts the lock files that this process made.
+static PLACED: AtomicU64 = AtomicU64::new(0);
 
 /// A held lock; dropping it removes the file.
 #[derive(Debug)]
@@ -30,15 +36,8 @@ impl DotLock {
         let begun = Instant::now();
         let mut pause = Duration::from_millis(1);
         loop {
-            match dir.create_file(&name) {
-                Ok(mut lock) => {
-                    let held = Self { dir: dir.try_clone()?, name };
-                    let owner = format!("{}:{}", std::process::id(), host_name());
-                    lock.write_all(owner.as_bytes()).map_err(|error| held.dir.error(&held.name, error))?;
-                    return Ok(held);
-                }
-                Err(Errno::EXIST) => {}
-                Err(error) => return Err(dir.error(&name, error)),
+            if dir.stat(&name)?.is_none() && place(dir, &name)? {
+                return Ok(Self { dir: dir.try_clone()?, name });
             }
             if !break_stale(dir, &name)? {
                 if begun.elapsed() > PATIENCE {
@@ -58,13 +57,38 @@ impl Drop for DotLock {
     }
 }
 
+/// Makes the lock file, whole from its first moment; false if somebody was quicker.
+fn place(dir: &Dir, name: &[u8]) -> Result<bool> {
+    // Several threads of one process may want one lock.
+    let number = PLACED.fetch_add(1, Ordering::Relaxed);
+    let fresh = [name, format!(".{}.{number}", std::process::id()).as_bytes()].concat();
+    let mut file = dir.create_file(&fresh).map_err(|error| dir.error(&fresh, error))?;
+    let owner = format!("{}:{}", std::process::id(), host_name());
+    let written = file.write_all(owner.as_bytes()).map_err(|error| dir.error(&fresh, error));
+    let placed = written.and_then(|()| match dir.rename_new(&fresh, dir, name) {
+        Ok(()) => Ok(true),
+        Err(Errno::EXIST) => Ok(false),
+        Err(error) => Err(dir.error(name, error)),
+    });
+    if !matches!(placed, Ok(true)) {
+        // Nothing useful can be done about a failure: the name is nobody's lock.
+        let _ = dir.unlink(&fresh);
+    }
+    placed
+}
+
 /// Removes the lock of a process that is gone; whether it is worth trying again at once.
 fn break_stale(dir: &Dir, name: &[u8]) -> Result<bool> {
     let Some(stat) = dir.stat(name)? else { return Ok(true) };
     let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(0));
-    let old = SystemTime::now().duration_since(modified).is_ok_and(|age| age > STALE);
+    let age = SystemTime::now().duration_since(modified).unwrap_or_default();
     let owner = dir.read_file(name, 4096).ok().flatten().map(|(content, _)| content);
-    if !old && !owner.is_some_and(|owner| is_dead(&owner)) {
+    let dead = match &owner {
+        Some(owner) if owner.is_empty() => age > EMPTY,
+        Some(owner) => is_dead(owner),
+        None => false,
+    };
+    if !dead && age <= STALE && age <= running_for() {
         return Ok(false);
     }
     // Moved aside first: if another process broke the lock in between, its new lock comes back under its name.
@@ -78,6 +102,12 @@ fn break_stale(dir: &Dir, name: &[u8]) -> Result<bool> {
         let _ = dir.unlink(&aside);
     }
     Ok(true)
+}
+
+/// How long this machine runs: who took a lock before that is gone, whoever has the number now.
+fn running_for() -> Duration {
+    // The times of files are whole seconds.
+    Duration::from_secs(u64::try_from(rustix::system::sysinfo().uptime).unwrap_or(u64::MAX).saturating_add(1))
 }
 
 /// Whether `pid:host` names a process of this machine that no longer exists.
@@ -109,5 +139,31 @@ mod tests {
         std::fs::write(temporary.path().join("f.lock"), format!("2147483647:{}", host_name())).expect("write");
         DotLock::take(&dir, "f").expect("the dead holder's lock is broken");
         assert!(!temporary.path().join("f.lock").exists());
+    }
+
+    /// Makes a lock file of a certain age.
+    fn lock_of(temporary: &std::path::Path, owner: &str, age: Duration) {
+        std::fs::write(temporary.join("f.lock"), owner).expect("write");
+        let file = std::fs::File::options().write(true).open(temporary.join("f.lock")).expect("open");
+        file.set_modified(SystemTime::now() - age).expect("aged");
+    }
+
+    // R6
+    #[test]
+    fn what_a_power_cut_left_of_a_lock_stops_nobody_for_long() {
+        let temporary = tempfile::tempdir().expect("tempdir");
+        let dir = Dir::open(temporary.path()).expect("open");
+        lock_of(temporary.path(), "", Duration::ZERO);
+        assert!(!break_stale(&dir, b"f.lock").expect("stat"), "somebody may be about to write a name into it");
+        lock_of(temporary.path(), "", EMPTY + Duration::from_secs(2));
+        assert!(break_stale(&dir, b"f.lock").expect("stat"));
+        // The number belongs to another process since the machine was started.
+        let own = format!("{}:{}", std::process::id(), host_name());
+        lock_of(temporary.path(), &own, Duration::from_secs(5));
+        assert!(!break_stale(&dir, b"f.lock").expect("stat"));
+        lock_of(temporary.path(), &own, running_for() + Duration::from_secs(2));
+        assert!(break_stale(&dir, b"f.lock").expect("stat"));
+        let left: Vec<_> = std::fs::read_dir(temporary.path()).expect("list").collect();
+        assert!(left.is_empty(), "{left:?}");
     }
 }
