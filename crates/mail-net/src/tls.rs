@@ -6,14 +6,18 @@ use std::fmt;
 use std::io;
 use std::sync::{Arc, RwLock};
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::client::danger::ServerCertVerifier;
+use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, ServerConfig, SignatureScheme, StreamOwned};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection, StreamOwned};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::stream::{BoxedPlain, Stream};
+pub use trust::{Check, Digest, NamePattern, Roots};
+use trust::{Checked, Refusal};
+
+mod trust;
 
 /// Why a certificate and key cannot be used.
 #[derive(Debug)]
@@ -77,6 +81,18 @@ impl ServerTls {
         let tls = TlsAcceptor::from(config).accept(plain).await?;
         Ok(Stream::TlsServer(Box::new(tls)))
     }
+
+    /// The server's side on a blocking stream, for programs without an event loop. The handshake comes with the first use.
+    ///
+    /// # Errors
+    /// The cryptographic library has no memory or randomness.
+    pub fn blocking<S>(&self, stream: S) -> io::Result<impl io::Read + io::Write + Send + use<S>>
+    where
+        S: io::Read + io::Write + Send,
+    {
+        let config = Arc::clone(&self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner));
+        Ok(StreamOwned::new(ServerConnection::new(config).map_err(io::Error::other)?, stream))
+    }
 }
 
 fn twice() -> io::Error {
@@ -104,7 +120,10 @@ fn server_config(chain: &[u8], key: &[u8]) -> Result<Arc<ServerConfig>, TlsError
 
 /// How a client trusts a server.
 #[derive(Clone)]
-pub struct ClientTls(Arc<ClientConfig>);
+pub struct ClientTls {
+    config: Arc<ClientConfig>,
+    refusal: Refusal,
+}
 
 impl fmt::Debug for ClientTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -119,31 +138,33 @@ impl ClientTls {
     /// # Errors
     /// Only if the cryptographic library cannot offer TLS 1.2 and 1.3.
     pub fn unauthenticated() -> Result<Self, TlsError> {
+        Self::with(Arc::new(Checked { provider: provider(), check: Check::Any, refusal: Arc::default() }))
+    }
+
+    /// Encryption with a check of the peer's certificate; the levels `fingerprint`, `verify` and `secure`.
+    ///
+    /// # Errors
+    /// Only if the cryptographic library cannot offer TLS 1.2 and 1.3.
+    pub fn checked(check: Check) -> Result<Self, TlsError> {
+        let refusal = Arc::default();
+        let verifier = Checked { provider: provider(), check, refusal: Arc::clone(&refusal) };
+        Ok(Self { refusal, ..Self::with(Arc::new(verifier))? })
+    }
+
+    fn with(verifier: Arc<dyn ServerCertVerifier>) -> Result<Self, TlsError> {
         let config = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(TlsError::Pair)?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider())))
+            .with_custom_certificate_verifier(verifier)
             .with_no_client_auth();
-        Ok(Self(Arc::new(config)))
+        Ok(Self { config: Arc::new(config), refusal: Arc::default() })
     }
 
-    /// Encryption with a check of the name against the given root certificates in PEM.
-    ///
-    /// # Errors
-    /// [`TlsError::Certificate`] if the roots cannot be read.
-    pub fn verified(roots: &[u8]) -> Result<Self, TlsError> {
-        let mut store = rustls::RootCertStore::empty();
-        for root in CertificateDer::pem_slice_iter(roots) {
-            let root = root.map_err(|error| TlsError::Certificate(error.to_string()))?;
-            store.add(root).map_err(|error| TlsError::Certificate(error.to_string()))?;
-        }
-        let config = ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .map_err(TlsError::Pair)?
-            .with_root_certificates(store)
-            .with_no_client_auth();
-        Ok(Self(Arc::new(config)))
+    /// Why the last certificate was refused; none if none was.
+    #[must_use]
+    pub fn refusal(&self) -> Option<String> {
+        self.refusal.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
     /// Does the handshake as the client; `name` is sent as SNI and, where certificates are checked, compared.
@@ -154,7 +175,7 @@ impl ClientTls {
         let name = ServerName::try_from(name.to_owned())
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))?;
         let plain: BoxedPlain = stream.into_plain().ok_or_else(twice)?;
-        let tls = TlsConnector::from(Arc::clone(&self.0)).connect(name, plain).await?;
+        let tls = TlsConnector::from(Arc::clone(&self.config)).connect(name, plain).await?;
         Ok(Stream::TlsClient(Box::new(tls)))
     }
 }
@@ -169,48 +190,20 @@ impl ClientTls {
         S: io::Read + io::Write + Send,
     {
         let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
-        let client = ClientConnection::new(Arc::clone(&self.0), name).map_err(io::Error::other)?;
+        let client = ClientConnection::new(Arc::clone(&self.config), name).map_err(io::Error::other)?;
         Ok(StreamOwned::new(client, stream))
     }
 }
 
-/// Accepts any certificate, but not any signature.
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
+/// The octets of the first certificate of a text in PEM, as fingerprints are made of them.
+///
+/// # Errors
+/// There is none.
+pub fn der(pem: &str) -> io::Result<Vec<u8>> {
+    let found = CertificateDer::from_pem_slice(pem.as_bytes());
+    found
+        .map(|certificate| certificate.to_vec())
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))
 }
 
 /// A certificate that its holder signed, with its key, both in PEM.
@@ -241,7 +234,9 @@ mod tests {
     async fn both_sides_agree_and_a_renewed_certificate_is_used() {
         let first = self_signed("mail.example.org").expect("made");
         let server = ServerTls::from_pem(first.certificate.as_bytes(), first.key.as_bytes()).expect("a pair");
-        let client = ClientTls::verified(first.certificate.as_bytes()).expect("roots");
+        let roots = Roots::from_pem(first.certificate.as_bytes());
+        let name = NamePattern::Host("mail.example.org".to_owned());
+        let client = ClientTls::checked(Check::Names { roots, names: vec![name] }).expect("made");
         let talk = async |client: &ClientTls| {
             let (near, far) = UnixStream::pair().expect("a pair");
             let (near, far) =

@@ -15,9 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use mail_net::tls::ServerTls;
 
 /// A step of the dialogue, named for what the server is about to answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,7 +112,7 @@ pub struct Setup {
     name: String,
     lmtp: bool,
     keywords: Vec<String>,
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<ServerTls>,
     login: Option<(String, String)>,
 }
 
@@ -151,15 +149,9 @@ impl Setup {
     /// # Errors
     /// They cannot be used.
     pub fn starttls(mut self, certificate: &str, key: &str) -> Result<Self, String> {
-        let chain = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect::<Result<Vec<_>, _>>();
-        let chain = chain.map_err(|error| error.to_string())?;
-        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|error| error.to_string())?;
-        let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
-            .map_err(|error| error.to_string())?;
+        let tls = ServerTls::from_pem(certificate.as_bytes(), key.as_bytes()).map_err(|error| error.to_string())?;
         self.keywords.push("STARTTLS".to_owned());
-        self.tls = Some(Arc::new(config));
+        self.tls = Some(tls);
         Ok(self)
     }
 

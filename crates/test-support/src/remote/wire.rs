@@ -1,18 +1,20 @@
 //! Octets of one connection, in clear or with TLS.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use mail_net::tls::ServerTls;
 
 /// How long a client may be silent before the connection is given up.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+trait Both: Read + Write + Send {}
+impl<T: Read + Write + Send> Both for T {}
+
 enum Layer {
     Clear(TcpStream),
-    Tls(Box<StreamOwned<ServerConnection, TcpStream>>),
+    Tls(Box<dyn Both>),
 }
 
 /// A connection with what was read and not used.
@@ -54,13 +56,10 @@ impl Wire {
         }
     }
 
-    /// The handshake as the server; what came in clear behind STARTTLS is gone.
-    pub fn secure(&mut self, config: &Arc<ServerConfig>) -> io::Result<()> {
+    /// Goes over to TLS as the server; what came in clear behind STARTTLS is gone.
+    pub fn secure(&mut self, tls: &ServerTls) -> io::Result<()> {
         self.input.clear();
-        let mut connection = ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
-        let mut plain = self.plain.try_clone()?;
-        connection.complete_io(&mut plain)?;
-        self.layer = Layer::Tls(Box::new(StreamOwned::new(connection, plain)));
+        self.layer = Layer::Tls(Box::new(tls.blocking(self.plain.try_clone()?)?));
         Ok(())
     }
 
