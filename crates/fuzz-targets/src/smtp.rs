@@ -279,7 +279,13 @@ fn message() -> client::Message {
 
 fn client(input: &[u8], dialect: Dialect) {
     let session = |starttls, piece| {
-        let credentials = client::Credentials { user: "u".into(), password: "p".into(), tls_only: false };
+        let credentials = client::Credentials {
+            user: "u".into(),
+            password: "p".into(),
+            in_clear: client::Mechanism::ALL.to_vec(),
+            in_tls: client::Mechanism::ALL.to_vec(),
+            soft_bounce: true,
+        };
         let settings = client::Settings {
             dialect,
             helo_name: "client.example".to_owned(),

@@ -23,9 +23,9 @@ use session::{AskId, Close, Line, LineBuffer, Machine, Moment, Step};
 
 use crate::grammar::ReplyParser;
 use auth::AuthStep;
-pub use features::Features;
+pub use features::{Features, Limits};
 pub use question::{Answer, Cause, Event, Failure, Message, Question, RcptOutcome, Stage};
-pub use settings::{Credentials, Settings, Starttls, Timeouts};
+pub use settings::{Credentials, Mechanism, Settings, Starttls, Timeouts};
 use transaction::Transaction;
 
 /// The longest reply line that is read; a longer one is no reply.

@@ -23,6 +23,37 @@ pub struct Features {
     pub auth: Vec<String>,
     /// Whether TLS is up.
     pub tls: bool,
+    /// LIMITS (RFC 9422).
+    pub limits: Limits,
+}
+
+/// What a peer takes at most (RFC 9422 section 4); nothing where it does not say, or says what is no number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// MAIL commands in one session (MAILMAX).
+    pub mail: Option<u64>,
+    /// Recipients in one transaction (RCPTMAX).
+    pub rcpt: Option<u64>,
+    /// Different domains among them (RCPTDOMAINMAX).
+    pub rcpt_domain: Option<u64>,
+}
+
+impl Limits {
+    fn read(text: &str) -> Self {
+        let mut limits = Self::default();
+        for (name, value) in text.split_whitespace().filter_map(|word| word.split_once('=')) {
+            // RFC 9422 section 3: one to six digits, never zero; anything else is ignored.
+            let good = (1..=6).contains(&value.len()) && value.bytes().all(|digit| digit.is_ascii_digit());
+            let value = value.parse().ok().filter(|&value| good && value > 0);
+            match name.to_ascii_uppercase().as_str() {
+                "MAILMAX" => limits.mail = value,
+                "RCPTMAX" => limits.rcpt = value,
+                "RCPTDOMAINMAX" => limits.rcpt_domain = value,
+                _ => {}
+            }
+        }
+        limits
+    }
 }
 
 impl Features {
@@ -49,6 +80,7 @@ impl Features {
             "SMTPUTF8" => self.smtputf8 = true,
             "DSN" => self.dsn = true,
             "STARTTLS" => self.starttls = true,
+            "LIMITS" => self.limits = Limits::read(rest),
             "AUTH" => self.auth = rest.split_whitespace().map(str::to_ascii_uppercase).collect(),
             _ => {}
         }
@@ -67,6 +99,14 @@ mod tests {
         assert_eq!((features.size, features.pipelining, features.eight_bit_mime), (Some(1000), true, true));
         assert_eq!(features.auth, ["LOGIN", "PLAIN"]);
         assert!(!features.dsn && features.tls);
+    }
+
+    #[test]
+    fn limits_are_numbers_or_nothing() {
+        // M06
+        let limits = Features::read("mx\nLIMITS RCPTMAX=2 mailmax=1 RCPTDOMAINMAX=0 X=Y", false, &[]).limits;
+        assert_eq!(limits, Limits { mail: Some(1), rcpt: Some(2), rcpt_domain: None });
+        assert_eq!(Features::read("mx\nLIMITS RCPTMAX=1000000 MAILMAX=+1", false, &[]).limits, Limits::default());
     }
 
     proptest::proptest! {

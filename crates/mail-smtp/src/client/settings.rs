@@ -16,6 +16,32 @@ pub enum Starttls {
     Required,
 }
 
+/// A mechanism of SASL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mechanism {
+    /// CRAM-MD5 (RFC 2195).
+    CramMd5,
+    /// PLAIN (RFC 4616).
+    Plain,
+    /// LOGIN, which no RFC describes.
+    Login,
+}
+
+impl Mechanism {
+    /// All, the one to be preferred first: a password that is not sent cannot be read.
+    pub const ALL: [Self; 3] = [Self::CramMd5, Self::Plain, Self::Login];
+
+    /// Its name in AUTH.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CramMd5 => "CRAM-MD5",
+            Self::Plain => "PLAIN",
+            Self::Login => "LOGIN",
+        }
+    }
+}
+
 /// What the client logs in with (`smtp_sasl_password_maps`).
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
@@ -23,8 +49,12 @@ pub struct Credentials {
     pub user: String,
     /// The password.
     pub password: String,
-    /// Whether they may leave only inside TLS.
-    pub tls_only: bool,
+    /// The mechanisms that may be used in clear, the preferred one first (`smtp_sasl_security_options`).
+    pub in_clear: Vec<Mechanism>,
+    /// The mechanisms that may be used inside TLS (`smtp_sasl_tls_security_options`).
+    pub in_tls: Vec<Mechanism>,
+    /// Whether a login that is refused for ever leaves the mail waiting (`smtp_sasl_auth_soft_bounce`).
+    pub soft_bounce: bool,
 }
 
 impl std::fmt::Debug for Credentials {

@@ -146,6 +146,7 @@ mod tests {
         }
     }
 
+    // D04c
     #[test]
     fn an_enhanced_status_counts_only_in_its_class() {
         let reply = read(&["550-5.1.1 no such", "550 5.1.1 user"]).expect("good").expect("whole");
