@@ -3,13 +3,33 @@
 use test_support::Machine;
 
 const MAIN_CF: &str = "mydomain = info.net\nmyorigin = $mydomain\ninet_interfaces = 127.0.0.1\nmydestination = $mydomain\n\
-    home_mailbox = Maildir/\nalias_maps =\nsmtpd_tls_security_level = may\n";
+    home_mailbox = Maildir/\nalias_maps =\nsmtpd_tls_security_level = may\n\
+    relayhost = [127.0.0.1]:2525\nsmtp_sasl_auth_enable = yes\nsmtp_sasl_password_maps = hash:/etc/postfix/sasl_passwd\n\
+    smtp_sasl_security_options = noanonymous\n";
+/// Where the passwords of relay hosts are: root's alone, as everybody is told to keep it.
+const PASSWORDS: &str = "/etc/postfix/sasl_passwd";
+/// A relay host that tells what it hears.
+const RELAY: &str = r#"
+use IO::Socket::INET;
+my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1:2525', Listen => 5, ReuseAddr => 1) or die;
+while (my $client = $listener->accept) {
+    print $client "220 relay\r\n";
+    while (<$client>) {
+        print STDERR $_;
+        if (/^EHLO/) { print $client "250-relay\r\n250 AUTH PLAIN\r\n" }
+        elsif (/^AUTH/) { print $client "235 ok\r\n" }
+        elsif (/^DATA/) { print $client "354 go\r\n"; while (<$client>) { last if /^\.\r/ } print $client "250 taken\r\n" }
+        elsif (/^QUIT/) { print $client "221 bye\r\n"; last }
+        else { print $client "250 ok\r\n" }
+    }
+}
+"#;
 /// The front of each daemon, and whether root stays behind as its monitor.
 const ROLES: [(&str, &str, bool); 7] = [
     ("smtpd", "postrider-smtpd", true),
     ("queue-manager", "postrider", false),
     ("local-delivery", "postrider-local", true),
-    ("remote-delivery", "postrider-remote", false),
+    ("remote-delivery", "postrider-remote", true),
     ("authd", "postrider-auth", true),
     ("pop3d", "postrider-login", true),
     ("imapd", "postrider-login", true),
@@ -23,11 +43,16 @@ pub fn story() -> Result<(), String> {
     machine.write("/etc/postfix/main.cf", MAIN_CF)?;
     machine.shell("rm -rf /etc/dovecot && mkdir /etc/dovecot")?;
     machine.write("/etc/dovecot/dovecot.conf", "protocols = imap pop3\nmail_location = maildir:~/Maildir\n")?;
+    machine.write(PASSWORDS, "[127.0.0.1]:2525 user:secret\n")?;
+    machine.shell(&format!("chown root:root {PASSWORDS} && chmod 600 {PASSWORDS}"))?;
+    machine.write("/run/relay.pl", RELAY)?;
+    machine.background("perl /run/relay.pl", "/run/relay.heard")?;
     machine.background("postrider up -c /etc/postfix", "/run/up.out")?;
     for port in [25, 110, 143, 993, 995] {
         machine.wait_for_port(port).map_err(|error| format!("{error}\n{}", logs(&machine)))?;
     }
-    let told = processes(&machine).and_then(|()| mail_has_its_owner(&machine)).and_then(|()| doors_are_shut(&machine));
+    let told = processes(&machine).and_then(|()| mail_has_its_owner(&machine));
+    let told = told.and_then(|()| relay_host_gets_the_login(&machine)).and_then(|()| doors_are_shut(&machine));
     told.map_err(|error| format!("{error}\n{}", logs(&machine)))
 }
 
@@ -63,6 +88,14 @@ fn mail_has_its_owner(machine: &Machine) -> Result<(), String> {
     if users == ["john", "postrider-login", "root"] { Ok(()) } else { Err(format!("imapd runs as {users:?}")) }
 }
 
+/// The monitor read the password; the process that talks to the relay host could not.
+fn relay_host_gets_the_login(machine: &Machine) -> Result<(), String> {
+    machine.shell_with("/run/postrider/sendmail -C /etc/postfix x@elsewhere.example", "Subject: out\n\nhello\n")?;
+    machine.wait_until("grep -q '^DATA' /run/relay.heard")?;
+    // PLAIN with user and secret.
+    machine.shell("grep -q '^AUTH PLAIN AHVzZXIAc2VjcmV0' /run/relay.heard").map(drop)
+}
+
 /// What belongs to root or to a role is closed to the others.
 fn doors_are_shut(machine: &Machine) -> Result<(), String> {
     let state = "/var/spool/postrider";
@@ -72,6 +105,7 @@ fn doors_are_shut(machine: &Machine) -> Result<(), String> {
         ("mary", "ls /home/john/Maildir/new".to_owned()),
         ("postrider-smtpd", format!("cat {state}/tls/key.pem")),
         ("postrider-smtpd", format!("ls {state}/segments")),
+        ("postrider-remote", format!("cat {PASSWORDS}")),
         ("postrider-login", format!("touch {state}/generation/x")),
         ("postrider", format!("mv {state}/generation {state}/other")),
     ];
@@ -107,5 +141,5 @@ fn statuses(machine: &Machine, daemon: &str) -> Result<Vec<Status>, String> {
 }
 
 fn logs(machine: &Machine) -> String {
-    machine.read("/run/up.out /var/spool/postrider/log/*")
+    machine.read("/run/up.out /run/relay.heard /var/spool/postrider/log/*")
 }

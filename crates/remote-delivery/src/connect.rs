@@ -7,22 +7,24 @@ use std::time::Duration;
 
 use decision::Ident;
 use mail_config::Main;
-use mail_daemon::Running;
 use mail_dns::Mx;
 use mail_dns::route::{self, NoRoute};
 use mail_ipc::delivery::{Fate, LeaseRecipient, TransportKind};
 use mail_net::Stream;
 use mail_net::tls::ClientTls;
 use mail_route::NextHop;
-use mail_smtp::client::{Cause, Stage, Starttls};
+use mail_smtp::client::{Cause, Settings, Stage, Starttls};
 use mail_types::{EnhancedStatus, Severity};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::oneshot;
 
 use crate::Shared;
+use crate::generation::Generation;
 use crate::job::{self, End, Job, Peer};
-use crate::policy::{self, Tls};
+use crate::policy;
+use crate::sasl;
 use crate::session::{self, Handed, Returned, SessionEnd};
+use crate::tls::{self, Policy, Tls};
 
 /// Where to connect.
 #[derive(Debug, Clone)]
@@ -69,24 +71,37 @@ impl From<NoRoute> for Failed {
 
 /// Carries one lease out; every recipient is reported or abandoned when this ends.
 pub async fn deliver(shared: &Arc<Shared>, job: Job) {
-    let running = shared.now();
-    let main = shared.main_of(&running, &job.lease.destination.transport);
+    let generation = shared.now();
+    let main = generation.main_of(&job.lease.destination.transport);
     let ident = job::ident(&main.syslog_name, job.lease.destination.kind);
-    let Some(mut job) = reuse(shared, &ident, job).await else { return };
-    let failed = match prepare(shared, &running, &main, &job).await {
-        Ok((targets, tls)) => {
-            let attempt = Attempt { shared, main: &main, ident: &ident, tls };
-            match attempt.targets(job, &targets).await {
-                Some((open, failed)) => {
-                    job = open;
-                    failed
-                }
-                None => return,
+    let mut job = Some(job);
+    // A server that takes few recipients at once gets the message several times.
+    while let Some(open) = job.take() {
+        let open = if sasl::may_share(&main) { reuse(shared, &ident, open).await } else { Some(open) };
+        let Some(open) = open else { return };
+        let left = match prepare(shared, &generation, &main, &open).await {
+            Ok((targets, policy)) => {
+                let attempt = Attempt { shared, generation: &generation, main: &main, ident: &ident, policy };
+                attempt.targets(open, &targets).await
             }
+            Err(failed) => Left::Failed(open, failed),
+        };
+        match left {
+            Left::Nothing => {}
+            Left::More(more) => job = Some(more),
+            Left::Failed(mut open, failed) => open.end_all(&shared.log, &ident, |recipient| end(&failed, recipient)),
         }
-        Err(failed) => failed,
-    };
-    job.end_all(&shared.log, &ident, |recipient| end(&failed, recipient));
+    }
+}
+
+/// What a conversation, or all of them, left to do.
+enum Left {
+    /// Every recipient is settled.
+    Nothing,
+    /// Recipients that were not tried, because the server takes so many at once.
+    More(Job),
+    /// Recipients that were tried in vain, and what they end with where nobody else is tried.
+    Failed(Job, Failed),
 }
 
 /// Tries a connection that is open already. None when the message is settled; else it goes on with a new connection.
@@ -124,19 +139,20 @@ fn end(failed: &Failed, recipient: &LeaseRecipient) -> End {
 /// The targets and the TLS policy of a destination.
 async fn prepare(
     shared: &Shared,
-    running: &Arc<Running>,
+    generation: &Arc<Generation>,
     main: &Arc<Main>,
     job: &Job,
-) -> Result<(Vec<Target>, Tls), Failed> {
+) -> Result<(Vec<Target>, Policy), Failed> {
     let destination = &job.lease.destination;
     let lmtp = destination.kind == TransportKind::Lmtp;
-    let tls = policy::tls(main, destination.kind).map_err(|text| Failed::temporary(7, 5, text))?;
     let unusable = || Failed::temporary(3, 5, format!("`{}' is no next hop of this transport", destination.nexthop));
     let hop = NextHop::parse(&destination.nexthop).ok_or_else(unusable)?;
+    let policy = tls::policy(generation, main, destination.kind, &destination.nexthop, &hop)
+        .map_err(|text| Failed::temporary(7, 5, text))?;
     let (name, named_port, by_mx) = match hop {
         NextHop::Unix(path) if lmtp => {
             let path = Path::new(main.queue_directory.as_str()).join(path);
-            return Ok((vec![Target::Unix(path)], if tls == Tls::Required { tls } else { Tls::Off }));
+            return Ok((vec![Target::Unix(path)], if policy.tls == Tls::May { Policy::in_clear() } else { policy }));
         }
         NextHop::Unix(_) => return Err(unusable()),
         NextHop::Host { name, port } => (name, port, false),
@@ -144,9 +160,9 @@ async fn prepare(
         NextHop::Domain { name, port } => (name, port, !lmtp),
     };
     let default_port = if lmtp { &main.lmtp_tcp_port } else { &main.smtp_tcp_port };
-    let port = policy::port(&running.config, named_port.as_deref().unwrap_or(default_port.as_str()))
+    let port = policy::port(&generation.config, named_port.as_deref().unwrap_or(default_port.as_str()))
         .map_err(|text| Failed::temporary(3, 5, text))?;
-    let rules = Rules { running: Arc::clone(running), main: Arc::clone(main), port };
+    let rules = Rules { generation: Arc::clone(generation), main: Arc::clone(main), port };
     let resolver = Arc::clone(&shared.dns.borrow());
     let hosts = match name.parse::<IpAddr>() {
         Ok(address) if !by_mx => vec![route::Host { name, address, best: true }],
@@ -158,12 +174,12 @@ async fn prepare(
         name: host.name,
         best: host.best,
     };
-    Ok((hosts.into_iter().map(target).collect(), tls))
+    Ok((hosts.into_iter().map(target).collect(), policy))
 }
 
 /// What main.cf says about hosts.
 struct Rules {
-    running: Arc<Running>,
+    generation: Arc<Generation>,
     main: Arc<Main>,
     port: u16,
 }
@@ -171,7 +187,7 @@ struct Rules {
 impl route::Rules for Rules {
     /// A name alone proves nothing (another port, a proxy); the address and port of a listener of ours do.
     fn is_self(&self, _name: &str, address: Option<IpAddr>) -> bool {
-        address.is_some_and(|address| policy::is_ours(&self.running.config, address, self.port))
+        address.is_some_and(|address| policy::is_ours(&self.generation.config, address, self.port))
     }
 
     fn usable(&self, address: IpAddr) -> bool {
@@ -203,20 +219,21 @@ fn shuffle<T>(items: &mut [T]) {
 /// One attempt at a destination.
 struct Attempt<'a> {
     shared: &'a Arc<Shared>,
+    generation: &'a Generation,
     /// main.cf as the transport sees it.
     main: &'a Arc<Main>,
     ident: &'a Ident,
-    tls: Tls,
+    policy: Policy,
 }
 
 impl Attempt<'_> {
-    /// Tries the targets in their order until no recipient is open. Some: the message with what its open recipients end with.
-    async fn targets(&self, mut job: Job, targets: &[Target]) -> Option<(Job, Failed)> {
+    /// Tries the targets in their order until no recipient is left that was tried in vain.
+    async fn targets(&self, mut job: Job, targets: &[Target]) -> Left {
         let session_limit = usize::try_from(*self.main.smtp_mx_session_limit).unwrap_or(usize::MAX).max(1);
         let (mut sessions, mut last) = (0, Failed::temporary(4, 1, "no mail server could be reached".to_owned()));
         for (number, target) in targets.iter().enumerate() {
             if !job.may_begin() {
-                return None;
+                return Left::Nothing;
             }
             let stream = match open(self.main, target, job.lease.destination.kind).await {
                 Ok(stream) => stream,
@@ -227,56 +244,53 @@ impl Attempt<'_> {
             };
             sessions += 1;
             let another = number + 1 < targets.len() && sessions < session_limit;
-            let (open, failed) = self.converse(job, target, stream, another).await?;
-            (job, last) = (open, failed);
+            (job, last) = match self.converse(job, target, stream, another).await {
+                Left::Failed(open, failed) => (open, failed),
+                other => return other,
+            };
             if last.status.severity() == Severity::Permanent || !another {
                 break;
             }
         }
-        Some((job, last))
+        Left::Failed(job, last)
     }
 
-    /// One host: a conversation, and after failed opportunistic TLS a second one in clear. None when all recipients are settled.
-    async fn converse(&self, job: Job, target: &Target, stream: Stream, another: bool) -> Option<(Job, Failed)> {
-        let (job, end) = self.session(job, target, stream, self.tls).await?;
-        if !(self.tls == Tls::May && is_about_tls(&end)) {
+    /// One host: a conversation, and after failed opportunistic TLS a second one in clear.
+    async fn converse(&self, job: Job, target: &Target, stream: Stream, another: bool) -> Left {
+        let Some((job, end)) = self.session(job, target, stream, &self.policy).await else { return Left::Nothing };
+        if !(self.policy.tls == Tls::May && is_about_tls(&end)) {
             return self.judge(job, end, target, another);
         }
         match open(self.main, target, job.lease.destination.kind).await {
             Ok(stream) => {
-                let (job, end) = self.session(job, target, stream, Tls::Off).await?;
+                let clear = Policy::in_clear();
+                let Some((job, end)) = self.session(job, target, stream, &clear).await else { return Left::Nothing };
                 self.judge(job, end, target, another)
             }
-            Err(text) => Some((job, Failed::temporary(4, 1, text))),
+            Err(text) => Left::Failed(job, Failed::temporary(4, 1, text)),
         }
     }
 
     /// Hands the message to a new connection and waits until it comes back.
-    async fn session(&self, job: Job, target: &Target, stream: Stream, tls: Tls) -> Option<(Job, SessionEnd)> {
-        let kind = job.lease.destination.kind;
-        let client = match tls {
-            Tls::Off => None,
-            _ => ClientTls::unauthenticated().ok().map(|client| (client, target.name())),
+    async fn session(&self, job: Job, target: &Target, stream: Stream, policy: &Policy) -> Option<(Job, SessionEnd)> {
+        let settings = match self.settings(&job, target, policy) {
+            Ok(settings) => settings,
+            Err(text) => return Some((job, SessionEnd::NotBegun(text))),
         };
-        let stream = match (&client, tls) {
-            (Some((client, name)), Tls::Wrapped) => match client.connect(stream, name).await {
-                Ok(stream) => stream,
-                Err(_) => return Some((job, SessionEnd::TlsFailed)),
-            },
+        let client = match policy.tls {
+            Tls::Off => None,
+            _ => ClientTls::checked(policy.check(&target.name())).ok().map(|client| (client, target.name())),
+        };
+        let stream = match (&client, policy.tls) {
+            (Some((client, name)), Tls::Wrapped) => {
+                let limit = *self.main.smtp_starttls_timeout;
+                match tokio::time::timeout(limit, client.connect(stream, name)).await {
+                    Ok(Ok(stream)) => stream,
+                    _ => return Some((job, SessionEnd::TlsFailed(client.refusal()))),
+                }
+            }
             _ => stream,
         };
-        let starttls = match tls {
-            Tls::Off | Tls::Wrapped => Starttls::Off,
-            Tls::May => Starttls::May,
-            Tls::Required => Starttls::Required,
-        };
-        let mut settings = policy::settings(self.main, kind, starttls);
-        if let Target::Tcp { address, .. } = target
-            && policy::port(&self.shared.now().config, &self.main.smtp_tcp_port) == Ok(address.port())
-        {
-            // On another port than that of SMTP a host of the same name may well be another server.
-            settings.own_name = Some(self.main.myhostname.to_string());
-        }
         let (back, returned) = oneshot::channel();
         let first = Handed { job, back };
         tokio::spawn(session::run(
@@ -292,7 +306,29 @@ impl Attempt<'_> {
         Some((job, end))
     }
 
-    fn judge(&self, mut job: Job, end: SessionEnd, target: &Target, another: bool) -> Option<(Job, Failed)> {
+    /// How the client machine talks to a target.
+    fn settings(&self, job: &Job, target: &Target, policy: &Policy) -> Result<Settings, String> {
+        let destination = &job.lease.destination;
+        let starttls = match policy.tls {
+            Tls::Off | Tls::Wrapped => Starttls::Off,
+            Tls::May => Starttls::May,
+            Tls::Required => Starttls::Required,
+        };
+        let mut settings = policy::settings(self.main, destination.kind, starttls);
+        if destination.kind == TransportKind::Smtp {
+            let (tables, name) = (self.generation.tables(), target.name());
+            let (sender, hop) = (&job.lease.sender, &destination.nexthop);
+            settings.credentials = sasl::credentials(self.main, &tables, sender, &name, hop, policy.verifies())?;
+        }
+        // On another port than that of SMTP a host of the same name may well be another server.
+        let own_port = policy::port(&self.generation.config, &self.main.smtp_tcp_port);
+        if matches!(target, Target::Tcp { address, .. } if own_port == Ok(address.port())) {
+            settings.own_name = Some(self.main.myhostname.to_string());
+        }
+        Ok(settings)
+    }
+
+    fn judge(&self, mut job: Job, end: SessionEnd, target: &Target, another: bool) -> Left {
         let peer = target.peer();
         let temporary = |subject, detail, text| Failed {
             relay: peer.relay.clone(),
@@ -301,7 +337,9 @@ impl Attempt<'_> {
         };
         let failed = match end {
             SessionEnd::Outcomes(outcomes) => {
-                let left = job.settle(&self.shared.log, self.ident, outcomes, &peer, another)?;
+                let Some(left) = job.settle(&self.shared.log, self.ident, outcomes, &peer, another) else {
+                    return if job.open.is_empty() { Left::Nothing } else { Left::More(job) };
+                };
                 Failed { status: left.status, text: left.text, relay: left.relay, dead: false }
             }
             SessionEnd::Failed(failure) if matches!(failure.cause, Cause::OwnName(_)) => looping(target, &job),
@@ -311,17 +349,20 @@ impl Attempt<'_> {
                 relay: peer.relay,
                 dead: true,
             },
-            SessionEnd::TlsFailed => temporary(7, 5, "Cannot start TLS: handshake failure".to_owned()),
+            SessionEnd::TlsFailed(why) => {
+                temporary(7, 5, why.unwrap_or_else(|| "Cannot start TLS: handshake failure".to_owned()))
+            }
+            SessionEnd::NotBegun(why) => temporary(7, 0, why),
             SessionEnd::Gone => temporary(4, 2, format!("lost connection with {}", peer.label)),
         };
-        Some((job, failed))
+        Left::Failed(job, failed)
     }
 }
 
 /// Whether a session ended before anything was sent, for a reason that may be gone without TLS.
 fn is_about_tls(end: &SessionEnd) -> bool {
     match end {
-        SessionEnd::TlsFailed => true,
+        SessionEnd::TlsFailed(_) => true,
         SessionEnd::Failed(failure) => matches!(
             failure.cause,
             Cause::Lost(Stage::Starttls)

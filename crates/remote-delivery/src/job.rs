@@ -7,8 +7,8 @@ use decision::{Delivery, Event, Ident, Record, Stage};
 use mail_daemon::Log;
 use mail_daemon::worker::{Content, Reports};
 use mail_ipc::delivery::{Fate, Lease, LeaseRecipient, Outcome, OutcomeKey, TransportKind};
-use mail_smtp::client::{Cause, Message, RcptOutcome};
-use mail_types::{Body, EnhancedStatus, Recipient, Severity, UnixTime};
+use mail_smtp::client::{Cause, Limits, Message, RcptOutcome};
+use mail_types::{Body, Domain, EnhancedStatus, Recipient, Severity, UnixTime};
 
 /// A lease that is being carried out.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub struct Job {
     pub connected: Option<UnixTime>,
     /// The recipients still open, by their place in the lease.
     pub open: Vec<usize>,
+    /// How many of them, from the first, are in the message that was made last.
+    batch: usize,
 }
 
 /// What an attempt ended with for one recipient.
@@ -51,7 +53,15 @@ impl Job {
     #[must_use]
     pub fn new(lease: Lease, content: Content, reports: Reports) -> Self {
         let open = (0..lease.recipients.len()).collect();
-        Self { lease: Arc::new(lease), content: Arc::new(content), reports, granted: now(), connected: None, open }
+        Self {
+            lease: Arc::new(lease),
+            content: Arc::new(content),
+            reports,
+            granted: now(),
+            connected: None,
+            open,
+            batch: 0,
+        }
     }
 
     /// Whether queue-manager still knows of the lease.
@@ -60,16 +70,18 @@ impl Job {
         self.reports.may_begin()
     }
 
-    /// The message for the client machine, with the open recipients.
+    /// The message for the client machine, with as many of the open recipients as the peer takes.
     ///
     /// # Errors
     /// The content cannot be read.
-    pub fn message(&self) -> std::io::Result<Message> {
-        let recipients = self.open.iter().map(|&at| recipient(&self.lease.recipients[at])).collect();
+    pub fn message(&mut self, limits: Limits) -> std::io::Result<Message> {
+        self.batch = self.fitting(limits);
+        let recipients = self.open[..self.batch].iter().map(|&at| recipient(&self.lease.recipients[at])).collect();
         let octets = Octets::of(&self.content)?;
         let lease = &self.lease;
         let sender_needs = lease.sender.address().is_some_and(mail_types::Address::needs_smtputf8);
-        let address_needs = sender_needs || self.open.iter().any(|&at| lease.recipients[at].address.needs_smtputf8());
+        let address_needs =
+            sender_needs || self.open[..self.batch].iter().any(|&at| lease.recipients[at].address.needs_smtputf8());
         Ok(Message {
             sender: lease.sender.clone(),
             recipients,
@@ -78,6 +90,22 @@ impl Job {
             smtputf8: address_needs || (lease.smtputf8 && octets.eight_bit_header),
             dsn: lease.dsn.clone(),
         })
+    }
+
+    /// How many of the open recipients fit into one transaction (M06).
+    fn fitting(&self, limits: Limits) -> usize {
+        let most = |limit: Option<u64>| limit.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
+        let mut domains: Vec<&Domain> = Vec::new();
+        for (count, &at) in self.open.iter().enumerate() {
+            let domain = self.lease.recipients[at].address.domain();
+            if !domains.contains(&domain) {
+                domains.push(domain);
+            }
+            if count == most(limits.rcpt) || domains.len() > most(limits.rcpt_domain) {
+                return count;
+            }
+        }
+        self.open.len()
     }
 
     /// Takes the outcomes of one conversation; temporary ones stay open where `another` host may be better. Gives how the last of these would end.
@@ -90,7 +118,9 @@ impl Job {
         another: bool,
     ) -> Option<End> {
         let mut left = None;
-        let places = std::mem::take(&mut self.open);
+        let mut places = std::mem::take(&mut self.open);
+        // Who was not in the message is still to be tried.
+        let later = places.split_off(self.batch.min(places.len()));
         for outcome in outcomes {
             let Some(&at) = places.get(outcome.number) else { continue };
             if another && outcome.cause.severity() == Severity::Temporary && may_try_elsewhere(&outcome.cause) {
@@ -100,6 +130,7 @@ impl Job {
                 self.tell(log, ident, at, peer.end(&outcome));
             }
         }
+        self.open.extend(later);
         left
     }
 

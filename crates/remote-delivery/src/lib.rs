@@ -4,20 +4,23 @@
 //! connections for further messages, and reports each recipient's outcome as soon as it is known. Several instances run side by side.
 //! The protocol is `mail-smtp`'s client machine, the order of hosts `mail-dns`'s; the conversation with queue-manager is `mail_daemon::worker`.
 //!
-//! It deliberately does not retry by itself: what is deferred goes back to the queue. TLS levels above `encrypt` are deferred, never sent with less.
+//! It deliberately does not retry by itself: what is deferred goes back to the queue. What a TLS policy or a login asks for and cannot be had defers the
+//! mail; it is never sent with less. DANE is not built. Passwords of relay hosts are read by the monitor, as keys are.
 
 mod connect;
+mod generation;
 mod job;
 mod policy;
 mod pool;
+mod sasl;
 mod session;
+mod tls;
 
-use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use decision::Ident;
-use mail_config::Main;
 use mail_daemon::worker::{self, Carrier, Content, Reports};
 use mail_daemon::{Context, Daemon, Log, Plan, Running, Supervision};
 use mail_dns::{Lookup, Resolver};
@@ -25,6 +28,7 @@ use mail_ipc::delivery::{Destination, Lease, Outcome, TransportKind};
 use mail_ipc::hello::Role;
 use tokio::sync::watch;
 
+use crate::generation::Generation;
 use crate::job::Job;
 use crate::pool::Pool;
 
@@ -39,44 +43,24 @@ pub fn daemon() -> Daemon {
         role: Role::RemoteDelivery,
         user: "postrider-remote",
         plan: |_| Plan::default(),
-        tls: |_| Vec::new(),
-        supervision: Supervision::Alone,
+        tls: generation::secrets,
+        supervision: Supervision::Monitor,
         serve: |context| -> Pin<Box<dyn Future<Output = ()> + Send>> { Box::pin(serve(context)) },
     }
 }
 
 /// What all deliveries share.
 struct Shared {
-    running: watch::Receiver<Arc<Running>>,
     log: Log,
     /// Name servers of the current generation.
     dns: watch::Receiver<Arc<dyn Lookup>>,
     pool: Pool,
-    mains: Mutex<Mains>,
-}
-
-/// main.cf as the transports of one generation see it, with the `-o` of their lines in master.cf.
-#[derive(Default)]
-struct Mains {
-    generation: Option<Arc<Running>>,
-    by_transport: HashMap<String, Arc<Main>>,
+    generation: RwLock<Arc<Generation>>,
 }
 
 impl Shared {
-    fn now(&self) -> Arc<Running> {
-        Arc::clone(&self.running.borrow())
-    }
-
-    fn main_of(&self, running: &Arc<Running>, transport: &str) -> Arc<Main> {
-        let mut mains = self.mains.lock().unwrap_or_else(PoisonError::into_inner);
-        if !mains.generation.as_ref().is_some_and(|known| Arc::ptr_eq(known, running)) {
-            *mains = Mains { generation: Some(Arc::clone(running)), by_transport: HashMap::new() };
-        }
-        let read = || match running.config.master.transport(transport) {
-            Some(found) if !found.service.overrides.is_empty() => Arc::new(running.config.for_service(found.service)),
-            _ => Arc::clone(&running.config.main),
-        };
-        Arc::clone(mains.by_transport.entry(transport.to_owned()).or_insert_with(read))
+    fn now(&self) -> Arc<Generation> {
+        Arc::clone(&self.generation.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -113,31 +97,44 @@ async fn serve(context: Context) {
         }
     };
     let (sender, receiver) = watch::channel(dns);
+    let (generation, reports) = Generation::new(&context.now());
+    reports.iter().for_each(|report| context.log.warning(&ident, &report.line()));
     let shared = Arc::new(Shared {
-        running: context.running.clone(),
         log: context.log.clone(),
         dns: receiver,
         pool: Pool::default(),
-        mains: Mutex::default(),
+        generation: RwLock::new(Arc::new(generation)),
     });
-    tokio::spawn(follow_servers(context.running.clone(), sender, context.log.clone(), ident.clone()));
+    tokio::spawn(follow(Arc::clone(&shared), context.running.clone(), sender, ident.clone()));
     context.ready();
     worker::work(&context, &ident, Arc::new(Remote(shared))).await;
 }
 
-/// Takes other name servers when the configuration names others, or resolv.conf may have changed.
-async fn follow_servers(
+/// Takes each new generation with its name servers, and tables whose sources have changed.
+async fn follow(
+    shared: Arc<Shared>,
     mut running: watch::Receiver<Arc<Running>>,
     dns: watch::Sender<Arc<dyn Lookup>>,
-    log: Log,
     ident: Ident,
 ) {
-    while running.changed().await.is_ok() {
-        let now = Arc::clone(&running.borrow_and_update());
-        match resolver(&now) {
-            Ok(resolver) => drop(dns.send_replace(resolver)),
-            Err(error) => log.warning(&ident, &format!("name servers stay as they were: {error}")),
-        }
+    loop {
+        let reports = tokio::select! {
+            changed = running.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let now = Arc::clone(&running.borrow_and_update());
+                match resolver(&now) {
+                    Ok(resolver) => drop(dns.send_replace(resolver)),
+                    Err(error) => shared.log.warning(&ident, &format!("name servers stay as they were: {error}")),
+                }
+                let (generation, reports) = Generation::new(&now);
+                *shared.generation.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(generation);
+                reports
+            }
+            () = tokio::time::sleep(Duration::from_secs(1)) => shared.now().check(),
+        };
+        reports.iter().for_each(|report| shared.log.warning(&ident, &report.line()));
     }
 }
 

@@ -4,24 +4,10 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use mail_config::main_cf::kinds::ClientTls as Level;
 use mail_config::{Config, Main};
 use mail_ipc::delivery::TransportKind;
 use mail_smtp::client::{Settings, Starttls, Timeouts};
 use mail_smtp::server::Dialect;
-
-/// How TLS is used towards a destination.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tls {
-    /// Not.
-    Off,
-    /// STARTTLS where it is offered; in clear where it fails.
-    May,
-    /// STARTTLS or nothing.
-    Required,
-    /// TLS from the first octet (`smtp_tls_wrappermode`).
-    Wrapped,
-}
 
 /// Name servers that main.cf names.
 ///
@@ -35,30 +21,6 @@ pub fn dns_servers(main: &Main) -> io::Result<Vec<SocketAddr>> {
         text.parse().or_else(|_| text.parse().map(|ip: IpAddr| SocketAddr::new(ip, 53))).map_err(|_| wrong(text))
     };
     main.postrider_dns_servers.iter().map(|text| read(text.as_ref())).collect()
-}
-
-/// The TLS policy of a transport.
-///
-/// # Errors
-/// The level asks for more than is built: the reason of a deferral (fail closed).
-pub fn tls(main: &Main, kind: TransportKind) -> Result<Tls, String> {
-    let level = if kind == TransportKind::Lmtp { &main.lmtp_tls_security_level } else { &main.smtp_tls_security_level };
-    let level = match level.value {
-        Level::Unset if *main.smtp_enforce_tls => Level::Encrypt,
-        Level::Unset if *main.smtp_use_tls => Level::May,
-        other => other,
-    };
-    let wrapped = *main.smtp_tls_wrappermode && kind == TransportKind::Smtp;
-    match level {
-        Level::Encrypt if wrapped => Ok(Tls::Wrapped),
-        Level::Encrypt => Ok(Tls::Required),
-        _ if wrapped => Err("smtp_tls_wrappermode needs smtp_tls_security_level = encrypt".to_owned()),
-        Level::Unset | Level::None => Ok(Tls::Off),
-        Level::May => Ok(Tls::May),
-        Level::Dane | Level::DaneOnly | Level::Fingerprint | Level::Verify | Level::Secure => {
-            Err("the TLS security level asks for a check of certificates, which this version does not have".to_owned())
-        }
-    }
 }
 
 /// The settings of the client machine.

@@ -7,7 +7,7 @@ use mail_config::Main;
 use mail_ipc::delivery::Destination;
 use mail_net::tls::ClientTls;
 use mail_net::{Answers, Driver, Handler, Stream};
-use mail_smtp::client::{Answer, Client, Failure, Question, RcptOutcome, Settings};
+use mail_smtp::client::{Answer, Client, Failure, Limits, Question, RcptOutcome, Settings};
 use mail_types::UnixTime;
 use session::AskId;
 use tokio::sync::{mpsc, oneshot};
@@ -45,8 +45,10 @@ pub enum SessionEnd {
     Outcomes(Vec<RcptOutcome>),
     /// The session never became ready.
     Failed(Failure),
-    /// TLS could not be set up; the message was not taken.
-    TlsFailed,
+    /// TLS could not be set up; the message was not taken. The reason, if the certificate was refused.
+    TlsFailed(Option<String>),
+    /// Something that the connection needs cannot be had now; it was not used.
+    NotBegun(String),
     /// The connection was gone before the message began.
     Gone,
 }
@@ -98,7 +100,7 @@ pub async fn run(
     let tls_failed = matches!(ended.reason, session::Close::Hangup("TLS handshake failed") | session::Close::Timeout);
     let end = match ended.machine.into_outcome() {
         Some(outcomes) => SessionEnd::Outcomes(outcomes),
-        None if tls_failed => SessionEnd::TlsFailed,
+        None if tls_failed => SessionEnd::TlsFailed(tls.and_then(|(tls, _)| tls.refusal())),
         None => SessionEnd::Gone,
     };
     feeder.give_back(end);
@@ -110,6 +112,9 @@ pub async fn run(
 }
 
 fn idle_limit(main: &Main) -> Duration {
+    if !crate::sasl::may_share(main) {
+        return Duration::ZERO;
+    }
     if *main.smtp_connection_cache_on_demand { *main.smtp_connection_cache_time_limit } else { Duration::ZERO }
 }
 
@@ -122,8 +127,8 @@ impl Feeder {
     }
 
     /// The machine is ready: begins the message at hand, or waits a little for another one.
-    async fn ready(&mut self) -> Answer {
-        if self.current.is_none() {
+    async fn ready(&mut self, limits: Limits) -> Answer {
+        if self.current.is_none() && limits.mail.is_none_or(|most| self.served < most) {
             self.current = self.wait().await;
         }
         let Some(handed) = self.current.as_mut() else { return Answer::Quit };
@@ -133,7 +138,7 @@ impl Feeder {
         }
         handed.job.connected = Some(UnixTime::from_system(SystemTime::now()));
         self.at = 0;
-        match handed.job.message() {
+        match handed.job.message(limits) {
             Ok(message) => Answer::Message(Box::new(message)),
             Err(_) => {
                 self.give_back(SessionEnd::Gone);
@@ -171,7 +176,7 @@ impl Feeder {
 impl Handler<Client> for Feeder {
     async fn ask(&mut self, _id: AskId, question: Question, _answers: &Answers<Client>) -> Option<Answer> {
         Some(match question {
-            Question::Ready(_) => self.ready().await,
+            Question::Ready(features) => self.ready(features.limits).await,
             Question::Content => self.content(),
             Question::Outcome(outcomes) => {
                 mail_daemon::points::reached("remote-answered");

@@ -156,6 +156,18 @@ impl Kind for Tables {
     }
 }
 
+/// Tables that hold passwords: only the daemon that needs them reads them, so they are not among the tables of a configuration.
+pub struct SecretTables;
+
+impl Kind for SecretTables {
+    type Value = Vec<TableRef>;
+    const NAME: &'static str = "tables";
+
+    fn parse(text: &str, context: &mut Context<'_>) -> Result<Vec<TableRef>, Mistake> {
+        Tables::parse(text, context)
+    }
+}
+
 /// One item of a match list: what it matches, and whether a match means no.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item<P> {

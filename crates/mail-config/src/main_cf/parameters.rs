@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::kinds::*;
-use super::lists::{Domains, Networks, Restrictions, TableRef, Tables};
+use super::lists::{Domains, Networks, Restrictions, SecretTables, TableRef, Tables};
 use super::{Parameter, RawMain, Reader, Value};
 
 macro_rules! name {
@@ -566,7 +566,39 @@ parameters! {
     /// How many messages one connection may carry; 0 for no limit.
     smtp_connection_reuse_count_limit: Count = "0", used by ["remote-delivery"];
     /// How TLS is used by the SMTP client.
-    smtp_tls_security_level: ClientTls = "", used by ["remote-delivery"], partly "none, may and encrypt; what asks for more is deferred";
+    smtp_tls_security_level: ClientTls = "", used by ["remote-delivery"], partly "dane and dane-only defer";
+    /// The TLS policy of single next hops: level, match, protocols, tafile.
+    smtp_tls_policy_maps: Tables = "", used by ["remote-delivery"], partly "an attribute that is not built defers the mail of its next hop";
+    /// A file of certificates of authorities that `verify` and `secure` trust.
+    smtp_tls_CAfile: File = "", used by ["remote-delivery"];
+    /// A directory of such files.
+    smtp_tls_CApath: File = "", used by ["remote-delivery"];
+    /// Whether the machine's own authorities (/etc/ssl/certs) are trusted beside those of `smtp_tls_CAfile` and `smtp_tls_CApath`.
+    tls_append_default_CA: YesNo = "no", used by ["remote-delivery"];
+    /// The names that `verify` wants in a certificate.
+    smtp_tls_verify_cert_match: List = "hostname", used by ["remote-delivery"];
+    /// The names that `secure` wants in a certificate.
+    smtp_tls_secure_cert_match: List = "nexthop, dot-nexthop", used by ["remote-delivery"];
+    /// The fingerprints that `fingerprint` accepts.
+    smtp_tls_fingerprint_cert_match: List = "", used by ["remote-delivery"];
+    /// How fingerprints are made.
+    smtp_tls_fingerprint_digest: Text = "${{$compatibility_level} <level {3.6} ? {md5} : {sha256}}", used by ["remote-delivery"];
+    /// Whether the SMTP client logs in where `smtp_sasl_password_maps` has a password.
+    smtp_sasl_auth_enable: YesNo = "no", used by ["remote-delivery"];
+    /// `user:password` by sender (with `smtp_sender_dependent_authentication`), host name or next hop. Read with the rights of root at start and reload.
+    smtp_sasl_password_maps: SecretTables = "", used by ["remote-delivery"];
+    /// What a mechanism must not be, without TLS.
+    smtp_sasl_security_options: List = "noplaintext, noanonymous", used by ["remote-delivery"];
+    /// What a mechanism must not be, with TLS.
+    smtp_sasl_tls_security_options: List = "$smtp_sasl_security_options", used by ["remote-delivery"];
+    /// What a mechanism must not be, with TLS and a certificate that was checked.
+    smtp_sasl_tls_verified_security_options: List = "$smtp_sasl_tls_security_options", used by ["remote-delivery"];
+    /// Which of the server's mechanisms are used: names, `!name`, `static:all`.
+    smtp_sasl_mechanism_filter: List = "", used by ["remote-delivery"], partly "names, not tables; mail that a table would decide is deferred";
+    /// Whether mail waits when the server refuses the login.
+    smtp_sasl_auth_soft_bounce: YesNo = "yes", used by ["remote-delivery"];
+    /// Whether the sender decides which password is used.
+    smtp_sender_dependent_authentication: YesNo = "no", used by ["remote-delivery"];
     /// How TLS is used by the LMTP client.
     lmtp_tls_security_level: ClientTls = "", used by ["remote-delivery"], partly "none, may and encrypt; what asks for more is deferred";
     /// The old way to use TLS where it is offered.
