@@ -100,3 +100,25 @@ pub fn eight_bits() -> Result<(), String> {
     world.fate(&id, "ascii@xn--bcher-kva.example", 1)?.expect("sent", "2.0.0", "taken")?;
     ensure(bucher.taken().len() == 2, || format!("{:?}", bucher.taken()))
 }
+
+pub fn limits() -> Result<(), String> {
+    let world = world()?;
+    let remote =
+        world.server("limits.example", |setup| setup.keywords(&["PIPELINING", "LIMITS RCPTMAX=2 MAILMAX=1"]))?;
+    remote.about("bad@", At::Rcpt, Act::say("550 5.1.1 nobody"));
+    let to = ["a@limits.example", "bad@limits.example", "c@limits.example", "d@limits.example", "e@limits.example"];
+    let id = world.send(&to)?;
+    for to in to {
+        let (status, dsn) = if to.starts_with("bad") { ("bounced", "5.1.1") } else { ("sent", "2.0.0") };
+        world.fate(&id, to, 1)?.expect(status, dsn, "")?;
+    }
+    world.gone(&id)?;
+    let taken = remote.taken();
+    let mut copies: Vec<&str> = taken.iter().flat_map(|taken| &taken.to).map(String::as_str).collect();
+    copies.sort_unstable();
+    let wanted = ["<a@limits.example>", "<c@limits.example>", "<d@limits.example>", "<e@limits.example>"];
+    ensure(copies == wanted, || format!("copies for {copies:?}"))?;
+    ensure(taken.iter().all(|taken| taken.to.len() <= 2), || format!("{taken:?}"))?;
+    let mails = remote.heard().iter().filter(|line| line.starts_with("MAIL")).count();
+    ensure(mails == 3 && remote.connections() == 3, || format!("{mails} MAIL in {} sessions", remote.connections()))
+}

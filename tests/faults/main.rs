@@ -4,6 +4,7 @@
 mod conversation;
 mod envelope;
 mod lmtp;
+mod login;
 mod names;
 mod outcome;
 mod tls;
@@ -39,7 +40,7 @@ fn main() -> ExitCode {
             &[],
             conversation::early_refusal,
         ),
-        // D03c, D04c, Z01, S13
+        // D03c, D04c, S13
         test(
             "550 at MAIL, RCPT, DATA and the dot, and a SIZE too small: one bounce with the remote's text and status",
             &[],
@@ -60,6 +61,14 @@ fn main() -> ExitCode {
             tls::broken,
         ),
         test("a self-signed certificate is good for encryption", &[], tls::self_signed),
+        // T03, M05
+        test("a TLS policy that asks for a certificate gets it, or the mail waits", &[], tls::policies),
+        test("a relay host gets the login of its next hop, its name or the sender", &[], login::before_mail),
+        test(
+            "without a login that works nothing is sent, and no password is sent in clear or written down",
+            &[],
+            login::never_without,
+        ),
         // S20, S21, M02
         test(
             "no such domain, no address, null MX, hostile names: bounced with the status of each",
@@ -82,6 +91,12 @@ fn main() -> ExitCode {
         ),
         // E8, U01, U02
         test("8BITMIME and SMTPUTF8 are needed only by what needs them, and never left out", &[], envelope::eight_bits),
+        // M06
+        test(
+            "a server's LIMITS are obeyed: so many recipients at once, so many messages in a session",
+            &[],
+            envelope::limits,
+        ),
         // L02, R7
         test(
             "LMTP: a refusal for now requeues its recipient alone; with no recipient no content",

@@ -35,6 +35,20 @@ pub fn one_bounce() -> Result<(), String> {
     ensure(!small.heard().iter().any(|line| line.starts_with("MAIL")), || "the message was begun".to_owned())
 }
 
+pub fn returned() -> Result<(), String> {
+    let world = world()?;
+    let remote = world.server("returns.example", |setup| setup)?;
+    remote.on(At::Rcpt, Act::say("550 5.1.1 nobody"));
+    for (name, mail, whole) in [("hdrs", "RET=HDRS", false), ("full", "RET=FULL", true), ("unsaid", "", true)] {
+        let to = format!("{name}@returns.example");
+        let id = world.send_with(mail, &[(&to, "")], &format!("Subject: {name}\r\n\r\nthe body of {name}"))?;
+        let kind = if whole { "Content-Type: message/rfc822" } else { "Content-Type: text/rfc822-headers" };
+        let bounce = world.bounce(&id, &to, &[kind, &format!("Subject: {name}")])?;
+        ensure(bounce.contains(&format!("the body of {name}")) == whole, || format!("{name}:\n{bounce}"))?;
+    }
+    Ok(())
+}
+
 pub fn two_copies() -> Result<(), String> {
     let world = world()?;
     let mut cases = Vec::new();

@@ -73,3 +73,45 @@ pub fn self_signed() -> Result<(), String> {
     }
     Ok(())
 }
+
+pub fn policies() -> Result<(), String> {
+    let world = world()?;
+    let mut cases = Vec::new();
+    for (name, wanted) in [
+        ("trusted", Ok(true)),
+        ("verify", Ok(true)),
+        ("print", Ok(true)),
+        ("none", Ok(false)),
+        ("other-name", Err("Server certificate not verified: it has another name")),
+        ("other-print", Err("Server certificate not verified: unknown fingerprint")),
+        ("untrusted", Err("Server certificate not trusted")),
+        ("dane", Err("DANE")),
+        ("odd", Err("`exclude=aNULL' in a TLS policy is not built")),
+        ("a.below", Err("TLS is required, but was not offered")),
+    ] {
+        let domain = format!("{name}.policy.example");
+        let remote = world.server_with(&domain, |setup| match name {
+            "a.below" => Ok(setup),
+            "untrusted" => setup.self_signed(),
+            _ => setup.starttls(&world.trusted.certificate, &world.trusted.key),
+        })?;
+        let id = world.send(&[&format!("x@{domain}")])?;
+        cases.push((domain, remote, id, wanted));
+    }
+    for (domain, remote, id, wanted) in &cases {
+        let fate = world.fate(id, &format!("x@{domain}"), 1)?;
+        let taken = remote.taken();
+        let judged = match wanted {
+            Ok(tls) => fate
+                .expect("sent", "2.0.0", "taken")
+                .and_then(|()| ensure(taken.len() == 1 && taken[0].tls == *tls, || format!("{taken:?}"))),
+            Err(words) => fate.expect("deferred", "4.7.", words).and_then(|()| {
+                ensure(taken.is_empty() && !remote.heard().iter().any(|line| line.starts_with("MAIL")), || {
+                    format!("{taken:?}")
+                })
+            }),
+        };
+        judged.map_err(|error| format!("{domain}: {error}"))?;
+    }
+    Ok(())
+}

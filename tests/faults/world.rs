@@ -11,10 +11,16 @@ use test_support::{Builder, Patience, System, wait_for};
 /// Every step of a conversation may take so many seconds: long enough that a good server on a busy machine is never late.
 pub const PATIENCE: u64 = 5;
 
-/// The transports beside those of every system: mandatory TLS, and LMTP.
-const MASTER_CF: &str = "must unix - - n - - smtp\n  -o smtp_tls_security_level=encrypt";
-/// Which domains use them.
-const TRANSPORT: &str = ".must.example must:\n.lmtp.example lmtp:\n";
+/// The transports beside those of every system: mandatory TLS, and logins that depend on the sender.
+const MASTER_CF: &str = "must unix - - n - - smtp\n  -o smtp_tls_security_level=encrypt\n\
+    bysender unix - - n - - smtp\n  -o smtp_sender_dependent_authentication=yes";
+/// Which domains use them, and LMTP.
+const TRANSPORT: &str = ".must.example must:\n.lmtp.example lmtp:\n.bysender.example bysender:\n";
+/// Logins by next hop, host name and sender.
+pub const PASSWORDS: &str = "plain.login.example user:pass-by-hop\nmx.host.login.example user:pass-by-host\n\
+    mary@ours.example mary:pass-by-sender\n.login.example nobody:nothing\nlogin.login.example user:pass:with:colons\n\
+    cram.login.example user:pass-by-cram\nwrong.login.example user:pass-that-is-wrong\nclear.login.example user:pass-in-clear\n\
+    strange.login.example user:pass-for-strangers\n";
 
 /// The system and what surrounds it.
 pub struct World {
@@ -23,6 +29,8 @@ pub struct World {
     pub network: Network,
     /// A listener of our own smtpd on the network's port: what a zone that names us as its mail server leads to.
     pub ours: SocketAddr,
+    /// A certificate that main.cf trusts, for any host below `trusted.policy.example`.
+    pub trusted: mail_net::tls::SelfSigned,
 }
 
 static WORLD: OnceLock<Mutex<Option<Arc<World>>>> = OnceLock::new();
@@ -93,16 +101,22 @@ impl World {
         let main_cf = format!(
             "{timeouts}postrider_dns_servers = {dns}\nsmtp_tcp_port = {port}\nlmtp_tcp_port = {port}\nsmtp_tls_security_level = may\n\
              smtp_skip_quit_response = no\ntransport_maps = texthash:{{root}}/etc/transport\nsmtpd_client_connection_count_limit = 0\n\
-             message_size_limit = 20480000",
+             message_size_limit = 20480000\nsmtp_tls_policy_maps = texthash:{{root}}/etc/policy\nsmtp_tls_CAfile = {{root}}/etc/ca.pem\n\
+             smtp_sasl_auth_enable = yes\nsmtp_sasl_password_maps = hash:{{root}}/etc/passwords\n\
+             smtp_sasl_tls_security_options = noanonymous",
             dns = dns.address(),
             port = network.port(),
         );
+        let trusted = mail_net::tls::self_signed("mx.trusted.policy.example").map_err(|error| error.to_string())?;
         let system = Builder::new("ours.example")
             .main_cf(&main_cf)
             .master_cf(&format!("{MASTER_CF}\n{ours} inet n - n - - smtpd"))
             .file("transport", TRANSPORT)
+            .file("passwords", PASSWORDS)
+            .file("ca.pem", &trusted.certificate)
+            .file("policy", &policies(&trusted.certificate)?)
             .start()?;
-        Ok(Self { system, dns, network, ours })
+        Ok(Self { system, dns, network, ours, trusted })
     }
 
     /// A server, and the MX record that makes it the domain's only one.
@@ -214,6 +228,21 @@ impl World {
             count => Err(format!("{count} bounces about {to}")),
         }
     }
+}
+
+/// The policy table: a domain for each level, and parents with their dots.
+fn policies(certificate: &str) -> Result<String, String> {
+    let der = mail_net::tls::der(certificate).map_err(|error| error.to_string())?;
+    let print = mail_net::tls::Digest::Sha256.of(&der).iter().map(|octet| format!("{octet:02X}")).collect::<Vec<_>>();
+    Ok(format!(
+        "trusted.policy.example secure\nother-name.policy.example secure match=mx.elsewhere.example\n\
+         verify.policy.example verify match=mx.trusted.policy.example\nuntrusted.policy.example verify\n\
+         print.policy.example fingerprint match={}\nother-print.policy.example fingerprint match={}\n\
+         dane.policy.example dane-only\nodd.policy.example encrypt exclude=aNULL\nnone.policy.example none\n\
+         .below.policy.example encrypt\n",
+        print.join(":"),
+        vec!["00"; 32].join(":"),
+    ))
 }
 
 /// A failed comparison as an error.
