@@ -3,31 +3,30 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use decision::{Event, Ident, Lookup, Record, Stage};
+use decision::{Ident, Lookup};
 use mail_config::Config;
 use mail_daemon::Log;
 use mail_daemon::worker::{Content, Reports};
 use mail_ipc::delivery::{Fate, Lease, LeaseRecipient, Outcome, TransportKind};
 use mail_ipc::lookup::PasswdUser;
 use mail_route::{Answers, Question, Stop, World};
-use mail_tables::address::Delimiters;
+use mail_tables::address::{Delimiters, Key, Search, search};
 use mail_tables::{RemoteAnswer, Snapshot, TableKind};
 use mail_types::{Address, EnhancedStatus, UnixTime};
 
+use crate::command::Program;
 use crate::content::reference;
 use crate::deliverers::{Deliverers, Lost};
-use crate::expand::{self, Alias, Rest};
+use crate::expand;
 use crate::headers::{Scan, Trace};
-use crate::job::{Job, Report};
+use crate::job::{Job, Report, Target};
 use crate::route::{self, Place};
+use crate::template::{self, Person};
 use crate::users::{Found, Users};
 use crate::virtual_mailbox::{self, Virtual};
 
 /// Questions to other processes that one decision may need.
 const QUESTIONS_MAX: usize = 100;
-/// Octets that the members of one alias may take on their way to queue-manager.
-const MEMBERS_MAX: usize = 200 * 1024;
-
 /// What every attempt uses.
 pub struct Tools {
     /// Asks authd.
@@ -101,12 +100,12 @@ pub struct End {
 }
 
 impl End {
-    fn deferred(subject: u16, detail: u16, text: impl Into<String>) -> Self {
+    pub(crate) fn deferred(subject: u16, detail: u16, text: impl Into<String>) -> Self {
         let status = EnhancedStatus::of(4, subject, detail);
         Self { fate: Fate::Deferred { dead: false }, status, text: text.into(), login: None }
     }
 
-    fn bounced(subject: u16, detail: u16, text: impl Into<String>) -> Self {
+    pub(crate) fn bounced(subject: u16, detail: u16, text: impl Into<String>) -> Self {
         Self { fate: Fate::Bounced, status: EnhancedStatus::of(5, subject, detail), text: text.into(), login: None }
     }
 
@@ -156,54 +155,19 @@ impl Tools {
             }
             Err(text) => return End::deferred(3, 0, text),
         };
-        let Some(alias) = alias else { return self.user(work, recipient, scan).await };
-        let again = recipient.chain.contains(&recipient.address);
-        match (again, alias.members.is_empty(), alias.rest.is_empty()) {
-            // An alias that names itself: the user of that name.
-            (true, _, _) if alias.members.contains(&recipient.address) || alias.rest.is_empty() => {
-                self.user(work, recipient, scan).await
+        // Its name stands in the chain once for its alias and once for its forward file, as far as they were expanded.
+        let seen = recipient.chain.iter().filter(|address| **address == recipient.address).count();
+        match alias {
+            Some(alias) if seen == 0 => self.listed(work, recipient, &alias, None, scan).await,
+            Some(alias) if seen == 1 && recipient.part.is_some() => {
+                self.part(work, recipient, &alias, None, scan).await
             }
-            (false, true, true) => {
-                End::bounced(3, 5, format!("alias {} expands to nothing", recipient.address.local()))
-            }
-            (true, _, _) | (false, true, false) => self.rest(work, recipient, &alias, scan).await,
-            (false, false, _) => self.expanded(work, recipient).await,
+            alias => self.user(work, recipient, scan, seen > usize::from(alias.is_some())).await,
         }
-    }
-
-    /// The members of an alias take the recipient's place.
-    async fn expanded(&self, work: &Work, recipient: &LeaseRecipient) -> End {
-        let sender = &work.lease.sender;
-        let members = self.decide(work, |world, lookups| expand::members(world, recipient, sender, lookups)).await;
-        let members = match members {
-            Ok((members, _)) => members,
-            Err(text) => return End::deferred(3, 0, text),
-        };
-        let octets = |member: &mail_ipc::delivery::Member| {
-            let addresses = std::iter::once(&member.address).chain(&member.owner).chain(&member.chain);
-            40 + addresses.map(|address| address.to_string().len() + 16).sum::<usize>()
-        };
-        if members.iter().map(octets).sum::<usize>() > MEMBERS_MAX {
-            let name = recipient.address.local();
-            return End::deferred(3, 5, format!("alias {name} expands to too many members: {}", members.len()));
-        }
-        let text = format!("expanded to {} recipients", members.len());
-        End { fate: Fate::Expanded { members }, status: EnhancedStatus::of(2, 0, 0), text, login: None }
-    }
-
-    fn log_alias(&self, work: &Work, recipient: &LeaseRecipient, alias: &Alias, lookups: &[Lookup]) {
-        let text = format!("<{}> is an alias of {} at {}", recipient.address, alias.table, alias.source);
-        let record = Record {
-            lookups,
-            source: Some(&alias.source),
-            rule: Some("alias_maps"),
-            ..Record::new(&work.ident, Stage::Delivery, Event::Text(&text))
-        };
-        self.log.record(&record.about(work.lease.id));
     }
 
     /// Asks a pure function again and again until it has all facts; the error is for a deferral.
-    async fn decide<T>(
+    pub(crate) async fn decide<T>(
         &self,
         work: &Work,
         run: impl Fn(&World<'_>, &mut Vec<Lookup>) -> Result<T, Stop>,
@@ -242,42 +206,7 @@ impl Tools {
         }
     }
 
-    /// Commands, files and mistakes of an alias, which have no address of their own.
-    async fn rest(&self, work: &Work, recipient: &LeaseRecipient, alias: &Alias, scan: &Scan) -> End {
-        let mut ends = Vec::new();
-        for rest in &alias.rest {
-            ends.push(match rest {
-                Rest::Wrong(text) => End::bounced(1, 3, format!("bad address in alias {}: {text}", alias.source)),
-                Rest::Unreadable(path, why) => End::deferred(3, 5, format!("cannot read :include:{path}: {why}")),
-                Rest::Command(_, false) => End::bounced(7, 1, "mail to command is restricted"),
-                Rest::Command(command, true) => {
-                    End::deferred(3, 5, format!("delivery to commands is not supported: |{command}"))
-                }
-                Rest::File(_, false) => End::bounced(7, 1, "mail to file is restricted"),
-                Rest::File(path, true) => self.file(work, recipient, path, scan).await,
-            });
-        }
-        // What can still succeed is tried again before anybody is told of what cannot.
-        let worst = ends.iter().position(|end| matches!(end.fate, Fate::Deferred { .. }));
-        let worst = worst.or_else(|| ends.iter().position(|end| end.fate == Fate::Bounced)).unwrap_or(0);
-        ends.swap_remove(worst)
-    }
-
-    async fn file(&self, work: &Work, recipient: &LeaseRecipient, path: &str, scan: &Scan) -> End {
-        let delivered = |_| format!("delivered to file: {path}");
-        if path == "/dev/null" {
-            return end(Report::Delivered { text: String::new() }, None, delivered);
-        }
-        let rights = match self.default_privileges(work).await {
-            Ok(rights) => rights,
-            Err(end) => return end,
-        };
-        let place = route::file_place(path, &rights, &work.config.main);
-        let report = self.carry_out(work, recipient, &place, trace(work, recipient, "file"), scan).await;
-        end(report, None, delivered)
-    }
-
-    async fn default_privileges(&self, work: &Work) -> Result<PasswdUser, End> {
+    pub(crate) async fn default_privileges(&self, work: &Work) -> Result<PasswdUser, End> {
         let name = work.config.main.default_privs.as_str();
         match self.users.passwd(name).await {
             Found::User(user) => Ok(user),
@@ -303,15 +232,17 @@ impl Tools {
         end(report, Some(place.login), |text| text)
     }
 
-    /// The mailbox of a user of the machine.
-    async fn user(&self, work: &Work, recipient: &LeaseRecipient, scan: &Scan) -> End {
+    /// The user of the machine whom an address names; `forwarded` says that the forward file has been expanded.
+    async fn user(&self, work: &Work, recipient: &LeaseRecipient, scan: &Scan, forwarded: bool) -> End {
         let names = route::user_names(&recipient.address, &work.config.main);
         let name = names.last().cloned().unwrap_or_default();
         for candidate in &names {
             match self.users.passwd(candidate).await {
                 Found::User(user) => {
-                    let extension = (names.len() > 1 && *candidate == name).then(|| &names[0][name.len() + 1..]);
-                    return self.to_user(work, recipient, scan, &user, extension).await;
+                    let extension = recipient.address.local().get(candidate.len() + 1..);
+                    let address = &recipient.address;
+                    let person = Person { address, name: &user.name, extension, user: Some(&user) };
+                    return self.to_user(work, recipient, person, scan, forwarded).await;
                 }
                 Found::Nobody => {}
                 Found::Later(text) => return End::deferred(3, 0, format!("user lookup error: {text}")),
@@ -324,26 +255,77 @@ impl Tools {
         &self,
         work: &Work,
         recipient: &LeaseRecipient,
+        person: Person<'_>,
         scan: &Scan,
-        user: &PasswdUser,
-        extension: Option<&str>,
+        forwarded: bool,
     ) -> End {
-        let privileged;
-        let mut rights = user;
-        if user.uid == 0 {
-            // local(8): what belongs to root is written with `default_privs`.
-            privileged = match self.default_privileges(work).await {
-                Ok(user) => user,
-                Err(end) => return end,
-            };
-            rights = &privileged;
-        }
-        if *work.config.main.require_home_directory && user.home.as_bytes().is_empty() {
+        let main = &work.config.main;
+        let rights = match self.rights_of(work, person).await {
+            Ok(rights) => rights,
+            Err(end) => return end,
+        };
+        let Some(user) = person.user else { return End::bounced(1, 1, "unknown user") };
+        if *main.require_home_directory && user.home.as_bytes().is_empty() {
             return End::deferred(2, 0, format!("cannot access home directory of user {}", user.name));
         }
-        let place = route::local_place(user, rights, extension, &work.config.main);
-        let report = self.carry_out(work, recipient, &place, trace(work, recipient, "file"), scan).await;
-        end(report, Some(place.login), |text| text)
+        let mut place = match self.mailbox_program(work, recipient, person).await {
+            Ok(Some(program)) => route::program_place(program, route::owner(&rights), user),
+            Ok(None) => route::local_place(user, &rights, main),
+            Err(end) => return end,
+        };
+        if !forwarded || recipient.part.is_some() {
+            match template::forward_files(person, main) {
+                Ok(files) => place.forward_files = files,
+                Err(text) => return End::deferred(3, 5, format!("mail system configuration error: {text}")),
+            }
+        }
+        if recipient.part.is_some() {
+            // Only its list counts; without one there is nothing to do any more.
+            place.target = Target::Nothing;
+        }
+        let kind = if matches!(place.target, Target::Command(_)) { "command" } else { "file" };
+        let report = self.carry_out(work, recipient, &place, trace(work, recipient, kind), scan).await;
+        match report {
+            Report::Forward { path, listed } => self.forwarded(work, recipient, person, (&path, &listed), scan).await,
+            report => end(report, Some(place.login), |text| text),
+        }
+    }
+
+    /// As whom a user's mail is delivered: what belongs to root is written with `default_privs`.
+    pub(crate) async fn rights_of(&self, work: &Work, person: Person<'_>) -> Result<PasswdUser, End> {
+        match person.user {
+            Some(user) if user.uid != 0 => Ok(user.clone()),
+            _ => self.default_privileges(work).await,
+        }
+    }
+
+    /// The program that `mailbox_command_maps` or `mailbox_command` puts in the place of the mailbox.
+    async fn mailbox_program(
+        &self,
+        work: &Work,
+        recipient: &LeaseRecipient,
+        person: Person<'_>,
+    ) -> Result<Option<Program>, End> {
+        let main = &work.config.main;
+        let key = [Key::full(person.name)];
+        let find = |world: &World<'_>, _: &mut Vec<Lookup>| match search(
+            &main.mailbox_command_maps,
+            &key,
+            world.tables,
+            world.facts.remote(),
+        ) {
+            Search::Found { found, .. } => Ok(Some(found.value)),
+            Search::NotFound => Ok(None),
+            Search::Temporary(why) => Err(Stop::Temporary(why)),
+            Search::Missing(query) => Err(Stop::Missing(Question::Table(query))),
+        };
+        let (own, _) = self.decide(work, find).await.map_err(|text| End::deferred(3, 0, text))?;
+        let command = own.unwrap_or_else(|| main.mailbox_command.value.clone());
+        let command = command.trim();
+        if command.is_empty() {
+            return Ok(None);
+        }
+        program(work, recipient, person, command).map(Some)
     }
 
     /// The mailbox of a user of Dovecot's userdb.
@@ -370,7 +352,7 @@ impl Tools {
         end(report, Some(place.login), |_| format!("250 2.0.0 <{address}> Saved"))
     }
 
-    async fn carry_out(
+    pub(crate) async fn carry_out(
         &self,
         work: &Work,
         recipient: &LeaseRecipient,
@@ -398,7 +380,14 @@ impl Tools {
         };
         for _ in 0..2 {
             match self.deliverers.deliver(place.owner, &job, &work.content).await {
-                Ok(report) => return report,
+                Ok(said) => {
+                    if let Some(warning) = &said.warning {
+                        self.log.warning(&work.ident, warning);
+                    }
+                    return said.report;
+                }
+                // What a program did nobody knows; it is not run again at once.
+                Err(Lost) if matches!(job.target, Target::Command(_)) => break,
                 // It may have delivered before it ended: the next one looks.
                 Err(Lost) => job.repeated = true,
             }
@@ -414,10 +403,28 @@ pub fn original(recipient: &LeaseRecipient) -> String {
     recipient.original.clone().unwrap_or_else(first)
 }
 
+/// A program that gets the mail of somebody.
+///
+/// # Errors
+/// A parameter cannot be expanded.
+pub fn program(work: &Work, recipient: &LeaseRecipient, person: Person<'_>, command: &str) -> Result<Program, End> {
+    let main = &work.config.main;
+    let wrong = |text: String| End::deferred(3, 5, format!("mail system configuration error: {text}"));
+    Ok(Program {
+        command: command.to_owned(),
+        shell: main.local_command_shell.value.clone(),
+        directory: template::directory(person, main).map_err(wrong)?,
+        environment: template::environment(person, &work.lease, recipient, &original(recipient), main),
+        export: main.export_environment.value.clone(),
+        time_limit: u64::try_from(main.command_time_limit.as_millis()).unwrap_or(u64::MAX),
+    })
+}
+
 /// The header fields of a delivery by local(8) or virtual(8); `kind` is the word of `prepend_delivered_header`.
-fn trace(work: &Work, recipient: &LeaseRecipient, kind: &str) -> String {
-    let delivered = work.config.main.prepend_delivered_header.iter().any(|word| word == kind);
-    let chain = if delivered { &recipient.chain[..] } else { &[] };
+pub fn trace(work: &Work, recipient: &LeaseRecipient, kind: &str) -> String {
+    let wanted = |kind: &str| work.config.main.prepend_delivered_header.iter().any(|word| word == kind);
+    let delivered = wanted(kind);
+    let chain = if wanted("forward") { &recipient.chain[..] } else { &[] };
     let original = original(recipient);
     Trace {
         sender: &work.lease.sender,
@@ -435,12 +442,14 @@ fn mail_user_name(address: &Address, delimiters: &str) -> String {
     format!("{user}@{}", address.domain())
 }
 
-fn end(report: Report, login: Option<String>, delivered: impl FnOnce(String) -> String) -> End {
+/// What a deliverer's report means for the recipient.
+pub fn end(report: Report, login: Option<String>, delivered: impl FnOnce(String) -> String) -> End {
     match report {
         Report::Delivered { text } => {
             End { fate: Fate::Delivered, status: EnhancedStatus::of(2, 0, 0), text: delivered(text), login }
         }
         Report::Deferred { status, text } => End { fate: Fate::Deferred { dead: false }, status, text, login: None },
         Report::Bounced { status, text } => End { fate: Fate::Bounced, status, text, login: None },
+        Report::Forward { .. } => End::deferred(3, 0, "a forward file was not asked for"),
     }
 }

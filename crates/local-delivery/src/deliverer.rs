@@ -1,6 +1,7 @@
 //! The deliverer: a process that is the recipient, reads jobs from one socket and writes mailboxes.
 //!
-//! A few threads work side by side; each takes all jobs that wait for one mailbox, so that they share its directory sync.
+//! A few threads work side by side; each takes all jobs that wait for one mailbox, so that they share its directory sync. A program gets
+//! a thread of its own, since it may take its time.
 //! It ends when the coordinator closes the socket, after what it has begun.
 
 use std::collections::{HashMap, VecDeque};
@@ -10,10 +11,12 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 use mail_ipc::frame::{self, Frame, FrameDecoder};
 
-use crate::job::{Job, JobContent, Report, Target};
+use crate::forward;
+use crate::job::{Answer, Job, JobContent, Report, Target};
 use crate::mailboxes;
 
 /// Threads of one deliverer: enough to share journal commits between mailboxes.
@@ -120,10 +123,11 @@ pub fn run(socket: UnixStream) -> io::Result<()> {
             std::thread::spawn(move || pool.work())
         })
         .collect();
-    let result = pool.read(&socket);
+    let mut programs = Vec::new();
+    let result = pool.read(&socket, &mut programs);
     pool.lock().ended = true;
     pool.changed.notify_all();
-    for thread in threads {
+    for thread in threads.into_iter().chain(programs) {
         // A panic of one thread is its own end only; its jobs are reported by nobody and tried again.
         let _ = thread.join();
     }
@@ -135,9 +139,16 @@ impl Pool {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read(&self, socket: &UnixStream) -> io::Result<()> {
+    fn read(self: &Arc<Self>, socket: &UnixStream, programs: &mut Vec<JoinHandle<()>>) -> io::Result<()> {
         let mut incoming = Incoming::new(socket);
         while let Some(task) = incoming.task()? {
+            if matches!(task.job.target, Target::Command(_)) {
+                programs.retain(|program| !program.is_finished());
+                let pool = Arc::clone(self);
+                let target = task.job.target.clone();
+                programs.push(std::thread::spawn(move || pool.deliver(&target, vec![task])));
+                continue;
+            }
             let mut waiting = self.lock();
             while waiting.count >= WAITING_MAX {
                 waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
@@ -151,7 +162,7 @@ impl Pool {
     fn work(&self) {
         loop {
             let mut waiting = self.lock();
-            let tasks = loop {
+            let (target, tasks) = loop {
                 match waiting.take() {
                     Some(tasks) => break tasks,
                     None if waiting.ended => return,
@@ -159,20 +170,39 @@ impl Pool {
                 }
             };
             drop(waiting);
-            let target = tasks[0].job.target.clone();
-            let reports = mailboxes::deliver(&target, &tasks);
-            mail_posix::points::reached("mailbox-synced");
-            self.report(tasks.iter().map(|task| task.number).zip(reports));
+            self.deliver(&target, tasks);
             self.lock().done(&target);
             self.changed.notify_all();
         }
     }
 
-    fn report(&self, reports: impl Iterator<Item = (u64, Report)>) {
+    /// Delivers to one mailbox what no forward file sends elsewhere.
+    fn deliver(&self, target: &Target, tasks: Vec<Task>) {
+        let (mut here, mut warnings) = (Vec::new(), Vec::new());
+        for task in tasks {
+            let wishes = forward::look(&task.job.forward_files);
+            match wishes.report {
+                Some(report) => self.report([(task.number, Answer { report, warning: wishes.warning })]),
+                None => {
+                    here.push(task);
+                    warnings.push(wishes.warning);
+                }
+            }
+        }
+        let reports = mailboxes::deliver(target, &here);
+        mail_posix::points::reached("mailbox-synced");
+        let answers = reports.into_iter().zip(warnings).map(|(report, warning)| Answer { report, warning });
+        self.report(here.iter().map(|task| task.number).zip(answers));
+    }
+
+    fn report(&self, answers: impl IntoIterator<Item = (u64, Answer)>) {
         let mut bytes = Vec::new();
-        for (number, report) in reports {
-            // A report is short; one that cannot be encoded is as one that got lost.
-            let _ = frame::encode(&Frame::new(number, report), 0, &mut bytes);
+        for (number, answer) in answers {
+            if frame::encode(&Frame::new(number, answer), 0, &mut bytes).is_err() {
+                let report = Report::deferred(3, 5, "forward file is too large");
+                // This one is short.
+                let _ = frame::encode(&Frame::new(number, Answer { report, warning: None }), 0, &mut bytes);
+            }
         }
         let _one_at_a_time = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
         // The coordinator is gone: it will find out what was delivered when it tries again.
@@ -194,12 +224,12 @@ impl Waiting {
     }
 
     /// The tasks of one mailbox that nobody works on. Its queue stays, empty or not, until [`Waiting::done`].
-    fn take(&mut self) -> Option<Vec<Task>> {
+    fn take(&mut self) -> Option<(Target, Vec<Task>)> {
         let target = self.ready.pop_front()?;
         let queue = self.by_target.get_mut(&target)?;
         let tasks: Vec<Task> = queue.drain(..queue.len().min(TOGETHER)).collect();
         self.count -= tasks.len();
-        Some(tasks)
+        Some((target, tasks))
     }
 
     fn done(&mut self, target: &Target) {
@@ -271,10 +301,18 @@ fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Er
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use mail_types::{Octets, QueueId};
     use std::os::fd::AsFd as _;
+
+    /// A task with this content for somebody who delivers it by hand.
+    pub fn task(content: &[u8]) -> Task {
+        let length = content.len() as u64;
+        let target = Target::Maildir { path: "/nowhere".into(), size_limit: 0 };
+        let job = Job { omit: Vec::new(), ..job(target, 1, JobContent::Follows(length)) };
+        Task { number: 1, job, body: Body::Memory(content.to_vec()) }
+    }
 
     fn job(target: Target, recipient: u32, content: JobContent) -> Job {
         Job {
@@ -321,8 +359,8 @@ mod tests {
             assert!(read > 0, "a report is missing");
             decoder.push(&buffer[..read]);
             while let Some(raw) = decoder.frame().expect("sound") {
-                let frame: Frame<Report> = raw.read(&[]).expect("a report");
-                reports.insert(frame.id, frame.body);
+                let frame: Frame<Answer> = raw.read(&[]).expect("a report");
+                reports.insert(frame.id, frame.body.report);
             }
         }
         thread.join().expect("no panic").expect("no error");
@@ -370,7 +408,7 @@ mod tests {
         let reports = deliver(jobs);
         assert!(matches!(reports[&1], Report::Delivered { .. }));
         assert!(matches!(reports[&2], Report::Bounced { .. }));
-        assert!(matches!(&reports[&3], Report::Deferred { text, .. } if text.contains(".forward")));
+        assert!(matches!(&reports[&3], Report::Forward { listed, .. } if listed.len() == 1));
         assert!(matches!(reports[&4], Report::Deferred { .. }));
         assert_eq!(std::fs::read_dir(dir.path().join("Maildir/tmp")).expect("made").count(), 0);
     }

@@ -14,7 +14,7 @@ use mail_net::ipc::{self, Reader, Writer};
 use tokio::net::UnixStream;
 use tokio::sync::{Mutex, oneshot};
 
-use crate::job::{Job, JobContent, Report};
+use crate::job::{Answer as Said, Job, JobContent, Target};
 use crate::monitor::{Answer, Owner, Request};
 
 /// A deliverer without work for so long is ended.
@@ -22,7 +22,7 @@ const IDLE: Duration = Duration::from_secs(20);
 /// At most so many deliverers live; the ones idle longest make room.
 const MOST: usize = 100;
 
-type Waiting = Arc<StdMutex<Option<HashMap<u64, oneshot::Sender<Report>>>>>;
+type Waiting = Arc<StdMutex<Option<HashMap<u64, oneshot::Sender<Said>>>>>;
 
 /// One running deliverer.
 struct Deliverer {
@@ -35,7 +35,8 @@ struct Deliverer {
 /// All deliverers.
 pub struct Deliverers {
     monitor: Writer,
-    running: Mutex<HashMap<Owner, Arc<Deliverer>>>,
+    /// By owner, and whether they run the owner's programs.
+    running: Mutex<HashMap<(Owner, bool), Arc<Deliverer>>>,
     root: bool,
 }
 
@@ -75,33 +76,35 @@ impl Deliverers {
     ///
     /// # Errors
     /// [`Lost`] when the deliverer could not be started or ended.
-    pub async fn deliver(&self, owner: Owner, job: &Job, content: &Content) -> Result<Report, Lost> {
+    pub async fn deliver(&self, owner: Owner, job: &Job, content: &Content) -> Result<Said, Lost> {
         let owner = if self.root { owner } else { Owner::Caller };
-        let deliverer = self.for_owner(owner).await.map_err(|_| Lost)?;
+        let programs = matches!(job.target, Target::Command(_));
+        let deliverer = self.for_owner(owner, programs).await.map_err(|_| Lost)?;
         deliverer.carry_out(job, content).await
     }
 
-    async fn for_owner(&self, owner: Owner) -> io::Result<Arc<Deliverer>> {
+    async fn for_owner(&self, owner: Owner, programs: bool) -> io::Result<Arc<Deliverer>> {
+        let key = (owner, programs);
         let mut running = self.running.lock().await;
-        if let Some(deliverer) = running.get(&owner).filter(|deliverer| !deliverer.is_broken()) {
+        if let Some(deliverer) = running.get(&key).filter(|deliverer| !deliverer.is_broken()) {
             return Ok(Arc::clone(deliverer));
         }
         running.retain(|_, deliverer| !deliverer.is_broken());
         while running.len() >= MOST {
             let idle = running
                 .iter()
-                .filter_map(|(owner, deliverer)| Some((deliverer.idle_since()?, *owner)))
+                .filter_map(|(key, deliverer)| Some((deliverer.idle_since()?, *key)))
                 .min_by_key(|(since, _)| *since);
             // All are at work: one more does less harm than mail that waits for a slot behind a slow disk.
-            let Some((_, owner)) = idle else { break };
-            running.remove(&owner);
+            let Some((_, key)) = idle else { break };
+            running.remove(&key);
         }
         let (near, far) = UnixStream::pair()?;
         let far = far.into_std()?;
         let passed: [BorrowedFd<'_>; 1] = [far.as_fd()];
-        self.monitor.send(&Frame::new(0, Request::Start { owner }), &passed, &[]).await?;
+        self.monitor.send(&Frame::new(0, Request::Start { owner, programs }), &passed, &[]).await?;
         let deliverer = Arc::new(Deliverer::new(near));
-        running.insert(owner, Arc::clone(&deliverer));
+        running.insert(key, Arc::clone(&deliverer));
         Ok(deliverer)
     }
 
@@ -138,7 +141,7 @@ impl Deliverer {
         (!busy).then(|| *self.used.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    async fn carry_out(&self, job: &Job, content: &Content) -> Result<Report, Lost> {
+    async fn carry_out(&self, job: &Job, content: &Content) -> Result<Said, Lost> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
         *self.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
@@ -161,7 +164,7 @@ impl Deliverer {
 /// Brings each report to its job. At the end the jobs still waiting learn of it, because their senders are dropped.
 async fn hand_out(mut reader: Reader, waiting: Waiting) {
     while let Ok(Some(received)) = reader.frame().await {
-        let Ok(frame) = received.read::<Report>() else { break };
+        let Ok(frame) = received.read::<Said>() else { break };
         let sender =
             waiting.lock().unwrap_or_else(PoisonError::into_inner).as_mut().and_then(|jobs| jobs.remove(&frame.id));
         if let Some(sender) = sender {

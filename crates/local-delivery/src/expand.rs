@@ -1,15 +1,21 @@
-//! What a local recipient stands for: the members of its alias, as new recipients of the same message, and what is no recipient.
+//! What a local recipient stands for: the members of its alias or forward file, as new recipients of the same message, and what is no recipient.
 //!
-//! Members that are addresses are reported to queue-manager and fare each on their own. Commands, files and mistakes have no address, so
-//! they stay with the recipient itself: it becomes a member of its own alias, and takes care of them when its turn comes.
+//! Members that are addresses are reported to queue-manager and fare each on their own. Commands, files and mistakes have no address: each becomes
+//! a recipient with the address of its list and its number in it ([`Member::part`]), so that each has its own record too.
 
 use std::collections::HashSet;
 use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::Arc;
 
 use decision::Lookup;
 use mail_ipc::delivery::{LeaseRecipient, Member};
 use mail_route::{Class, Expansion, Stop, World};
+use mail_tables::aliases;
 use mail_types::{Address, Sender, SourceLine};
+use rustix::fs::{Mode, OFlags};
+
+use crate::forward::Listed;
 
 /// An `:include:` in an `:include:` in ...
 const DEPTH_MAX: usize = 10;
@@ -18,9 +24,18 @@ const CHAIN_MAX: usize = 50;
 /// The largest `:include:` file in octets.
 const INCLUDE_MAX: u64 = 4 * 1024 * 1024;
 
-/// A member of an alias that is no address.
+/// A member of a list that is no address, and with whose rights it is carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Rest {
+pub struct Rest {
+    /// What it is.
+    pub what: What,
+    /// As whom.
+    pub rights: Rights,
+}
+
+/// A member of a list that is no address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum What {
     /// `|command`; whether the place where it is written may name commands.
     Command(String, bool),
     /// `/file`; whether the place where it is written may name files.
@@ -31,18 +46,27 @@ pub enum Rest {
     Unreadable(String, String),
 }
 
-/// An alias, taken apart.
+/// Whose rights a command or file is given: local(8), "delivery rights".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rights {
+    /// Those of the owner of the alias or `:include:` file; of root: `default_privs`.
+    OwnerOfFile(u32),
+    /// Those of the user whose forward file it is.
+    User,
+}
+
+/// A list, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Alias {
+pub struct List {
     /// The members that are addresses.
     pub members: Vec<Address>,
     /// The others.
     pub rest: Vec<Rest>,
     /// The envelope sender of the members' mail, where the list has an owner.
     pub owner: Option<Address>,
-    /// The table.
+    /// The table, or the kind of file.
     pub table: String,
-    /// The line.
+    /// The line, or the file.
     pub source: SourceLine,
 }
 
@@ -50,79 +74,155 @@ pub struct Alias {
 ///
 /// # Errors
 /// [`Stop`] if a table cannot say or another process must be asked first.
-pub fn alias(world: &World<'_>, recipient: &Address, lookups: &mut Vec<Lookup>) -> Result<Option<Alias>, Stop> {
+pub fn alias(world: &World<'_>, recipient: &Address, lookups: &mut Vec<Lookup>) -> Result<Option<List>, Stop> {
     let Some(expansion) = mail_route::alias(world, recipient, &[], lookups)? else { return Ok(None) };
     let Expansion { members, owner, table, source } = expansion;
-    let mut alias = Alias { members: Vec::new(), rest: Vec::new(), owner, table, source };
-    alias.take(world, members, "alias", 0, lookups)?;
-    Ok(Some(alias))
+    let has_rest = members.iter().any(|member| !matches!(member, mail_route::Member::Address(_)));
+    let uid = if has_rest { owner_of(&source)? } else { 0 };
+    let mut list = List { members: Vec::new(), rest: Vec::new(), owner, table, source };
+    list.take(world, members, Written { place: "alias", uid, depth: 0 }, lookups)?;
+    Ok(Some(list))
 }
 
-impl Alias {
+/// What a forward file lists.
+///
+/// # Errors
+/// [`Stop`] if a table cannot say or another process must be asked first.
+pub fn forward(world: &World<'_>, path: &str, listed: &[Listed], lookups: &mut Vec<Lookup>) -> Result<List, Stop> {
+    let source = SourceLine::new(Arc::from(path), 0);
+    let mut list = List { members: Vec::new(), rest: Vec::new(), owner: None, table: "forward_path".into(), source };
+    let place = |included: bool| if included { "include" } else { "forward" };
+    for one in listed {
+        let what = match one {
+            Listed::Address(text) => {
+                let member = aliases::Member::Address(text.clone());
+                let members = mail_route::members(world, vec![member], lookups)?;
+                list.take(world, members, Written { place: "forward", uid: 0, depth: 0 }, lookups)?;
+                continue;
+            }
+            Listed::Command { command, included } => {
+                What::Command(command.clone(), allowed(&world.main.allow_mail_to_commands, place(*included)))
+            }
+            Listed::File { path, included } => {
+                What::File(path.clone(), allowed(&world.main.allow_mail_to_files, place(*included)))
+            }
+            Listed::Unreadable { path, why } => What::Unreadable(path.clone(), why.clone()),
+        };
+        list.add(what, Rights::User);
+    }
+    Ok(list)
+}
+
+/// The owner of the file that states something; what stands in main.cf is root's.
+fn owner_of(source: &SourceLine) -> Result<u32, Stop> {
+    if !source.file.starts_with('/') {
+        return Ok(0);
+    }
+    let metadata = std::fs::metadata(&*source.file);
+    metadata.map(|metadata| metadata.uid()).map_err(|error| {
+        let text = format!("the owner of {} is unknown: {error}", source.file);
+        Stop::Temporary(text)
+    })
+}
+
+fn allowed(list: &[String], place: &str) -> bool {
+    list.iter().any(|word| word == place)
+}
+
+/// Where members are written.
+#[derive(Clone, Copy)]
+struct Written {
+    place: &'static str,
+    uid: u32,
+    depth: usize,
+}
+
+impl List {
     fn take(
         &mut self,
         world: &World<'_>,
         members: Vec<mail_route::Member>,
-        place: &str,
-        depth: usize,
+        written: Written,
         lookups: &mut Vec<Lookup>,
     ) -> Result<(), Stop> {
-        let allowed = |list: &[String]| list.iter().any(|word| word == place);
+        let rights = Rights::OwnerOfFile(written.uid);
         for member in members {
-            match member {
+            let what = match member {
                 mail_route::Member::Address(address) => {
                     if !self.members.contains(&address) {
                         self.members.push(address);
                     }
+                    continue;
                 }
                 mail_route::Member::Command(command) => {
-                    self.rest.push(Rest::Command(command, allowed(&world.main.allow_mail_to_commands)));
+                    What::Command(command, allowed(&world.main.allow_mail_to_commands, written.place))
                 }
                 mail_route::Member::File(path) => {
-                    self.rest.push(Rest::File(path, allowed(&world.main.allow_mail_to_files)))
+                    What::File(path, allowed(&world.main.allow_mail_to_files, written.place))
                 }
-                mail_route::Member::Wrong(text) => self.rest.push(Rest::Wrong(text)),
-                mail_route::Member::Include(path) if depth >= DEPTH_MAX => {
-                    self.rest.push(Rest::Unreadable(path, "too many :include: files in one another".to_owned()));
+                mail_route::Member::Wrong(text) => What::Wrong(text),
+                mail_route::Member::Include(path) if written.depth >= DEPTH_MAX => {
+                    What::Unreadable(path, "too many :include: files in one another".to_owned())
                 }
                 mail_route::Member::Include(path) => match read(&path) {
-                    Ok(text) => {
+                    Ok((text, owner)) => {
                         let members = mail_route::include(world, &text, lookups)?;
-                        self.take(world, members, "include", depth + 1, lookups)?;
+                        let uid = if written.uid == 0 { owner } else { written.uid };
+                        self.take(
+                            world,
+                            members,
+                            Written { place: "include", uid, depth: written.depth + 1 },
+                            lookups,
+                        )?;
+                        continue;
                     }
-                    Err(error) => self.rest.push(Rest::Unreadable(path, error.to_string())),
+                    Err(error) => What::Unreadable(path, error.to_string()),
                 },
-            }
+            };
+            self.add(what, rights);
         }
         Ok(())
     }
 
-    /// Whether the recipient has something of its own alias to do: what has no address.
-    fn keeps(&self, recipient: &Address) -> bool {
-        !self.rest.is_empty() && !self.members.contains(recipient)
+    /// Each once, as local(8)'s duplicate filter has it.
+    fn add(&mut self, what: What, rights: Rights) {
+        let rest = Rest { what, rights };
+        if !self.rest.contains(&rest) {
+            self.rest.push(rest);
+        }
+    }
+
+    /// The one thing without address that it stands for, where there is nothing else.
+    #[must_use]
+    pub fn only_rest(&self) -> Option<&Rest> {
+        match (&self.members[..], &self.rest[..]) {
+            ([], [only]) => Some(only),
+            _ => None,
+        }
     }
 }
 
-/// All that a recipient's alias leads to on this machine, each address once, as local(8)'s duplicate filter has it.
+/// All that a recipient's list leads to on this machine, each address once, as local(8)'s duplicate filter has it.
 struct Flat<'a> {
     world: &'a World<'a>,
     members: Vec<Member>,
     aliases: HashSet<Address>,
-    leaves: HashSet<Address>,
+    leaves: HashSet<(Address, Option<u32>)>,
 }
 
-/// The members that take the recipient's place, aliases of this machine among them expanded too; none if it has no alias.
+/// The members that take the place of a recipient that has this list, aliases of this machine among them expanded too.
 ///
 /// # Errors
 /// [`Stop`] if a table cannot say or another process must be asked first.
 pub fn members(
     world: &World<'_>,
     recipient: &LeaseRecipient,
+    list: &List,
     sender: &Sender,
     lookups: &mut Vec<Lookup>,
 ) -> Result<Vec<Member>, Stop> {
     let mut flat = Flat { world, members: Vec::new(), aliases: HashSet::new(), leaves: HashSet::new() };
-    flat.visit(&recipient.address, &recipient.chain, None, lookups)?;
+    flat.expand(&recipient.address, list, &recipient.chain, None, lookups)?;
     let mut members = flat.members;
     if *sender == Sender::Null {
         // Bounces keep their null sender: they must never cause another message.
@@ -141,49 +241,69 @@ impl Flat<'_> {
     ) -> Result<(), Stop> {
         // A name in its own alias is a mailbox; an alias too deep is expanded when its turn comes.
         if chain.contains(address) || chain.len() > CHAIN_MAX {
-            self.leaf(address, chain, owner);
+            self.leaf(address, chain, owner, None);
             return Ok(());
         }
         let class = mail_route::class(self.world, address.domain(), lookups)?.class;
-        let alias = if class == Class::Local { alias(self.world, address, lookups)? } else { None };
-        let Some(alias) = alias else {
-            self.leaf(address, chain, owner);
-            return Ok(());
-        };
+        let list = if class == Class::Local { alias(self.world, address, lookups)? } else { None };
+        match list {
+            Some(list) => self.expand(address, &list, chain, owner, lookups),
+            None => {
+                self.leaf(address, chain, owner, None);
+                Ok(())
+            }
+        }
+    }
+
+    fn expand(
+        &mut self,
+        address: &Address,
+        list: &List,
+        chain: &[Address],
+        owner: Option<&Address>,
+        lookups: &mut Vec<Lookup>,
+    ) -> Result<(), Stop> {
         if !self.aliases.insert(address.clone()) {
             return Ok(());
         }
         let chain = [chain, std::slice::from_ref(address)].concat();
-        let owner = alias.owner.as_ref().or(owner);
-        for member in &alias.members {
+        let owner = list.owner.as_ref().or(owner);
+        for member in &list.members {
             self.visit(member, &chain, owner, lookups)?;
         }
-        if alias.keeps(address) {
-            self.leaf(address, &chain, owner);
+        for number in (0..).take(list.rest.len()) {
+            self.leaf(address, &chain, owner, Some(number));
         }
         Ok(())
     }
 
-    fn leaf(&mut self, address: &Address, chain: &[Address], owner: Option<&Address>) {
-        if self.leaves.insert(address.clone()) {
-            self.members.push(Member { address: address.clone(), owner: owner.cloned(), chain: chain.to_vec() });
+    fn leaf(&mut self, address: &Address, chain: &[Address], owner: Option<&Address>, part: Option<u32>) {
+        if self.leaves.insert((address.clone(), part)) {
+            let (address, owner) = (address.clone(), owner.cloned());
+            self.members.push(Member { address, owner, chain: chain.to_vec(), part });
         }
     }
 }
 
-/// Reads an `:include:` file: a regular file that everybody who may deliver may read.
-fn read(path: &str) -> io::Result<String> {
+/// Reads an `:include:` file, a regular file that everybody who may deliver may read; its owner too.
+fn read(path: &str) -> io::Result<(String, u32)> {
     if !path.starts_with('/') {
         return Err(io::Error::other("not an absolute path"));
     }
-    let file = std::fs::File::open(path)?;
-    if !file.metadata()?.is_file() {
+    // A FIFO would be waited for.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = std::fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
         return Err(io::Error::other("not a regular file"));
+    }
+    if metadata.mode() & 0o002 != 0 {
+        return Err(io::Error::other("world writable"));
     }
     let mut text = Vec::new();
     file.take(INCLUDE_MAX + 1).read_to_end(&mut text)?;
     if text.len() as u64 > INCLUDE_MAX {
         return Err(io::Error::other("file is too large"));
     }
-    Ok(String::from_utf8_lossy(&text).into_owned())
+    Ok((String::from_utf8_lossy(&text).into_owned(), metadata.uid()))
 }

@@ -3,7 +3,10 @@
 use mail_types::{EnhancedStatus, Octets, QueueId};
 use serde::{Deserialize, Serialize};
 
-/// The mailbox of a job.
+use crate::command::Program;
+use crate::forward::Listed;
+
+/// Where the mail of a job goes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Target {
     /// A Maildir.
@@ -28,6 +31,10 @@ pub enum Target {
         /// The uid that must own the file (`strict_mailbox_ownership`).
         owner: Option<u32>,
     },
+    /// A program that reads it.
+    Command(Program),
+    /// Nothing: only the forward file is asked for.
+    Nothing,
 }
 
 impl Target {
@@ -38,7 +45,7 @@ impl Target {
             Self::Mbox { path, size_limit, locks, patience, stale, .. } => {
                 Self::Mbox { path, size_limit, locks, patience, stale, owner: None }
             }
-            maildir @ Self::Maildir { .. } => maildir,
+            other => other,
         }
     }
 }
@@ -68,12 +75,12 @@ pub struct Job {
     pub host: String,
     /// Whether an earlier attempt may have delivered it already.
     pub repeated: bool,
-    /// Files of `forward_path` that must not be there with content, as forwarding is not built.
+    /// Files of `forward_path`: the first that is there may say that the mail goes elsewhere, which is the report then.
     #[serde(default)]
     pub forward_files: Vec<Octets>,
     /// Header fields put before the content, with CRLF line ends.
     pub prefix: String,
-    /// The `From ` line of an mbox.
+    /// The `From ` line of an mbox or of what a program reads.
     pub from_line: String,
     /// Ranges of the content that are left out.
     #[serde(default)]
@@ -89,6 +96,13 @@ pub enum Report {
     Delivered {
         /// `delivered to maildir`, `delivered to mailbox`.
         text: String,
+    },
+    /// Nothing was delivered: the user's forward file says where the mail goes.
+    Forward {
+        /// The file.
+        path: Octets,
+        /// What it lists, at least one.
+        listed: Vec<Listed>,
     },
     /// Not now.
     Deferred {
@@ -118,4 +132,14 @@ impl Report {
     pub fn bounced(subject: u16, detail: u16, text: impl Into<String>) -> Self {
         Self::Bounced { status: EnhancedStatus::of(5, subject, detail), text: text.into() }
     }
+}
+
+/// What a deliverer says about a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// What became of it.
+    pub report: Report,
+    /// What the log should say beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
 }

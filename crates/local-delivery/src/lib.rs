@@ -1,24 +1,29 @@
 //! local-delivery: the last step of a message on this machine.
 //!
-//! The coordinator takes leases from queue-manager, looks users up at authd, expands aliases (as new recipients of the same message, reported
-//! to queue-manager), and gives jobs to deliverers: processes that are the recipient and write Maildirs and mboxes. A deliverer reports after
-//! the sync; the coordinator repeats every outcome until queue-manager has recorded it, and then announces the delivery to imapd. What came by LMTP
-//! it takes from smtpd, stores at once and answers: such mail is never queued.
+//! The coordinator takes leases from queue-manager, looks users up at authd, expands aliases and forward files (as new recipients of the same
+//! message, reported to queue-manager), and gives jobs to deliverers: processes that are the recipient, read forward files, write Maildirs and
+//! mboxes, and run programs. A deliverer reports after the sync or the program's end; `mail_daemon::worker` repeats every outcome until
+//! queue-manager has recorded it, and then the coordinator announces the delivery to imapd. What came by LMTP it
+//! takes from smtpd, stores at once and answers: such mail is never queued.
 //!
 //! Not here: which addresses are ours and what an alias means (`mail-route`), the formats of mailboxes (`mail-store`), retries and bounces
-//! (queue-manager), forward files, commands and Sieve.
+//! (queue-manager), Sieve.
 
 mod attempt;
+mod command;
 mod content;
 mod coordinator;
 mod deliverer;
 mod deliverers;
 mod expand;
+mod forward;
 mod headers;
 mod job;
+mod lists;
 mod mailboxes;
 mod monitor;
 mod route;
+mod template;
 mod users;
 mod virtual_mailbox;
 

@@ -1,6 +1,5 @@
 //! Deliveries into one mailbox, carried out by a deliverer.
 
-use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,6 +9,7 @@ use mail_store::maildir::{Batch, DeliveryName, Maildir};
 use mail_store::mbox::{Mbox, MboxError, lock_methods};
 use mail_types::Octets;
 
+use crate::command;
 use crate::deliverer::Task;
 use crate::job::{Report, Target};
 
@@ -34,8 +34,13 @@ pub fn deliver(target: &Target, tasks: &[Task]) -> Vec<Report> {
                 size_limit: *size_limit,
                 owner: *owner,
             };
-            tasks.iter().map(|task| forwarded(task).unwrap_or_else(|| to_mbox(&mbox, task))).collect()
+            tasks.iter().map(|task| to_mbox(&mbox, task)).collect()
         }
+        Target::Nothing => {
+            let text = "the forward file that named this command or file is gone";
+            tasks.iter().map(|_| Report::bounced(3, 5, text)).collect()
+        }
+        Target::Command(program) => tasks.iter().map(|task| command::run(program, task)).collect(),
     }
 }
 
@@ -43,52 +48,25 @@ fn path_of(path: &Octets) -> PathBuf {
     PathBuf::from(std::ffi::OsStr::from_bytes(path.as_bytes()))
 }
 
-/// A forward file says that the mail goes elsewhere; putting it into the mailbox would be wrong, so it waits. An empty one says nothing.
-fn forwarded(task: &Task) -> Option<Report> {
-    task.job.forward_files.iter().map(path_of).find_map(|path| match std::fs::metadata(&path) {
-        Ok(metadata) if metadata.len() == 0 => None,
-        Ok(_) => {
-            Some(Report::deferred(3, 5, format!("{} exists, and forward files are not supported", path.display())))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => Some(Report::deferred(3, 0, format!("{}: {error}", path.display()))),
-    })
-}
-
 fn to_maildir(path: &Path, size_limit: u64, tasks: &[Task]) -> Vec<Report> {
     let failed = |error: &StoreError| maildir_failure(path, error);
     let maildir = match Maildir::create(path) {
         Ok(maildir) => maildir,
-        Err(error) => return tasks.iter().map(|task| forwarded(task).unwrap_or_else(|| failed(&error))).collect(),
+        Err(error) => return tasks.iter().map(|_| failed(&error)).collect(),
     };
     let mut batch = maildir.batch();
-    let planned: Vec<Planned> = tasks
-        .iter()
-        .map(|task| match forwarded(task) {
-            Some(report) => Planned::Refused(report),
-            None => Planned::Added { too_large: add(&mut batch, task, size_limit) },
-        })
-        .collect();
+    let too_large: Vec<bool> = tasks.iter().map(|task| add(&mut batch, task, size_limit)).collect();
     // Nothing is reported before these syncs.
     let mut results = batch.commit().into_iter();
-    let report = |planned: Planned| match planned {
-        Planned::Refused(report) => report,
-        Planned::Added { too_large } => match results.next() {
-            Some(Ok(())) => Report::Delivered { text: "delivered to maildir".to_owned() },
-            Some(Err(_)) if too_large => {
-                Report::bounced(2, 2, "maildir delivery failed: error writing message: File too large")
-            }
-            Some(Err(error)) => failed(&error),
-            None => Report::deferred(3, 0, "maildir delivery failed: no result"),
-        },
+    let report = |too_large: bool| match results.next() {
+        Some(Ok(())) => Report::Delivered { text: "delivered to maildir".to_owned() },
+        Some(Err(_)) if too_large => {
+            Report::bounced(2, 2, "maildir delivery failed: error writing message: File too large")
+        }
+        Some(Err(error)) => failed(&error),
+        None => Report::deferred(3, 0, "maildir delivery failed: no result"),
     };
-    planned.into_iter().map(report).collect()
-}
-
-/// What became of a task before the syncs.
-enum Planned {
-    Refused(Report),
-    Added { too_large: bool },
+    too_large.into_iter().map(report).collect()
 }
 
 /// Adds a task to a batch; whether it is larger than allowed.

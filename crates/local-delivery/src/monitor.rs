@@ -30,6 +30,11 @@ pub enum Owner {
         /// Whether mail goes to `mail_spool_directory`, whose group may be needed for lock files.
         spool: bool,
     },
+    /// The owner of an alias file, who is a user of the machine; the group is that user's.
+    Uid {
+        /// The uid.
+        uid: u32,
+    },
     /// An owner that `virtual_uid_maps` and `virtual_gid_maps` name, mostly no user of the machine.
     Virtual {
         /// The uid.
@@ -55,6 +60,9 @@ pub enum Request {
     Start {
         /// Who it is.
         owner: Owner,
+        /// It runs the owner's programs, among which set-uid ones keep their meaning (a forwarder calls `sendmail`).
+        #[serde(default)]
+        programs: bool,
     },
 }
 
@@ -83,8 +91,9 @@ impl Service for Deliverers {
     fn frame(&mut self, desk: &mut Desk, raw: Raw, descriptors: Vec<OwnedFd>) {
         let answer = match raw.read::<Request>(&[]).map(|frame| frame.body) {
             Ok(Request::Rights) => Some(Answer::Rights { root: is_root() }),
-            Ok(Request::Start { owner }) => {
-                self.start(desk, owner, descriptors).err().map(|error| Answer::Refused { text: error.to_string() })
+            Ok(Request::Start { owner, programs }) => {
+                let started = self.start(desk, owner, programs, descriptors);
+                started.err().map(|error| Answer::Refused { text: error.to_string() })
             }
             Err(error) => Some(Answer::Refused { text: error.to_string() }),
         };
@@ -116,11 +125,12 @@ impl Service for Deliverers {
 }
 
 impl Deliverers {
-    fn start(&mut self, desk: &Desk, owner: Owner, descriptors: Vec<OwnedFd>) -> io::Result<()> {
+    fn start(&mut self, desk: &Desk, owner: Owner, programs: bool, descriptors: Vec<OwnedFd>) -> io::Result<()> {
         let socket = descriptors.into_iter().next().ok_or_else(|| io::Error::other("a deliverer needs a socket"))?;
         let identity = identity(desk, owner)?;
         let monitor = std::process::id();
-        let child = desk.fork(&[socket.as_fd()], || run(owner, identity.as_ref(), monitor, &socket))?;
+        let confinement = if programs { Confinement::RUNS_COMMANDS } else { Confinement::FULL };
+        let child = desk.fork(&[socket.as_fd()], || run(owner, identity, confinement, monitor, &socket))?;
         drop(socket);
         self.children.push(child);
         Ok(())
@@ -128,13 +138,16 @@ impl Deliverers {
 }
 
 /// The deliverer's life, in the child.
-fn run(owner: Owner, identity: Option<&Identity>, monitor: u32, socket: &OwnedFd) -> u8 {
+fn run(owner: Owner, identity: Option<Identity>, confinement: Confinement, monitor: u32, socket: &OwnedFd) -> u8 {
     if let Some(identity) = identity {
-        if let Err(error) = confirm(owner, identity) {
-            eprintln!("local-delivery: deliverer: {error}");
-            return mail_daemon::EX_OSERR;
-        }
-        if let Err(error) = become_user(identity, Confinement::FULL) {
+        let identity = match confirmed(owner, identity) {
+            Ok(identity) => identity,
+            Err(error) => {
+                eprintln!("local-delivery: deliverer: {error}");
+                return mail_daemon::EX_OSERR;
+            }
+        };
+        if let Err(error) = become_user(&identity, confinement) {
             eprintln!("local-delivery: deliverer: {error}");
             return mail_daemon::EX_OSERR;
         }
@@ -169,9 +182,12 @@ fn identity(desk: &Desk, owner: Owner) -> io::Result<Option<Identity>> {
     let refused = |text: &str| Err(io::Error::new(io::ErrorKind::PermissionDenied, text.to_owned()));
     match owner {
         Owner::Caller => refused("a deliverer that is root"),
-        Owner::User { uid: 0, .. } | Owner::Virtual { uid: 0, .. } | Owner::MailUser { uid: 0, .. } => {
-            refused("mail is never delivered as root")
-        }
+        Owner::User { uid: 0, .. }
+        | Owner::Uid { uid: 0 }
+        | Owner::Virtual { uid: 0, .. }
+        | Owner::MailUser { uid: 0, .. } => refused("mail is never delivered as root"),
+        // The child finds the group.
+        Owner::Uid { uid } => Ok(Some(Identity::ids(uid, uid))),
         Owner::Virtual { uid, gid } => {
             if config.main.virtual_uid_maps.is_empty() || u64::from(uid) < *config.main.virtual_minimum_uid || gid == 0
             {
@@ -201,11 +217,13 @@ fn identity(desk: &Desk, owner: Owner) -> io::Result<Option<Identity>> {
 
 /// Holds a user of the machine against the passwd database: a coordinator that was taken over gets nobody's uid with a group of its choice
 /// (`shadow`, `disk`). In the child, because the databases run foreign code.
-fn confirm(owner: Owner, identity: &Identity) -> io::Result<()> {
-    let Owner::User { uid, gid, .. } = owner else { return Ok(()) };
-    match mail_posix::users::by_uid(uid)? {
-        Some(user) if user.gid == gid && identity.gid == gid => Ok(()),
-        _ => Err(io::Error::other(format!("uid {uid} with gid {gid} is no user of the machine"))),
+fn confirmed(owner: Owner, identity: Identity) -> io::Result<Identity> {
+    let (Owner::User { uid, .. } | Owner::Uid { uid }) = owner else { return Ok(identity) };
+    let user = mail_posix::users::by_uid(uid)?;
+    match (owner, user) {
+        (Owner::User { gid, .. }, Some(user)) if user.gid == gid && identity.gid == gid => Ok(identity),
+        (Owner::Uid { .. }, Some(user)) if user.gid != 0 => Ok(Identity::ids(uid, user.gid)),
+        _ => Err(io::Error::other(format!("uid {uid} is no user of the machine, or not with this group"))),
     }
 }
 

@@ -8,6 +8,7 @@ use mail_store::Location;
 use mail_tables::address::Delimiters;
 use mail_types::{Address, Octets, UnixTime};
 
+use crate::command::Program;
 use crate::job::Target;
 use crate::monitor::Owner;
 
@@ -36,7 +37,7 @@ pub fn user_names(address: &Address, main: &Main) -> Vec<String> {
 
 /// The mailbox of a user of the machine: `home_mailbox`, else `mail_spool_directory`. A slash at the end makes it a Maildir.
 #[must_use]
-pub fn local_place(user: &PasswdUser, rights: &PasswdUser, extension: Option<&str>, main: &Main) -> Place {
+pub fn local_place(user: &PasswdUser, rights: &PasswdUser, main: &Main) -> Place {
     let below = |directory: &[u8], name: &str| Octets::new([directory, b"/", name.as_bytes()].concat());
     let home = user.home.as_bytes();
     let (path, spool) = if main.home_mailbox.is_empty() {
@@ -51,16 +52,24 @@ pub fn local_place(user: &PasswdUser, rights: &PasswdUser, extension: Option<&st
         Some(directory) => Target::Maildir { path: Octets::new(directory), size_limit },
         None => mbox(path, size_limit, &main.mailbox_delivery_lock, main, rights.uid),
     };
-    let forward = extension.map(|extension| {
-        let delimiter = main.recipient_delimiter.chars().next().map(String::from).unwrap_or_default();
-        below(home, &format!(".forward{delimiter}{extension}"))
-    });
     Place {
         owner: Owner::User { uid: rights.uid, gid: rights.gid, spool },
         target,
-        forward_files: forward.into_iter().chain([below(home, ".forward")]).collect(),
+        forward_files: Vec::new(),
         login: user.name.clone(),
     }
+}
+
+/// A program in the place of a user's mailbox.
+#[must_use]
+pub fn program_place(program: Program, owner: Owner, user: &PasswdUser) -> Place {
+    Place { owner, target: Target::Command(program), forward_files: Vec::new(), login: user.name.clone() }
+}
+
+/// A user of the machine as the owner of a delivery.
+#[must_use]
+pub fn owner(rights: &PasswdUser) -> Owner {
+    Owner::User { uid: rights.uid, gid: rights.gid, spool: false }
 }
 
 /// An mbox as a target.
@@ -78,16 +87,15 @@ pub fn mbox(path: Octets, size_limit: u64, locks: &[String], main: &Main, uid: u
     }
 }
 
-/// A file that an alias names, written with these rights. A slash at the end makes it a Maildir.
+/// A file that an alias or a user names. A slash at the end makes it a Maildir.
 #[must_use]
-pub fn file_place(path: &str, rights: &PasswdUser, main: &Main) -> Place {
+pub fn file_place(path: &str, owner: Owner, main: &Main) -> Place {
     let size_limit = *main.mailbox_size_limit;
     let target = match path.strip_suffix('/') {
         Some(directory) => Target::Maildir { path: directory.into(), size_limit },
         // Such a file may belong to anybody.
-        None => mbox(path.into(), size_limit, &main.mailbox_delivery_lock, main, rights.uid).of_any_owner(),
+        None => mbox(path.into(), size_limit, &main.mailbox_delivery_lock, main, 0).of_any_owner(),
     };
-    let owner = Owner::User { uid: rights.uid, gid: rights.gid, spool: false };
     Place { owner, target, forward_files: Vec::new(), login: String::new() }
 }
 

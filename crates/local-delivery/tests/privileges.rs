@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
 use std::process::Command;
 
-use common::{MESSAGE, PRIVILEGED, grant, lease, outcomes, start};
+use common::{MESSAGE, PRIVILEGED, grant, lease, outcomes, start, start_with};
 use mail_ipc::delivery::{Content, Fate, TransportKind};
 
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n\
@@ -100,6 +100,40 @@ async fn a_mailbox_in_a_spool_of_its_group_is_made_for_its_owner() {
     let mailbox = spool.join("john").metadata().expect("made");
     assert_eq!((mailbox.uid(), mailbox.mode() & 0o777), (1000, 0o600));
     assert!(!spool.join("john.lock").exists());
+}
+
+// R9
+#[tokio::test]
+async fn commands_have_the_rights_of_who_wrote_them() {
+    if std::env::var_os(PRIVILEGED).is_none() {
+        return in_a_namespace("commands_have_the_rights_of_who_wrote_them");
+    }
+    let aliases = "system: \"|(id -u; id -g; id -G; grep NoNewPrivs /proc/self/status) > DIR/home/open/$LOCAL\"\n";
+    let mut system =
+        start_with("home_mailbox = Maildir/\ndefault_privs = anna\nrecipient_delimiter = +\n", aliases).await;
+    let path = |name: &str| system.dir.path().join(name);
+    std::fs::set_permissions(system.dir.path(), std::fs::Permissions::from_mode(0o755)).expect("set");
+    owned_directory(&path("home/open"), 0, 0, 0o777);
+    owned_directory(&path("home/john"), 1000, 1000, 0o700);
+    let forward = aliases.replace("DIR", &system.dir.path().display().to_string()).replace("system: ", "");
+    std::fs::write(path("home/john/.forward"), forward).expect("written");
+    let (open, table) = (path("home/open"), path("etc/aliases"));
+    system.authd();
+    let (mut queue, _) = system.worker().await;
+    let content = Content::Follows(MESSAGE.len() as u64);
+    grant(&queue, lease(TransportKind::Local, &["john@info.net", "system@info.net"], content)).await;
+    let ends = outcomes(&mut queue, 2).await;
+    assert!(ends.values().all(|end| end.fate == Fate::Delivered), "{ends:?}");
+    // The alias file is another's now, and with it what it says.
+    chown(&table, Some(1001), Some(1001)).expect("chown");
+    grant(&queue, lease(TransportKind::Local, &["system+own@info.net"], content)).await;
+    let ends = outcomes(&mut queue, 1).await;
+    assert_eq!(ends[&1].fate, Fate::Delivered, "{}", ends[&1].text);
+    let ids = |name: &str| std::fs::read_to_string(open.join(name)).expect("written");
+    // The programs of a forwarder may be set-uid (`sendmail` is set-gid).
+    assert_eq!(ids("john"), "1000\n1000\n1000\nNoNewPrivs:\t0\n");
+    assert_eq!(ids("system"), "1000\n1000\n1000\nNoNewPrivs:\t0\n");
+    assert_eq!(ids("system+own"), "1001\n1001\n1001\nNoNewPrivs:\t0\n");
 }
 
 /// The one child of a process.

@@ -82,27 +82,13 @@ async fn an_outcome_survives_a_queue_manager_that_goes_away() {
     assert_eq!(system.files("john").len(), 1);
 }
 
-#[tokio::test]
-async fn mail_for_a_user_with_a_forward_file_waits() {
-    let mut system = start("home_mailbox = Maildir/\n").await;
-    system.authd();
-    let home = system.dir.path().join("home/john");
-    std::fs::create_dir(&home).expect("made");
-    std::fs::write(home.join(".forward"), "elsewhere@example.org\n").expect("written");
-    let (mut queue, _) = system.worker().await;
-    grant(&queue, lease(TransportKind::Local, &["john@info.net"], Content::Follows(MESSAGE.len() as u64))).await;
-    let ends = outcomes(&mut queue, 1).await;
-    assert_eq!(ends[&1].status.to_string(), "4.3.5");
-    assert!(ends[&1].text.contains(".forward"));
-}
-
 const ALIASES: &str = "sales: charles,john,mike\ncharles: charles@gmail.com\nowner-sales: anna\njohn: john, copy@gmail.com\nnull: /dev/null\n\
     both: anna, DIR/home/all, |/bin/x\ncommand: |/bin/x\nfile: DIR/home/all, DIR/home/dir/\nnothere: :include:/nonexistent\n\
     list: :include:DIR/etc/list\ntwice: john, again, twice2\nagain: john\ntwice2: again\n";
 
 #[tokio::test]
 async fn an_alias_becomes_its_members() {
-    let mut system = start_with("home_mailbox = Maildir/\nallow_mail_to_files = alias\n", ALIASES).await;
+    let mut system = start_with("home_mailbox = Maildir/\nallow_mail_to_files = alias\ndefault_privs = anna\n", ALIASES).await;
     std::fs::write(system.dir.path().join("etc/list"), "# members\nanna\n|/bin/x\n").expect("written");
     system.authd();
     let (mut queue, _) = system.worker().await;
@@ -124,11 +110,140 @@ async fn an_alias_becomes_its_members() {
     assert_eq!(to(2), ["charles@gmail.com"]);
     assert_eq!(to(3), ["john@info.net", "copy@gmail.com"]);
     assert_eq!((ends[&4].fate.clone(), ends[&4].text.as_str()), (Fate::Delivered, "delivered to file: /dev/null"));
-    // Commands and files have no address: the alias itself takes care of them later.
-    assert_eq!(to(5), ["anna@info.net", "both@info.net"]);
-    assert_eq!(ends[&6].text, "delivery to commands is not supported: |/bin/x");
+    // Commands and files have no address: each is the alias again, with its number.
+    assert_eq!(to(5), ["anna@info.net", "both@info.net", "both@info.net"]);
+    assert_eq!(members(5).iter().map(|member| member.part).collect::<Vec<_>>(), [None, Some(0), Some(1)]);
+    assert_eq!(members(5)[1].chain, ["both@info.net".parse().expect("good")]);
+    assert_eq!(ends[&6].fate, Fate::Bounced, "{}", ends[&6].text);
+    assert!(ends[&6].text.starts_with("Command not executed: "), "{}", ends[&6].text);
     assert!(matches!(ends[&7].fate, Fate::Deferred { .. }));
     assert_eq!(to(8), ["anna@info.net", "list@info.net"]);
+}
+
+/// The members of an expansion, as recipients of a later lease.
+fn next_lease(members: &[mail_ipc::delivery::Member]) -> Lease {
+    let mut lease = lease(TransportKind::Local, &["x@info.net"], Content::Follows(MESSAGE.len() as u64));
+    let first = lease.recipients.remove(0);
+    let recipient = |(number, member): (u32, &mail_ipc::delivery::Member)| {
+        let (address, chain, part) = (member.address.clone(), member.chain.clone(), member.part);
+        mail_ipc::delivery::LeaseRecipient { number, address, chain, part, ..first.clone() }
+    };
+    lease.recipients = (1..).zip(members).map(recipient).collect();
+    lease
+}
+
+fn give_to_nobody(path: &std::path::Path) {
+    if is_root() {
+        std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).expect("chown");
+    }
+}
+
+#[tokio::test]
+async fn a_forward_file_sends_mail_on_and_each_part_of_it_is_delivered_once() {
+    let mut system = start("home_mailbox = Maildir/\nrecipient_delimiter = +\n").await;
+    system.authd();
+    let home = system.dir.path().join("home/john");
+    std::fs::create_dir(&home).expect("made");
+    give_to_nobody(&home);
+    let (out, copy) = (home.join("out"), home.join("copy"));
+    let list = format!("elsewhere@example.org, john\n\"|cat > {}\"\n{}\n", out.display(), copy.display());
+    std::fs::write(home.join(".forward"), list).expect("written");
+    let (mut queue, _) = system.worker().await;
+    grant(&queue, lease(TransportKind::Local, &["john@info.net"], Content::Follows(MESSAGE.len() as u64))).await;
+    let ends = outcomes(&mut queue, 1).await;
+    let Fate::Expanded { members } = &ends[&1].fate else { panic!("{:?}", ends[&1]) };
+    let seen: Vec<_> = members.iter().map(|member| (member.address.to_string(), member.part)).collect();
+    let own = "john@info.net".to_owned();
+    let wanted = [("elsewhere@example.org".into(), None), (own.clone(), None), (own.clone(), Some(0)), (own, Some(1))];
+    assert_eq!(seen, wanted);
+    assert!(members.iter().all(|member| member.chain == ["john@info.net".parse().expect("good")]));
+    grant(&queue, next_lease(&members[1..])).await;
+    let ends = outcomes(&mut queue, 3).await;
+    assert_eq!(ends[&1].text, "delivered to maildir");
+    assert_eq!(ends[&2].text, format!("delivered to command: cat > {}", out.display()));
+    assert_eq!(ends[&3].text, format!("delivered to file: {}", copy.display()));
+    let text = std::fs::read_to_string(out).expect("the command wrote");
+    let expected = "Return-Path: <sender@example.org>\nX-Original-To: john@info.net\nDelivered-To: john@info.net\n\
+        Delivered-To: looped@info.net\nSubject: Test\n\nTest message\n";
+    let (from, rest) = text.split_once('\n').expect("lines");
+    assert!(from.starts_with("From sender@example.org  ") && rest == expected, "{text}");
+    assert_eq!(system.files("john").len(), 1);
+    assert!(std::fs::read_to_string(copy).expect("made").ends_with("Test message\n\n"));
+    // What was taken out meanwhile is told, not guessed.
+    std::fs::write(home.join(".forward"), "elsewhere@example.org\n").expect("written");
+    grant(&queue, next_lease(&members[2..3])).await;
+    assert_eq!(outcomes(&mut queue, 1).await[&1].fate, Fate::Bounced);
+}
+
+// Attack class: command injection; symlink and hardlink races on spool and aliases
+#[tokio::test]
+async fn hostile_forward_files_and_addresses_do_nothing() {
+    let mut system = start("home_mailbox = Maildir/\nrecipient_delimiter = +\n").await;
+    system.authd();
+    let home = system.dir.path().join("home/john");
+    std::fs::create_dir(&home).expect("made");
+    give_to_nobody(&home);
+    let forward = home.join(".forward");
+    let (mut queue, _) = system.worker().await;
+    // A FIFO nobody writes to would stop a reader for ever.
+    rustix::fs::mkfifoat(rustix::fs::CWD, &forward, rustix::fs::Mode::from_raw_mode(0o644)).expect("made");
+    grant(&queue, lease(TransportKind::Local, &["john@info.net"], Content::Follows(MESSAGE.len() as u64))).await;
+    assert_eq!(outcomes(&mut queue, 1).await[&1].text, "delivered to maildir");
+    std::fs::remove_file(&forward).expect("removed");
+    // Nothing of an address reaches a shell.
+    let report = home.join("environment");
+    std::fs::write(&forward, format!("|echo \"$EXTENSION $SENDER $LOCAL\" > {}\n", report.display())).expect("written");
+    let hostile = "\"john+$(touch x);`id`|../a&b\"@info.net";
+    let mut lease = lease(TransportKind::Local, &[hostile], Content::Follows(MESSAGE.len() as u64));
+    lease.sender = mail_types::Sender::Address("\";id>/x;\"@x.org".parse().expect("good"));
+    grant(&queue, lease).await;
+    let ends = outcomes(&mut queue, 1).await;
+    assert_eq!(ends[&1].fate, Fate::Delivered, "{}", ends[&1].text);
+    let text = std::fs::read_to_string(report).expect("written");
+    assert_eq!(text, "__touch_x___id__../a_b __id_/x__@x.org john+__touch_x___id__../a_b\n");
+    let log = std::fs::read_to_string(system.dir.path().join("spool/postrider/log/local-delivery.log")).expect("a log");
+    assert!(log.contains(".forward is not a regular file"), "{log}");
+}
+
+#[tokio::test]
+async fn a_mailbox_command_gets_what_no_forward_file_sends_elsewhere() {
+    let main = "mailbox_command = cat >> DIR/home/all.$USER\nmailbox_command_maps = inline:{ { anna = exit 75 } }\n";
+    let mut system = start(main).await;
+    system.authd();
+    give_to_nobody(&system.dir.path().join("home"));
+    let (mut queue, _) = system.worker().await;
+    let recipients = ["john@info.net", "anna@info.net"];
+    grant(&queue, lease(TransportKind::Local, &recipients, Content::Follows(MESSAGE.len() as u64))).await;
+    let ends = outcomes(&mut queue, 2).await;
+    assert_eq!(ends[&1].fate, Fate::Delivered, "{}", ends[&1].text);
+    assert!(system.dir.path().join("home/all.john").exists());
+    assert_eq!((ends[&2].status.to_string(), ends[&2].text.as_str()), ("4.3.0".into(), "temporary failure"));
+}
+
+// R6
+#[tokio::test]
+async fn a_command_dies_with_the_daemon_so_that_it_may_run_again() {
+    let mut system = start_with("default_privs = anna\n", "slow: |echo $$ >> DIR/home/pids; sleep 600\n").await;
+    system.authd();
+    let (queue, _) = system.worker().await;
+    grant(&queue, lease(TransportKind::Local, &["slow@info.net"], Content::Follows(MESSAGE.len() as u64))).await;
+    let path = system.dir.path().join("home/pids");
+    let pid = loop {
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        if let Some(pid) = text.lines().next() {
+            break pid.to_owned();
+        }
+        tokio::task::yield_now().await;
+    };
+    system.daemon.kill().expect("alive");
+    system.daemon.wait().expect("ended");
+    let alive = || {
+        let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        !state.is_empty() && !state.contains(") Z ")
+    };
+    while alive() {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]
@@ -145,6 +260,7 @@ async fn a_member_of_its_own_alias_is_a_user_or_what_has_no_address() {
     for recipient in &mut lease.recipients[..2] {
         recipient.chain = vec!["root@info.net".parse().expect("good"), recipient.address.clone()];
     }
+    lease.recipients[1].part = Some(0);
     grant(&queue, lease).await;
     let ends = outcomes(&mut queue, 3).await;
     assert_eq!(ends[&1].fate, Fate::Delivered);
@@ -153,7 +269,10 @@ async fn a_member_of_its_own_alias_is_a_user_or_what_has_no_address() {
             .contains("X-Original-To: root@info.net\nDelivered-To: john@info.net\nDelivered-To: root@info.net\n")
     );
     assert_eq!((ends[&2].fate.clone(), ends[&2].text.as_str()), (Fate::Bounced, "mail to command is restricted"));
-    assert_eq!(ends[&3].fate, Fate::Delivered, "{}", ends[&3].text);
+    let Fate::Expanded { members } = &ends[&3].fate else { panic!("{:?}", ends[&3]) };
+    grant(&queue, next_lease(members)).await;
+    let ends = outcomes(&mut queue, 2).await;
+    assert!(ends.values().all(|end| end.fate == Fate::Delivered), "{ends:?}");
     assert!(
         std::fs::read_to_string(system.dir.path().join("home/all"))
             .expect("made")

@@ -65,6 +65,9 @@ pub struct LeaseRecipient {
     /// What chose its route, where records are kept (`postrider_json_log`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<Rule>,
+    /// Which member of the list at the end of the chain it stands for, where that has no address (`|command`, `/file`); none: the address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<u32>,
 }
 
 /// Where the content of a lease is.
@@ -133,6 +136,9 @@ pub struct Member {
     /// The addresses whose expansion led here, outermost first.
     #[serde(default)]
     pub chain: Vec<Address>,
+    /// Which member of the list at the end of the chain it stands for, where that has no address (`|command`, `/file`); none: the address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<u32>,
 }
 
 /// What became of one recipient in one attempt.

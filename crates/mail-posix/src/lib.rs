@@ -1,6 +1,7 @@
 //! What the operating system offers and safe libraries leave out: the only crate with `unsafe`.
 //!
 //! Owned here: the passwd and group databases ([`users`]), becoming another user ([`mod@become_user`]), processes without exec ([`fork`]),
+//! programs of others ([`command`]),
 //! signals as a descriptor ([`signals`]), descriptors over sockets ([`fdpass`]), Unix sockets in deep directories ([`sockets`]),
 //! locks ([`locks`]), sealed memory ([`memfd`]), durability and space of files ([`files`]), the sandbox ([`landlock`]), libpam ([`pam`]),
 //! facts about the machine ([`host`]), and the points at which tests stop a process ([`points`]).
@@ -11,6 +12,7 @@
 #![allow(unsafe_code)] // Reason: this crate is the one home of calls that no safe library offers.
 
 pub mod become_user;
+pub mod command;
 pub mod fdpass;
 pub mod files;
 pub mod fork;

@@ -54,7 +54,7 @@ pub fn alias(
     let main = world.main;
     let keys = alias_keys(recipient.local(), Delimiters::of(main));
     let Some(hit) = world.search(&main.alias_maps, &keys, lookups)? else { return Ok(None) };
-    let members = each(world, aliases::members(&hit.value), lookups)?;
+    let members = members(world, aliases::members(&hit.value), lookups)?;
     let owner = owner(world, &hit.key, lookups)?;
     Ok(Some(Expansion { members, owner, table: hit.table, source: hit.source }))
 }
@@ -64,10 +64,18 @@ pub fn alias(
 /// # Errors
 /// [`Stop`] if a table cannot say.
 pub fn include(world: &World<'_>, text: &str, lookups: &mut Vec<Lookup>) -> Result<Vec<Member>, Stop> {
-    each(world, file_members(text), lookups)
+    members(world, file_members(text), lookups)
 }
 
-fn each(world: &World<'_>, members: Vec<aliases::Member>, lookups: &mut Vec<Lookup>) -> Result<Vec<Member>, Stop> {
+/// The members of a list that somebody else has read: their addresses completed and rewritten.
+///
+/// # Errors
+/// [`Stop`] if a table cannot say.
+pub fn members(
+    world: &World<'_>,
+    members: Vec<aliases::Member>,
+    lookups: &mut Vec<Lookup>,
+) -> Result<Vec<Member>, Stop> {
     let mut found: Vec<Member> = Vec::new();
     for member in members {
         match member {

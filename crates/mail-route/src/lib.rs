@@ -19,7 +19,7 @@ mod testing;
 mod transport;
 mod world;
 
-pub use alias::{Expansion, Member, alias, include};
+pub use alias::{Expansion, Member, alias, include, members};
 pub use class::{Class, Classified, Resolved, class, is_own_address, resolve};
 pub use complete::{complete, complete_text};
 pub use nexthop::NextHop;

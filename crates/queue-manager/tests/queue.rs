@@ -177,7 +177,8 @@ async fn a_list_becomes_its_members() {
     door.submit(1, envelope("a@example.org", &["sales@local.test"]), b"\r\n").await;
     let (lease, _) = local.grants().await.remove(0);
     let chain = vec!["sales@local.test".parse().expect("address")];
-    let member = |text: &str| Member { address: text.parse().expect("address"), owner: None, chain: chain.clone() };
+    let member =
+        |text: &str| Member { address: text.parse().expect("address"), owner: None, chain: chain.clone(), part: None };
     let members = vec![member("mike@local.test"), member("charles@far.test")];
     local.settle(&lease, 0, Fate::Expanded { members }).await;
     let (mike, _) = local.grants().await.remove(0);

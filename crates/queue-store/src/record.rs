@@ -152,6 +152,9 @@ pub struct Member {
     /// The addresses whose expansion led here, outermost first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub chain: Vec<Address>,
+    /// Which member of the list at the end of the chain it stands for, where that has no address (`|command`, `/file`); none: the address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<u32>,
 }
 
 /// A recipient became members, in one step.
@@ -237,6 +240,9 @@ pub struct RecipientState {
     /// The addresses whose expansion led here, outermost first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub chain: Vec<Address>,
+    /// Which member of the list at the end of the chain it stands for, where that has no address (`|command`, `/file`); none: the address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<u32>,
     /// When it is due.
     pub next: UnixTime,
     /// Attempts that have an outcome.
@@ -267,6 +273,7 @@ impl RecipientState {
             recipient,
             owner: None,
             chain: Vec::new(),
+            part: None,
             next,
             attempts: 0,
             last: None,

@@ -464,7 +464,8 @@ impl State {
 
 fn member_state(member: &Member, at: UnixTime) -> RecipientState {
     let recipient: Recipient = member.recipient.clone();
-    RecipientState { owner: member.owner.clone(), chain: member.chain.clone(), ..RecipientState::new(recipient, at) }
+    let (owner, chain) = (member.owner.clone(), member.chain.clone());
+    RecipientState { owner, chain, part: member.part, ..RecipientState::new(recipient, at) }
 }
 
 fn schedule_key(id: QueueId, number: u32, state: &RecipientState) -> crate::index::Key {

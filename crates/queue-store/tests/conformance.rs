@@ -144,6 +144,7 @@ fn members_take_the_place_of_a_list() {
             recipient: mail_types::Recipient::new(address(text)),
             owner: None,
             chain: vec![address("list@x.org")],
+            part: None,
         };
         let members = vec![member("a@x.org"), member("b@y.org")];
         let expanded = Expanded {

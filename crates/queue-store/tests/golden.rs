@@ -75,8 +75,12 @@ fn examples() -> Vec<(&'static str, Record)> {
         })
     };
     let envelope = std::sync::Arc::new(full_envelope());
-    let member =
-        Member { recipient: Recipient::new(address("m@x.org")), owner: None, chain: vec![address("list@x.org")] };
+    let member = Member {
+        recipient: Recipient::new(address("m@x.org")),
+        owner: None,
+        chain: vec![address("list@x.org")],
+        part: None,
+    };
     let mut all = vec![
         ("granted", Record::Granted(Granted { first: 1, count: 10_000 })),
         (

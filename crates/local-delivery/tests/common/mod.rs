@@ -192,6 +192,7 @@ pub fn lease(kind: TransportKind, recipients: &[&str], content: Content) -> Leas
         notify: None,
         chain: Vec::new(),
         rule: None,
+        part: None,
     };
     Lease {
         lease: 1,

@@ -496,6 +496,26 @@ parameters! {
     require_home_directory: YesNo = "no", used by ["local-delivery"];
     /// The rights of deliveries that belong to nobody.
     default_privs: Text = "nobody", used by ["local-delivery"];
+    /// The forward files of a user, the first that is there counts. Empty: none are read.
+    forward_path: Template = "$home/.forward${recipient_delimiter}${extension}, $home/.forward", used by ["local-delivery"];
+    /// The characters that an address may bring into the name of a forward file; others become `_`.
+    forward_expansion_filter: Text = "1234567890!@%-_=+:,./abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", used by ["local-delivery"];
+    /// The command that gets the mail of a user instead of the mailbox.
+    mailbox_command: Template = "", used by ["local-delivery"];
+    /// The same for single users.
+    mailbox_command_maps: Tables = "", used by ["local-delivery"];
+    /// The characters that mail may bring into the environment of a command; others become `_`.
+    command_expansion_filter: Text = "1234567890!@%-_=+:,./abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", used by ["local-delivery"];
+    /// How long a command may run.
+    command_time_limit: Span = "1000s", used by ["local-delivery"];
+    /// The directory in which a command runs.
+    command_execution_directory: Template = "", used by ["local-delivery"];
+    /// The characters that an address may bring into that directory's name; others become `_`.
+    execution_directory_expansion_filter: Text = "1234567890!@%-_=+:,./abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", used by ["local-delivery"];
+    /// The variables of the daemon's environment that a command sees.
+    export_environment: List = "TZ MAIL_CONFIG LANG", used by ["local-delivery"];
+    /// The shell that runs every command; empty: /bin/sh, where a command needs one.
+    local_command_shell: Text = "", used by ["local-delivery"];
 
     // ---- SMTP and LMTP client ----
 

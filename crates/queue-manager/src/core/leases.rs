@@ -459,6 +459,7 @@ fn lease_recipient(number: u32, state: RecipientState) -> LeaseRecipient {
         notify: recipient.notify,
         chain: state.chain,
         rule: None,
+        part: state.part,
     }
 }
 

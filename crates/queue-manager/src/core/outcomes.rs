@@ -226,7 +226,7 @@ impl Core {
                 orcpt: if member.owner.is_some() { None } else { state.recipient.orcpt.clone() },
                 notify,
             };
-            taken.push(Member { recipient, owner, chain: member.chain.clone() });
+            taken.push(Member { recipient, owner, chain: member.chain.clone(), part: member.part });
         }
         // One member takes over the promise of a report; several end it here.
         let report = wants_success && members.len() != 1;
