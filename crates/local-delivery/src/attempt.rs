@@ -386,10 +386,13 @@ impl Tools {
                     }
                     return said.report;
                 }
+                Err(Lost::Busy | Lost::Stuck) => {
+                    return Report::deferred(2, 0, "the delivery process of this user does not answer");
+                }
                 // What a program did nobody knows; it is not run again at once.
-                Err(Lost) if matches!(job.target, Target::Command(_)) => break,
+                Err(Lost::Ended) if matches!(job.target, Target::Command(_)) => break,
                 // It may have delivered before it ended: the next one looks.
-                Err(Lost) => job.repeated = true,
+                Err(Lost::Ended) => job.repeated = true,
             }
         }
         Report::deferred(3, 0, "the delivery process ended unexpectedly")

@@ -29,8 +29,8 @@ use crate::users::Users;
 const SLOTS: usize = 400;
 /// Octets of content in memory beyond which nothing more is taken.
 const BUDGET: u64 = 64 * 1024 * 1024;
-/// How often deliverers without work are looked for.
-const TIDY: Duration = Duration::from_secs(5);
+/// How often deliverers are looked after that have no work, or do not answer.
+const TIDY: Duration = Duration::from_secs(1);
 /// How long a stop waits for what is being stored for LMTP.
 const DRAIN: Duration = Duration::from_secs(20);
 /// Announcements that wait at most; a lost one is found by inotify.
@@ -174,13 +174,13 @@ fn report(reports: &[mail_config::Report], running: &Running, log: &Log) {
     reports.iter().for_each(|report| log.warning(&ident, &report.message));
 }
 
-/// Ends deliverers that have had no work for a while, again and again.
+/// Looks after the deliverers, again and again.
 async fn tidy(coordinator: Weak<Coordinator>) {
     let mut times = tokio::time::interval(TIDY);
     loop {
         times.tick().await;
         let Some(coordinator) = coordinator.upgrade() else { return };
-        coordinator.tools.deliverers.end_idle().await;
+        coordinator.tools.deliverers.tidy().await;
     }
 }
 

@@ -34,7 +34,7 @@ pub fn deliver(target: &Target, tasks: &[Task]) -> Vec<Report> {
                 size_limit: *size_limit,
                 owner: *owner,
             };
-            tasks.iter().map(|task| to_mbox(&mbox, task)).collect()
+            to_mbox(mbox, tasks)
         }
         Target::Nothing => {
             let text = "the forward file that named this command or file is gone";
@@ -95,14 +95,28 @@ fn maildir_failure(path: &Path, error: &StoreError) -> Report {
     }
 }
 
-fn to_mbox(mbox: &Mbox, task: &Task) -> Report {
+/// One message after the other. A lock that nobody gives up is waited for once.
+fn to_mbox(mut mbox: Mbox, tasks: &[Task]) -> Vec<Report> {
+    let deliver = |task: &Task| {
+        let (report, locked) = append(&mbox, task);
+        if locked {
+            mbox.patience = Duration::ZERO;
+        }
+        report
+    };
+    tasks.iter().map(deliver).collect()
+}
+
+/// Appends a message; also whether others held the lock all the time.
+fn append(mbox: &Mbox, task: &Task) -> (Report, bool) {
     let job = &task.job;
     let appended = mbox.append(&job.from_line, |writer| {
         writer.write(job.prefix.as_bytes())?;
         task.body.pieces(&job.omit, |piece| writer.write(piece))
     });
     let prefix = format!("cannot update mailbox {}", mbox.path.display());
-    match appended {
+    let locked = matches!(appended, Err(MboxError::Store(StoreError::Locked)));
+    let report = match appended {
         Ok(()) => Report::Delivered { text: "delivered to mailbox".to_owned() },
         Err(MboxError::TooLarge) => Report::bounced(2, 2, format!("{prefix}. error writing message: File too large")),
         Err(MboxError::Unsafe(why)) => Report::deferred(2, 0, format!("{prefix}. {why}")),
@@ -115,5 +129,6 @@ fn to_mbox(mbox: &Mbox, task: &Task) -> Report {
             format!("{prefix}. unable to lock for exclusive access: Resource temporarily unavailable"),
         ),
         Err(MboxError::Store(error)) => Report::deferred(2, 0, format!("{prefix}. {error}")),
-    }
+    };
+    (report, locked)
 }

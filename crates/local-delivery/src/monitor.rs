@@ -16,6 +16,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::deliverer;
 
+/// SIGKILL.
+const KILL: i32 = 9;
+
 /// Whom a deliverer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Owner {
@@ -63,6 +66,14 @@ pub enum Request {
         /// It runs the owner's programs, among which set-uid ones keep their meaning (a forwarder calls `sendmail`).
         #[serde(default)]
         programs: bool,
+        /// What the coordinator calls it.
+        #[serde(default)]
+        number: u64,
+    },
+    /// This deliverer does not answer any more: end it, so that nothing is delivered that was reported otherwise.
+    End {
+        /// Which.
+        number: u64,
     },
 }
 
@@ -84,16 +95,25 @@ pub enum Answer {
 /// The service.
 #[derive(Debug, Default)]
 pub struct Deliverers {
-    children: Vec<Child>,
+    /// With what the coordinator calls them.
+    children: Vec<(u64, Child)>,
 }
 
 impl Service for Deliverers {
     fn frame(&mut self, desk: &mut Desk, raw: Raw, descriptors: Vec<OwnedFd>) {
         let answer = match raw.read::<Request>(&[]).map(|frame| frame.body) {
             Ok(Request::Rights) => Some(Answer::Rights { root: is_root() }),
-            Ok(Request::Start { owner, programs }) => {
+            Ok(Request::Start { owner, programs, number }) => {
                 let started = self.start(desk, owner, programs, descriptors);
+                let started = started.map(|child| self.children.push((number, child)));
                 started.err().map(|error| Answer::Refused { text: error.to_string() })
+            }
+            Ok(Request::End { number }) => {
+                for (_, child) in self.children.iter().filter(|(known, _)| *known == number) {
+                    // It may have ended meanwhile.
+                    let _ = child.signal(KILL);
+                }
+                None
             }
             Err(error) => Some(Answer::Refused { text: error.to_string() }),
         };
@@ -110,7 +130,7 @@ impl Service for Deliverers {
     fn ready(&mut self, _desk: &mut Desk, _token: u64) {}
 
     fn child_ended(&mut self, _desk: &mut Desk, pid: u32, _ended: Ended) {
-        self.children.retain(|child| child.pid() != pid);
+        self.children.retain(|(_, child)| child.pid() != pid);
     }
 
     fn reloaded(&mut self, _desk: &mut Desk) {}
@@ -125,15 +145,12 @@ impl Service for Deliverers {
 }
 
 impl Deliverers {
-    fn start(&mut self, desk: &Desk, owner: Owner, programs: bool, descriptors: Vec<OwnedFd>) -> io::Result<()> {
+    fn start(&self, desk: &Desk, owner: Owner, programs: bool, descriptors: Vec<OwnedFd>) -> io::Result<Child> {
         let socket = descriptors.into_iter().next().ok_or_else(|| io::Error::other("a deliverer needs a socket"))?;
         let identity = identity(desk, owner)?;
         let monitor = std::process::id();
         let confinement = if programs { Confinement::RUNS_COMMANDS } else { Confinement::FULL };
-        let child = desk.fork(&[socket.as_fd()], || run(owner, identity, confinement, monitor, &socket))?;
-        drop(socket);
-        self.children.push(child);
-        Ok(())
+        desk.fork(&[socket.as_fd()], || run(owner, identity, confinement, monitor, &socket))
     }
 }
 

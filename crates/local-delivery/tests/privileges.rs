@@ -8,8 +8,8 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
 use std::process::Command;
 
-use common::{MESSAGE, PRIVILEGED, grant, lease, outcomes, start, start_with};
-use mail_ipc::delivery::{Content, Fate, TransportKind};
+use common::{MESSAGE, PRIVILEGED, grant, lease, next, outcomes, start, start_with};
+use mail_ipc::delivery::{Content, Fate, FromWorker, Lease, Outcome, TransportKind};
 
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n\
     postrider:x:900:900::/:/bin/false\npostrider-smtpd:x:901:901::/:/bin/false\npostrider-local:x:902:902::/:/bin/false\n\
@@ -125,15 +125,113 @@ async fn commands_have_the_rights_of_who_wrote_them() {
     let ends = outcomes(&mut queue, 2).await;
     assert!(ends.values().all(|end| end.fate == Fate::Delivered), "{ends:?}");
     // The alias file is another's now, and with it what it says.
-    chown(&table, Some(1001), Some(1001)).expect("chown");
+    chown(&table, Some(1000), Some(1000)).expect("chown");
     grant(&queue, lease(TransportKind::Local, &["system+own@info.net"], content)).await;
     let ends = outcomes(&mut queue, 1).await;
     assert_eq!(ends[&1].fate, Fate::Delivered, "{}", ends[&1].text);
     let ids = |name: &str| std::fs::read_to_string(open.join(name)).expect("written");
     // The programs of a forwarder may be set-uid (`sendmail` is set-gid).
     assert_eq!(ids("john"), "1000\n1000\n1000\nNoNewPrivs:\t0\n");
-    assert_eq!(ids("system"), "1000\n1000\n1000\nNoNewPrivs:\t0\n");
-    assert_eq!(ids("system+own"), "1001\n1001\n1001\nNoNewPrivs:\t0\n");
+    assert_eq!(ids("system"), "1001\n1001\n1001\nNoNewPrivs:\t0\n");
+    assert_eq!(ids("system+own"), "1000\n1000\n1000\nNoNewPrivs:\t0\n");
+}
+
+// R9. Attack class: slowloris, hostile users
+#[tokio::test]
+async fn a_user_who_stops_his_deliverer_stops_nobody_else() {
+    if std::env::var_os(PRIVILEGED).is_none() {
+        return in_a_namespace("a_user_who_stops_his_deliverer_stops_nobody_else");
+    }
+    let mut system = start("home_mailbox = Maildir/\n").await;
+    std::fs::set_permissions(system.dir.path(), std::fs::Permissions::from_mode(0o755)).expect("set");
+    let home = system.dir.path().join("home");
+    owned_directory(&home.join("john"), 1000, 1000, 0o700);
+    owned_directory(&home.join("anna"), 1001, 1001, 0o700);
+    system.authd();
+    let (mut queue, _) = system.worker().await;
+    let numbered = |user: &str, number: u32| Lease {
+        lease: number.into(),
+        id: mail_types::QueueId::new(1_700_000_000, number, 7).expect("in range"),
+        ..lease(TransportKind::Local, &[user], Content::Follows(MESSAGE.len() as u64))
+    };
+    grant(&queue, numbered("john@info.net", 1)).await;
+    assert_eq!(outcomes(&mut queue, 1).await[&1].fate, Fate::Delivered);
+    let deliverer = child_of_user(system.daemon.id(), 1000);
+    // The process is his own as far as the kernel is concerned.
+    rustix::process::kill_process(deliverer, rustix::process::Signal::STOP).expect("alive");
+    for number in 2..=151 {
+        grant(&queue, numbered("john@info.net", number)).await;
+    }
+    for number in 1001..=1020 {
+        grant(&queue, numbered("anna@info.net", number)).await;
+    }
+    let mut ends = Vec::new();
+    while ends.len() < 170 {
+        if let FromWorker::Outcomes { outcomes } = next(&mut queue).await {
+            ends.extend(outcomes);
+        }
+    }
+    // Anna's mail is there while his waits; then he is given up, and his mail is for later.
+    assert!(ends[..20].iter().all(|end| end.lease > 1000 && end.fate == Fate::Delivered), "{:?}", &ends[..20]);
+    let later = |end: &Outcome| end.lease < 1000 && matches!(end.fate, Fate::Deferred { dead: false });
+    assert!(ends[20..].iter().all(later), "{:?}", &ends[20..]);
+    assert_eq!(ends[20].text, "the delivery process of this user does not answer");
+    let again = Lease { attempt: 2, unreported: true, ..numbered("john@info.net", 2) };
+    grant(&queue, again).await;
+    assert_eq!(outcomes(&mut queue, 1).await[&1].fate, Fate::Delivered);
+    assert_eq!(std::fs::read_dir(home.join("john/Maildir/new")).expect("made").count(), 2);
+}
+
+/// The descendant of a process that belongs to a user.
+fn child_of_user(pid: u32, uid: u32) -> rustix::process::Pid {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("alive");
+    let of_user = |child: &&str| {
+        let status = std::fs::read_to_string(format!("/proc/{child}/status")).unwrap_or_default();
+        status.contains(&format!("\nUid:\t{uid}\t"))
+    };
+    let found = children.split_whitespace().find(of_user).expect("a deliverer");
+    rustix::process::Pid::from_raw(found.parse().expect("a number")).expect("positive")
+}
+
+// R9. Attack class: Maildir: symlinks, FIFOs; symlink and hardlink races on spool
+#[tokio::test]
+async fn hostile_mailboxes_lead_nowhere() {
+    if std::env::var_os(PRIVILEGED).is_none() {
+        return in_a_namespace("hostile_mailboxes_lead_nowhere");
+    }
+    let main = "mail_spool_directory = DIR/mail\ndeliver_lock_attempts = 2\n";
+    let mut system = start(main).await;
+    std::fs::set_permissions(system.dir.path(), std::fs::Permissions::from_mode(0o755)).expect("set");
+    let spool = system.dir.path().join("mail");
+    owned_directory(&spool, 0, 8, 0o1777);
+    let secret = system.dir.path().join("secret");
+    std::fs::write(&secret, "").expect("written");
+    chown(&secret, Some(1001), Some(1001)).expect("chown");
+    system.authd();
+    let (mut queue, _) = system.worker().await;
+    let content = Content::Follows(MESSAGE.len() as u64);
+    let mailbox = spool.join("anna");
+    let mut plant = async |what: &str| {
+        let _ = std::fs::remove_file(&mailbox);
+        match what {
+            "symbolic link" => std::os::unix::fs::symlink(&secret, &mailbox).expect("made"),
+            "more than one name" => std::fs::hard_link(&secret, &mailbox).expect("made"),
+            "not owned by recipient" => std::fs::write(&mailbox, "").expect("made"),
+            "" => std::fs::write(spool.join("anna.lock"), "1").expect("made"),
+            _ => rustix::fs::mkfifoat(rustix::fs::CWD, &mailbox, rustix::fs::Mode::from_raw_mode(0o666)).expect("made"),
+        }
+        grant(&queue, lease(TransportKind::Local, &["anna@info.net", "john@info.net"], content)).await;
+        let ends = outcomes(&mut queue, 2).await;
+        assert!(matches!(ends[&1].fate, Fate::Deferred { .. }), "{what}: {:?}", ends[&1]);
+        assert!(ends[&1].text.contains(what), "{what}: {}", ends[&1].text);
+        assert_eq!(ends[&2].fate, Fate::Delivered, "{}", ends[&2].text);
+    };
+    for what in ["symbolic link", "more than one name", "not owned by recipient", "No such device"] {
+        plant(what).await;
+    }
+    // A lock that somebody holds for ever is waited for as long as main.cf says.
+    plant("").await;
+    assert_eq!(std::fs::read(&secret).expect("read"), b"");
 }
 
 /// The one child of a process.

@@ -8,6 +8,7 @@ use mail_ipc::delivery::{Content, Fate, FromWorker, Lease, ToWorker, TransportKi
 use mail_ipc::hello::{Hello, Role};
 use mail_net::ipc;
 
+// R7, S16
 #[tokio::test]
 async fn each_recipient_gets_its_own_outcome() {
     let mut system = start("home_mailbox = Maildir/\nrecipient_delimiter = +\n").await;
@@ -55,9 +56,9 @@ async fn a_user_of_the_userdb_gets_mail_as_over_lmtp() {
     );
 }
 
+// R3
 #[tokio::test]
 async fn an_outcome_survives_a_queue_manager_that_goes_away() {
-    // R3
     let mut system = start("home_mailbox = Maildir/\n").await;
     system.authd();
     let (mut queue, _) = system.worker().await;
@@ -88,7 +89,8 @@ const ALIASES: &str = "sales: charles,john,mike\ncharles: charles@gmail.com\nown
 
 #[tokio::test]
 async fn an_alias_becomes_its_members() {
-    let mut system = start_with("home_mailbox = Maildir/\nallow_mail_to_files = alias\ndefault_privs = anna\n", ALIASES).await;
+    let mut system =
+        start_with("home_mailbox = Maildir/\nallow_mail_to_files = alias\ndefault_privs = anna\n", ALIASES).await;
     std::fs::write(system.dir.path().join("etc/list"), "# members\nanna\n|/bin/x\n").expect("written");
     system.authd();
     let (mut queue, _) = system.worker().await;
@@ -218,6 +220,23 @@ async fn a_mailbox_command_gets_what_no_forward_file_sends_elsewhere() {
     assert_eq!(ends[&1].fate, Fate::Delivered, "{}", ends[&1].text);
     assert!(system.dir.path().join("home/all.john").exists());
     assert_eq!((ends[&2].status.to_string(), ends[&2].text.as_str()), ("4.3.0".into(), "temporary failure"));
+}
+
+// Attack class: Maildir: symlinks, FIFOs, device links
+#[tokio::test]
+async fn a_maildir_that_is_none_holds_up_nobody() {
+    let mut system = start("home_mailbox = Maildir/\n").await;
+    system.authd();
+    let maildir = system.dir.path().join("home/john/Maildir");
+    std::fs::create_dir_all(&maildir).expect("made");
+    rustix::fs::mkfifoat(rustix::fs::CWD, maildir.join("new"), rustix::fs::Mode::from_raw_mode(0o666)).expect("made");
+    give_to_nobody(&maildir);
+    let (mut queue, _) = system.worker().await;
+    let recipients = ["john@info.net", "anna@info.net"];
+    grant(&queue, lease(TransportKind::Local, &recipients, Content::Follows(MESSAGE.len() as u64))).await;
+    let ends = outcomes(&mut queue, 2).await;
+    assert!(matches!(ends[&1].fate, Fate::Deferred { .. }), "{:?}", ends[&1]);
+    assert_eq!(ends[&2].fate, Fate::Delivered);
 }
 
 // R6
@@ -353,9 +372,9 @@ async fn a_stop_finishes_what_is_under_way() {
     assert!(status.success());
 }
 
+// R3, R6
 #[tokio::test]
 async fn a_killed_daemon_loses_nothing_and_delivers_nothing_twice() {
-    // R3, R6
     let mut system = start("home_mailbox = Maildir/\n").await;
     system.authd();
     let numbered = |number: u32, attempt: u32| Lease {

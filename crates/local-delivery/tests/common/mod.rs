@@ -112,9 +112,11 @@ pub async fn answer(stream: tokio::net::UnixStream, home: PathBuf) {
         let frame = received.read::<Request>().expect("a request");
         let directory = |name: &str| Octets::from(home.join(name).to_str().expect("utf-8"));
         let answer = match frame.body {
-            Request::Passwd { name } if name == "john" || name == "anna" => Response::Passwd {
-                user: PasswdUser { uid: 1000, gid: 1000, home: directory(&name), shell: Octets::default(), name },
-            },
+            Request::Passwd { name } if name == "john" || name == "anna" => {
+                let id = if name == "john" { 1000 } else { 1001 };
+                let user = PasswdUser { uid: id, gid: id, home: directory(&name), shell: Octets::default(), name };
+                Response::Passwd { user }
+            }
             Request::Passwd { name } if name == "later" => Response::Temporary { text: "LDAP is down".into() },
             Request::Mail { user, .. } if user == "mail@info.net" => Response::Mail {
                 user: MailUser {
@@ -159,7 +161,7 @@ impl System {
 }
 
 pub async fn next(conversation: &mut Conversation) -> FromWorker {
-    let waiting = tokio::time::timeout(Duration::from_secs(10), conversation.reader.frame());
+    let waiting = tokio::time::timeout(Duration::from_secs(30), conversation.reader.frame());
     waiting.await.expect("in time").expect("sound").expect("open").read::<FromWorker>().expect("a message").body
 }
 
