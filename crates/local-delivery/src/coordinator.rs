@@ -15,7 +15,7 @@ use mail_ipc::delivery::{Destination, Fate, Lease, Outcome, OutcomeKey, Transpor
 use mail_ipc::mailbox::Announcement;
 use mail_ipc::sockets::MAILBOX;
 use mail_net::ipc::{self, Conversation};
-use mail_tables::{Disk, TableSet};
+use mail_tables::TableSet;
 use mail_types::UnixTime;
 use tokio::sync::{broadcast, mpsc};
 
@@ -164,7 +164,7 @@ fn idents(running: &Running) -> Idents {
 
 /// Loads the tables of a configuration and says what is wrong with them.
 fn open_tables(running: &Running, log: &Log) -> Arc<TableSet> {
-    let (tables, reports) = TableSet::open(&running.config, Box::new(Disk));
+    let (tables, reports) = TableSet::open(&running.config, Box::new(running.tables.clone()));
     report(&reports, running, log);
     Arc::new(tables)
 }

@@ -189,6 +189,9 @@ impl Pool {
                 }
             }
         }
+        if here.is_empty() {
+            return;
+        }
         let reports = mailboxes::deliver(target, &here);
         mail_posix::points::reached("mailbox-synced");
         let answers = reports.into_iter().zip(warnings).map(|(report, warning)| Answer { report, warning });

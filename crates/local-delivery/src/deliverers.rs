@@ -176,13 +176,16 @@ impl Deliverers {
         });
         drop(running);
         for (key, number) in stuck {
-            let mut distrusted = self.distrusted.lock().unwrap_or_else(PoisonError::into_inner);
-            distrusted.retain(|_, since| since.elapsed() < DISTRUSTED.1);
-            distrusted.insert(key, Instant::now());
-            drop(distrusted);
+            self.distrust(key);
             // A monitor that is gone has taken its children with it.
             let _ = self.monitor.send(&Frame::new(0, Request::End { number }), &[], &[]).await;
         }
+    }
+
+    fn distrust(&self, key: Key) {
+        let mut distrusted = self.distrusted.lock().unwrap_or_else(PoisonError::into_inner);
+        distrusted.retain(|_, since| since.elapsed() < DISTRUSTED.1);
+        distrusted.insert(key, Instant::now());
     }
 
     /// Ends all of them, after what they have begun.

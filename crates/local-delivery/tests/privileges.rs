@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
 use std::process::Command;
 
-use common::{MESSAGE, PRIVILEGED, grant, lease, next, outcomes, start, start_with};
+use common::{MESSAGE, PRIVILEGED, grant, lease, next, outcomes, start, start_closed, start_with};
 use mail_ipc::delivery::{Content, Fate, FromWorker, Lease, Outcome, TransportKind};
 
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n\
@@ -232,6 +232,38 @@ async fn hostile_mailboxes_lead_nowhere() {
     // A lock that somebody holds for ever is waited for as long as main.cf says.
     plant("").await;
     assert_eq!(std::fs::read(&secret).expect("read"), b"");
+}
+
+#[tokio::test]
+async fn a_table_that_only_root_may_read_serves_and_is_taken_when_it_is_replaced() {
+    if std::env::var_os(PRIVILEGED).is_none() {
+        return in_a_namespace("a_table_that_only_root_may_read_serves_and_is_taken_when_it_is_replaced");
+    }
+    let main = "virtual_alias_maps = hash:DIR/etc/virtual\nalias_maps = hash:DIR/etc/closed/aliases\n";
+    let mut system =
+        start_closed(main, &[("virtual", "john@info.net first@info.net\n"), ("closed/aliases", "all: john\n")]).await;
+    system.authd();
+    let (mut queue, _) = system.worker().await;
+    let table = system.dir.path().join("etc/virtual");
+    let mut seen = async |attempt: u32| {
+        let content = Content::Follows(MESSAGE.len() as u64);
+        let lease = Lease { attempt, ..lease(TransportKind::Local, &["all@info.net"], content) };
+        grant(&queue, lease).await;
+        let ends = outcomes(&mut queue, 1).await;
+        let Fate::Expanded { members } = &ends[&1].fate else { panic!("{:?}", ends[&1]) };
+        members[0].address.to_string()
+    };
+    assert_eq!(seen(1).await, "first@info.net");
+    let new = table.with_extension("new");
+    std::fs::write(&new, "john@info.net second@info.net\n").expect("written");
+    std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o600)).expect("set");
+    std::fs::rename(&new, &table).expect("renamed");
+    let mut attempt = 1;
+    while seen(attempt).await == "first@info.net" {
+        attempt += 1;
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    assert_eq!(seen(attempt + 1).await, "second@info.net");
 }
 
 /// The one child of a process.

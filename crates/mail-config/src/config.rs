@@ -133,9 +133,19 @@ impl Config {
     /// it, or only a default.
     #[must_use]
     pub fn tables(&self) -> Vec<(TableRef, bool)> {
+        self.tables_where(|_| true)
+    }
+
+    /// The same for what one daemon uses.
+    #[must_use]
+    pub fn tables_of(&self, daemon: &str) -> Vec<(TableRef, bool)> {
+        self.tables_where(|users| users.contains(&daemon))
+    }
+
+    fn tables_where(&self, is_wanted: impl Fn(&[&str]) -> bool) -> Vec<(TableRef, bool)> {
         let mut found: Vec<(TableRef, bool)> = Vec::new();
         let mains = std::iter::once(&self.main).chain(self.listeners.iter().map(|listener| &listener.main));
-        for (table, written) in mains.flat_map(|main| main.tables()) {
+        for (table, written) in mains.flat_map(|main| main.tables_where(&is_wanted)) {
             match found.iter_mut().find(|(known, _)| *known == table) {
                 Some((_, known)) => *known |= written,
                 None => found.push((table, written)),

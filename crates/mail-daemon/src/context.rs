@@ -21,6 +21,7 @@ use crate::monitor::{ToFront, ToMonitor};
 use crate::options::Options;
 use crate::secrets::{Pem, TlsFiles};
 use crate::state::Roles;
+use crate::tables::TableFiles;
 
 /// The configuration in force.
 #[derive(Debug, Clone)]
@@ -31,11 +32,18 @@ pub struct Running {
     pub config: Arc<Config>,
     /// Certificates and keys, in the order of the plan.
     pub tls: Vec<Pem>,
+    /// The files of tables, also those that only the monitor may open.
+    pub tables: TableFiles,
 }
 
 impl Running {
     pub(crate) fn without_keys(&self) -> Self {
-        Self { generation: self.generation, config: Arc::clone(&self.config), tls: Vec::new() }
+        Self {
+            generation: self.generation,
+            config: Arc::clone(&self.config),
+            tls: Vec::new(),
+            tables: TableFiles::default(),
+        }
     }
 }
 
@@ -63,7 +71,7 @@ impl Setup {
         let host = config.main.myhostname.as_str();
         let tls =
             (self.tls_files)(&config).iter().map(|files| files.read(&self.state, host)).collect::<io::Result<_>>()?;
-        Ok(Running { generation, config: Arc::new(config), tls })
+        Ok(Running { generation, config: Arc::new(config), tls, tables: TableFiles::default() })
     }
 }
 
@@ -172,6 +180,7 @@ pub(crate) struct Keeper {
     pub(crate) running: watch::Sender<Arc<Running>>,
     pub(crate) stop: watch::Sender<bool>,
     pub(crate) tables: broadcast::Sender<PathBuf>,
+    table_files: TableFiles,
     /// The sending half to the monitor; none where the daemon is its own.
     pub(crate) monitor: Option<ipc::Writer>,
 }
@@ -194,9 +203,10 @@ impl Keeper {
             None => (None, None),
         };
         let (mut reader, writer) = control.unzip();
+        let table_files = TableFiles::default();
         let first = match (first, reader.as_mut()) {
             (Some(first), _) => first,
-            (None, Some(reader)) => taken(&setup, reader).await?,
+            (None, Some(reader)) => taken(&setup, reader, &table_files).await?,
             (None, None) => setup.load()?,
         };
         let (running, running_receiver) = watch::channel(Arc::new(first));
@@ -208,11 +218,13 @@ impl Keeper {
             running,
             stop,
             tables: tables.clone(),
+            table_files,
             monitor: writer,
         });
         tokio::spawn(Arc::clone(&keeper).watch_signals());
         if let Some(reader) = reader {
             tokio::spawn(Arc::clone(&keeper).watch_monitor(reader));
+            tokio::spawn(Arc::clone(&keeper).watch_tables());
         }
         opened.daemon.set_nonblocking(true)?;
         tokio::spawn(crate::control::serve(keeper, UnixListener::from_std(opened.daemon)?));
@@ -248,7 +260,7 @@ impl Keeper {
 
     async fn watch_monitor(self: Arc<Self>, mut reader: ipc::Reader) {
         loop {
-            match taken(&self.setup, &mut reader).await {
+            match taken(&self.setup, &mut reader, &self.table_files).await {
                 Ok(running) => self.take(running),
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => self.warn(&error.to_string()),
                 Err(_) => {
@@ -257,6 +269,28 @@ impl Keeper {
                     return;
                 }
             }
+        }
+    }
+
+    /// Asks for files again that were replaced.
+    async fn watch_tables(self: Arc<Self>) {
+        loop {
+            self.table_files.replaced().await;
+            self.refresh_tables().await;
+            // A file that cannot be opened now is not asked for all the time.
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        }
+    }
+
+    /// Has the monitor open the tables again that only it may open, and waits for them.
+    pub(crate) async fn refresh_tables(&self) {
+        let Some(monitor) = &self.monitor else { return };
+        let mut rounds = self.table_files.rounds();
+        let before = *rounds.borrow_and_update();
+        if monitor.send(&mail_ipc::Frame::new(0, ToMonitor::Tables), &[], &[]).await.is_ok() {
+            let passed = rounds.wait_for(|round| *round > before);
+            // Without an answer the tables stay as they are.
+            let _ = tokio::time::timeout(std::time::Duration::from_secs(5), passed).await;
         }
     }
 
@@ -289,10 +323,22 @@ impl Keeper {
 }
 
 /// Waits for the monitor's word about the next generation. `InvalidInput` means: stay.
-async fn taken(setup: &Setup, reader: &mut ipc::Reader) -> io::Result<Running> {
-    let received = reader.frame().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+async fn taken(setup: &Setup, reader: &mut ipc::Reader, tables: &TableFiles) -> io::Result<Running> {
+    let (mut paths, mut files) = (Vec::new(), Vec::new());
+    let received = loop {
+        let received = reader.frame().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let ToFront::Tables { paths: more, last } = received.read::<ToFront>().map_err(io::Error::other)?.body else {
+            break received;
+        };
+        paths.extend(more);
+        files.extend(received.descriptors);
+        if last {
+            tables.take(std::mem::take(&mut paths), std::mem::take(&mut files));
+        }
+    };
     match received.read::<ToFront>().map_err(io::Error::other)?.body {
         ToFront::Stay { text } => Err(io::Error::new(io::ErrorKind::InvalidInput, text)),
+        ToFront::Tables { .. } => Err(io::Error::other("tables come before the generation")),
         ToFront::Take => {
             let (generation, config) = generation::read(&setup.state)?;
             let mut contents = received.descriptors.into_iter().map(read_all);
@@ -300,7 +346,7 @@ async fn taken(setup: &Setup, reader: &mut ipc::Reader) -> io::Result<Running> {
             while let (Some(certificate), Some(key)) = (contents.next(), contents.next()) {
                 tls.push(Pem { certificate: certificate?, key: key? });
             }
-            Ok(Running { generation, config: Arc::new(config), tls })
+            Ok(Running { generation, config: Arc::new(config), tls, tables: tables.clone() })
         }
     }
 }

@@ -47,6 +47,7 @@ async fn answer(keeper: &Keeper, request: DaemonRequest) -> DaemonResponse {
             }
         }
         DaemonRequest::TableChanged { path } => {
+            keeper.refresh_tables().await;
             // Nobody listening means that this daemon has no tables.
             let _ = keeper.tables.send(PathBuf::from(path));
         }

@@ -18,6 +18,7 @@ mod options;
 mod run;
 mod secrets;
 pub mod state;
+mod tables;
 pub mod worker;
 
 pub use context::{Context, Running, Stop};
@@ -26,6 +27,7 @@ pub use mail_posix::points;
 pub use options::Options;
 pub use run::{Daemon, Plan, SocketFile, Supervision, run};
 pub use secrets::{Pem, TlsFiles};
+pub use tables::TableFiles;
 
 /// The exit code of a configuration mistake (EX_CONFIG of sysexits.h): restarting does not help.
 pub const EX_CONFIG: u8 = 78;

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::context::{Running, Setup};
 use crate::log::LogPlan;
+use crate::tables;
 
 /// How long children may take to end after a stop.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -181,6 +183,8 @@ impl AsFd for Channel {
 pub(crate) enum ToFront {
     /// Take the newest generation; each TLS pair follows as two descriptors of sealed memory, certificate and key.
     Take,
+    /// Tables that not everybody may read, one descriptor each; after the `last` of these frames they replace those that were passed before.
+    Tables { paths: Vec<PathBuf>, last: bool },
     /// The new generation cannot be taken; go on as before.
     Stay { text: String },
 }
@@ -190,6 +194,8 @@ pub(crate) enum ToFront {
 pub(crate) enum ToMonitor {
     /// An operator asked for a reload on the control socket.
     Reload,
+    /// A table that was passed has been replaced, or somebody says that one is finished.
+    Tables,
 }
 
 /// The monitor's own state.
@@ -263,8 +269,12 @@ impl Monitor {
         if woken.control && self.control_open {
             let taken = self.control.receive()?;
             self.control_open = !taken.closed;
-            if taken.frames.iter().any(|(raw, _)| raw.read::<ToMonitor>(&[]).is_ok()) {
-                self.reload();
+            for (raw, _) in taken.frames {
+                match raw.read::<ToMonitor>(&[]).map(|frame| frame.body) {
+                    Ok(ToMonitor::Reload) => self.reload(),
+                    Ok(ToMonitor::Tables) => self.pass_tables(&self.desk.running)?,
+                    Err(_) => {}
+                }
             }
         }
         let Some(service) = self.service.as_mut() else { return Ok(()) };
@@ -363,6 +373,7 @@ impl Monitor {
 
     /// Passes the generation's keys to the front; it reads the rest itself.
     pub(crate) fn pass(&self, running: &Running) -> io::Result<()> {
+        self.pass_tables(running)?;
         let mut files = Vec::new();
         for pem in &running.tls {
             files.push(mail_posix::memfd::sealed(&pem.certificate)?);
@@ -370,6 +381,22 @@ impl Monitor {
         }
         let descriptors: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();
         self.control.send(&Frame::new(running.generation, ToFront::Take), &descriptors)
+    }
+
+    /// Passes the tables that the front may not open itself, by descriptors for reading.
+    fn pass_tables(&self, running: &Running) -> io::Result<()> {
+        let opened = tables::open(&running.config, self.desk.setup.daemon);
+        let mut pages = opened.chunks(frame::DESCRIPTORS_MAX).peekable();
+        if pages.peek().is_none() {
+            return self.control.send(&Frame::new(0, ToFront::Tables { paths: Vec::new(), last: true }), &[]);
+        }
+        while let Some(page) = pages.next() {
+            let paths = page.iter().map(|(path, _)| path.clone()).collect();
+            let descriptors: Vec<BorrowedFd<'_>> = page.iter().map(|(_, file)| file.as_fd()).collect();
+            let message = ToFront::Tables { paths, last: pages.peek().is_none() };
+            self.control.send(&Frame::new(0, message), &descriptors)?;
+        }
+        Ok(())
     }
 }
 

@@ -68,7 +68,7 @@ impl Shared {
     ) -> Self {
         let config = &running.config;
         let pickup = Ident::postfix(&config.main.syslog_name, "pickup");
-        let (tables, reports) = TableSet::open(config, Box::new(mail_tables::Disk));
+        let (tables, reports) = TableSet::open(config, Box::new(running.tables.clone()));
         reports.iter().for_each(|report| warn(&pickup, &report.line()));
         let mut pems = running.tls.iter();
         let mut ports = HashMap::new();

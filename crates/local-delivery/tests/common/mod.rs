@@ -49,9 +49,30 @@ pub async fn start(main: &str) -> System {
 
 /// The same with these lines of aliases; `DIR` stands for the temporary directory.
 pub async fn start_with(main: &str, aliases: &str) -> System {
+    start_in(tempfile::tempdir().expect("tempdir"), main, aliases).await
+}
+
+/// The same with tables below `etc` that only their owner may read.
+pub async fn start_closed(main: &str, tables: &[(&str, &str)]) -> System {
+    use std::os::unix::fs::PermissionsExt as _;
     let dir = tempfile::tempdir().expect("tempdir");
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).expect("set");
+    for (name, text) in tables {
+        let path = dir.path().join("etc").join(name);
+        let parent = path.parent().expect("below etc");
+        std::fs::create_dir_all(parent).expect("made");
+        std::fs::write(&path, text).expect("written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("set");
+        if !parent.ends_with("etc") {
+            std::fs::set_permissions(parent, std::fs::Permissions::from_mode(0o700)).expect("set");
+        }
+    }
+    start_in(dir, main, "").await
+}
+
+async fn start_in(dir: tempfile::TempDir, main: &str, aliases: &str) -> System {
     let home = dir.path().display();
-    std::fs::create_dir(dir.path().join("etc")).expect("made");
+    std::fs::create_dir_all(dir.path().join("etc")).expect("made");
     std::fs::write(dir.path().join("etc/aliases"), aliases.replace("DIR", &home.to_string())).expect("written");
     let main = format!(
         "myhostname = mail.info.net\nmyorigin = info.net\nmydestination = info.net\nqueue_directory = {home}/spool\n\

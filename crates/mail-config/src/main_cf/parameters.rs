@@ -62,8 +62,19 @@ macro_rules! parameters {
             /// that does not exist). Restriction classes included.
             #[must_use]
             pub fn tables(&self) -> Vec<(TableRef, bool)> {
+                self.tables_where(|_| true)
+            }
+
+            /// The same for the parameters that `is_wanted`, asked with the daemons that use one, says. Restriction classes are smtpd's.
+            pub(crate) fn tables_where(&self, is_wanted: impl Fn(&[&str]) -> bool) -> Vec<(TableRef, bool)> {
                 let mut found = Vec::new();
-                $(found.extend(<$kind as Kind>::tables(&self.$field).into_iter().map(|t| (t, self.$field.is_written())));)+
+                $(if is_wanted(&[$($daemon),+]) {
+                    let written = self.$field.is_written();
+                    found.extend(<$kind as Kind>::tables(&self.$field).into_iter().map(|table| (table, written)));
+                })+
+                if !is_wanted(&["smtpd"]) {
+                    return found;
+                }
                 for class in self.smtpd_restriction_classes.iter() {
                     let rules = self.restriction_class(class).map_or_else(Vec::new, |rules| rules.value);
                     found.extend(Restrictions::tables(&rules).into_iter().map(|table| (table, true)));
@@ -86,7 +97,7 @@ parameters! {
     /// The domain that an address without one gets; a path names a file whose first line holds it.
     myorigin: Text = "$myhostname", used by ["smtpd", "queue-manager", "local-delivery"];
     /// The domains whose mail is for the users of this machine.
-    mydestination: Domains = "$myhostname, localhost.$mydomain, localhost", used by ["smtpd", "queue-manager"];
+    mydestination: Domains = "$myhostname, localhost.$mydomain, localhost", used by ["smtpd", "local-delivery", "queue-manager"];
     /// The clients that may relay. Without it the machine itself only, as `mynetworks_style` says.
     mynetworks: Networks = "", used by ["smtpd"];
     /// Whom an absent `mynetworks` trusts. Our default is `host` at every compatibility level.
@@ -376,7 +387,7 @@ parameters! {
     /// Address rewriting of recipients that may give several.
     virtual_alias_maps: Tables = "$virtual_maps", used by ["smtpd", "local-delivery"];
     /// Domains that consist of virtual aliases only.
-    virtual_alias_domains: Domains = "$virtual_alias_maps", used by ["smtpd", "queue-manager"];
+    virtual_alias_domains: Domains = "$virtual_alias_maps", used by ["smtpd", "local-delivery", "queue-manager"];
     /// The most addresses that a recipient becomes.
     virtual_alias_expansion_limit: Positive = "1000", used by ["smtpd"];
     /// The deepest nesting of virtual aliases.
@@ -395,11 +406,11 @@ parameters! {
     /// The recipients of local domains; empty: every one is taken.
     local_recipient_maps: Tables = "proxy:unix:passwd.byname $alias_maps", used by ["smtpd"];
     /// Domains that are relayed to. Our default is empty at every compatibility level.
-    relay_domains: Domains = "", used by ["smtpd", "queue-manager"];
+    relay_domains: Domains = "", used by ["smtpd", "local-delivery", "queue-manager"];
     /// The recipients of relay domains; empty: every one is taken.
     relay_recipient_maps: Tables = "", used by ["smtpd"];
     /// Domains with mailboxes that are not system users.
-    virtual_mailbox_domains: Domains = "$virtual_mailbox_maps", used by ["smtpd", "queue-manager"];
+    virtual_mailbox_domains: Domains = "$virtual_mailbox_maps", used by ["smtpd", "local-delivery", "queue-manager"];
     /// The mailboxes of such domains.
     virtual_mailbox_maps: Tables = "", used by ["smtpd", "local-delivery"];
     /// The directory before each mailbox of `virtual_mailbox_maps`.
