@@ -145,7 +145,9 @@ impl Config {
     fn tables_where(&self, is_wanted: impl Fn(&[&str]) -> bool) -> Vec<(TableRef, bool)> {
         let mut found: Vec<(TableRef, bool)> = Vec::new();
         let mains = std::iter::once(&self.main).chain(self.listeners.iter().map(|listener| &listener.main));
-        for (table, written) in mains.flat_map(|main| main.tables_where(&is_wanted)) {
+        let named = mains.flat_map(|main| main.tables_where(&is_wanted));
+        let all = named.flat_map(|(table, written)| table.with_parts().into_iter().map(move |part| (part, written)));
+        for (table, written) in all {
             match found.iter_mut().find(|(known, _)| *known == table) {
                 Some((_, known)) => *known |= written,
                 None => found.push((table, written)),

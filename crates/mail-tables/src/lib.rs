@@ -12,6 +12,7 @@ pub mod address;
 pub mod aliases;
 mod cidr;
 pub mod lists;
+mod pcre;
 mod regexp;
 mod set;
 mod source;

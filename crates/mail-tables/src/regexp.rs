@@ -1,4 +1,4 @@
-//! `regexp:` tables (regexp_table(5)): POSIX extended expressions, the first match wins.
+//! `regexp:` and `pcre:` tables (regexp_table(5), pcre_table(5)): the first match wins. Here are the lines and POSIX extended expressions.
 
 use std::sync::Arc;
 
@@ -22,6 +22,9 @@ enum Piece {
     Group(usize),
 }
 
+/// How an expression with its flags becomes a pattern.
+pub(crate) type Compile = fn(&str, &str) -> Result<Regex, String>;
+
 /// A table of patterns.
 #[derive(Debug)]
 pub(crate) struct RegexpTable {
@@ -31,6 +34,11 @@ pub(crate) struct RegexpTable {
 impl RegexpTable {
     /// Reads the text; lines that are wrong are left out and reported, as Postfix does.
     pub(crate) fn parse(file: &Arc<str>, text: &str) -> (Self, Vec<Report>) {
+        Self::parse_with(file, text, compile)
+    }
+
+    /// The same with another kind of expressions.
+    pub(crate) fn parse_with(file: &Arc<str>, text: &str, compile: Compile) -> (Self, Vec<Report>) {
         let mut rules: Vec<Rule> = Vec::new();
         let mut open = Vec::new();
         let mut reports = Vec::new();
@@ -45,7 +53,7 @@ impl RegexpTable {
                     None => Err("endif without if".to_owned()),
                 }
             } else {
-                rule(text, line.line).map(|rule| {
+                rule(text, line.line, compile).map(|rule| {
                     if matches!(rule, Rule::If { .. }) {
                         open.push(rules.len());
                     }
@@ -94,7 +102,7 @@ fn close(rules: &mut [Rule], at: usize) {
     }
 }
 
-fn rule(text: &str, line: u32) -> Result<Rule, String> {
+fn rule(text: &str, line: u32, compile: Compile) -> Result<Rule, String> {
     let after_if = text.get(..2).filter(|word| word.eq_ignore_ascii_case("if")).map(|_| &text[2..]);
     let is_if =
         after_if.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_whitespace() || c.is_ascii_punctuation()));

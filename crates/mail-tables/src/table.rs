@@ -13,6 +13,7 @@ use mail_types::SourceLine;
 
 use crate::cidr::CidrTable;
 use crate::lists::ListFile;
+use crate::pcre;
 use crate::regexp::RegexpTable;
 use crate::source::parse_entries;
 
@@ -122,6 +123,12 @@ enum Content {
     List(ListFile),
     /// Answered by another process.
     Remote,
+    /// One of these, by chance.
+    Random(Vec<String>),
+    /// Made of other tables, which the snapshot asks.
+    Combined,
+    /// No lookup succeeds; the text is for the log.
+    Broken(String),
 }
 
 impl Table {
@@ -135,6 +142,10 @@ impl Table {
         let content = match table.kind {
             TableKind::Static => Content::Static(inside.to_owned()),
             TableKind::UnixPasswd => Content::Remote,
+            TableKind::Fail => Content::Broken(format!("{table}: fails as it is told to")),
+            TableKind::Unionmap | TableKind::Pipemap => Content::Combined,
+            TableKind::Randmap => Content::Random(split_commas(inside).unwrap_or_default()),
+            TableKind::Pcre if in_braces => Content::pcre(&file, &rules(inside), &mut reports),
             TableKind::Inline => Content::inline(inside, &file, &mut reports),
             TableKind::Cidr if in_braces => Content::Cidr(keep(CidrTable::parse(&file, &rules(inside)), &mut reports)),
             TableKind::Regexp if in_braces => {
@@ -153,6 +164,7 @@ impl Table {
         let content = match table.kind {
             TableKind::Cidr => Content::Cidr(keep(CidrTable::parse(&file, text), &mut reports)),
             TableKind::Regexp => Content::Regexp(keep(RegexpTable::parse(&file, text), &mut reports)),
+            TableKind::Pcre => Content::pcre(&file, text, &mut reports),
             TableKind::ListFile => Content::List(keep(ListFile::parse(&file, text), &mut reports)),
             kind => {
                 let aliases = aliases && matches!(kind, TableKind::Hash | TableKind::Btree);
@@ -176,6 +188,9 @@ impl Table {
             Content::Regexp(table) => table.get(key),
             Content::List(list) => list.get(key),
             Content::Remote => return remote_answer(table, key, remote),
+            Content::Random(values) => by_chance(values).map(|value| (value.trim().to_owned(), 0)),
+            Content::Combined => None,
+            Content::Broken(why) => return Answer::Temporary(why.clone()),
         };
         hit.map_or(Answer::NotFound, |(value, line)| Answer::Found(self.found(key, value, line)))
     }
@@ -205,7 +220,8 @@ impl Table {
             Content::Cidr(table) => table.is_empty(),
             Content::Regexp(table) => table.is_empty(),
             Content::List(list) => list.is_empty(),
-            Content::Static(_) | Content::Remote => false,
+            Content::Random(values) => values.is_empty(),
+            Content::Static(_) | Content::Remote | Content::Combined | Content::Broken(_) => false,
         }
     }
 
@@ -224,7 +240,22 @@ impl Table {
     }
 }
 
+/// One of the values. The standard library's hash keys are random, which is all the chance that is asked for.
+fn by_chance(values: &[String]) -> Option<&String> {
+    let number = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), values.len());
+    let at = usize::try_from(number).unwrap_or(0) % values.len().max(1);
+    values.get(at)
+}
+
 impl Content {
+    /// A table with an expression that we cannot carry out decides nothing: Postfix would.
+    fn pcre(file: &Arc<str>, text: &str, reports: &mut Vec<Report>) -> Self {
+        let (table, more) = RegexpTable::parse_with(file, text, pcre::compile);
+        let broken = more.first().map(|report| format!("{}: {}", report.source, report.message));
+        reports.extend(more);
+        broken.map_or(Self::Regexp(table), Self::Broken)
+    }
+
     fn map(pairs: impl Iterator<Item = (String, String, u32)>) -> Self {
         let mut entries = HashMap::new();
         let mut networks = Vec::new();
@@ -357,6 +388,19 @@ mod tests {
         let known = HashMap::from([(query, RemoteAnswer::Found("john:x:1000".into()))]);
         assert!(users.get(&reference, "john", Scope::Partial, &known).found().is_some());
         assert_eq!(users.get(&reference, "john@info.net", Scope::Full, &known), Answer::NotFound);
+    }
+
+    #[test]
+    fn a_pcre_table_that_cannot_be_carried_out_decides_nothing() {
+        let reference = table(TableKind::Pcre, "/t");
+        let (good, reports) = Table::parse(&reference, "/^(\\w+)@x\\.org$/ $1-x\n", false);
+        assert!(reports.is_empty());
+        assert_eq!(good.get(&reference, "john@X.org", Scope::Full, &()).found().expect("found").value, "john-x");
+        let (bad, reports) = Table::parse(&reference, "/^a/ OK\n/^(?!a)/ REJECT\n", false);
+        assert_eq!(reports.iter().map(|report| report.source.line).collect::<Vec<_>>(), [2]);
+        assert!(
+            matches!(bad.get(&reference, "a", Scope::Full, &()), Answer::Temporary(why) if why.starts_with("/t:2"))
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fmt;
 use ipnet::IpNet;
 
 use super::kinds::{Context, Kind, Mistake, parse_network};
-use crate::words::split_words;
+use crate::words::{split_commas, split_words, unbraced};
 
 /// The type of a lookup table, the word before the colon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -24,13 +24,23 @@ pub enum TableKind {
     Cidr,
     /// POSIX regular expressions, first match wins.
     Regexp,
+    /// Perl-compatible regular expressions, first match wins.
+    Pcre,
+    /// The results of several tables, joined with commas.
+    Unionmap,
+    /// The result of each table is the key of the next.
+    Pipemap,
+    /// One of several values, by chance.
+    Randmap,
+    /// Every lookup fails.
+    Fail,
     /// `unix:passwd.byname`, answered by authd.
     UnixPasswd,
     /// The path alone of a file that holds more items of a match list.
     ListFile,
 }
 
-const TABLE_KINDS: [(&str, TableKind); 7] = [
+const TABLE_KINDS: [(&str, TableKind); 12] = [
     ("hash", TableKind::Hash),
     ("btree", TableKind::Btree),
     ("texthash", TableKind::Texthash),
@@ -38,14 +48,18 @@ const TABLE_KINDS: [(&str, TableKind); 7] = [
     ("static", TableKind::Static),
     ("cidr", TableKind::Cidr),
     ("regexp", TableKind::Regexp),
+    ("pcre", TableKind::Pcre),
+    ("unionmap", TableKind::Unionmap),
+    ("pipemap", TableKind::Pipemap),
+    ("randmap", TableKind::Randmap),
+    ("fail", TableKind::Fail),
 ];
 
 /// The table types that Postfix has and we do not build.
-const UNBUILT_TABLES: [&str; 24] = [
+const UNBUILT_TABLES: [&str; 19] = [
     "cdb",
     "dbm",
     "environ",
-    "fail",
     "internal",
     "ldap",
     "lmdb",
@@ -54,15 +68,11 @@ const UNBUILT_TABLES: [&str; 24] = [
     "netinfo",
     "nis",
     "nisplus",
-    "pcre",
     "pgsql",
-    "pipemap",
-    "randmap",
     "sdbm",
     "socketmap",
     "sqlite",
     "tcp",
-    "unionmap",
     "unix",
     "mongodb",
     "redis",
@@ -108,9 +118,61 @@ impl TableRef {
         let built = TABLE_KINDS.iter().find(|(known, _)| *known == kind).map(|(_, kind)| *kind);
         let built = built.or((kind == "unix" && name == "passwd.byname").then_some(TableKind::UnixPasswd));
         match built {
-            Some(kind) => Ok(Some(Self { kind, name: name.to_owned(), proxy })),
+            Some(kind) => {
+                let table = Self { kind, name: name.to_owned(), proxy };
+                table.check_parts(word, context)?;
+                Ok(Some(table))
+            }
             None => unbuilt(word, kind, context).map(|()| None),
         }
+    }
+}
+
+impl TableRef {
+    /// The tables that a `unionmap:` or `pipemap:` is made of, in their order; none for other types.
+    #[must_use]
+    pub fn parts(&self) -> Vec<Self> {
+        let plain = |word: &String| {
+            let (kind, name) = word.split_once(':')?;
+            let kind = TABLE_KINDS.iter().find(|(known, _)| *known == kind)?.1;
+            Some(Self { kind, name: name.to_owned(), proxy: false })
+        };
+        self.words()
+            .iter()
+            .map(|word| word.strip_prefix("proxy:").unwrap_or(word).to_owned())
+            .filter_map(|w| plain(&w))
+            .collect()
+    }
+
+    /// This table and those that it is made of.
+    #[must_use]
+    pub fn with_parts(&self) -> Vec<Self> {
+        let below = self.parts().into_iter().flat_map(|part| part.with_parts());
+        std::iter::once(self.clone()).chain(below).collect()
+    }
+
+    /// The comma-separated words of `{...}`, for the types that combine tables.
+    fn words(&self) -> Vec<String> {
+        if !matches!(self.kind, TableKind::Unionmap | TableKind::Pipemap) {
+            return Vec::new();
+        }
+        let inside = unbraced(&self.name).unwrap_or(&self.name);
+        split_commas(inside).unwrap_or_default().iter().map(|word| word.trim().to_owned()).collect()
+    }
+
+    fn check_parts(&self, word: &str, context: &mut Context<'_>) -> Result<(), Mistake> {
+        let combines = matches!(self.kind, TableKind::Unionmap | TableKind::Pipemap | TableKind::Randmap);
+        if combines && unbraced(&self.name).is_none() {
+            return Err(
+                Mistake::new(format!("`{word}' has no braces"), "write `{ ONE, ANOTHER }' after the colon").at(word)
+            );
+        }
+        for part in self.words() {
+            if Self::parse(&part, context)?.is_none_or(|table| table.kind == TableKind::UnixPasswd) {
+                return Err(Mistake::new(format!("`{part}' cannot be part of a table"), "use another type").at(word));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -122,7 +184,7 @@ fn unbuilt(word: &str, kind: &str, context: &mut Context<'_>) -> Result<(), Mist
     if !UNBUILT_TABLES.contains(&kind) {
         let known = TABLE_KINDS.iter().map(|(name, _)| *name).chain(UNBUILT_TABLES);
         let hint = crate::report::nearest(kind, known).map_or(
-            "the types are hash, btree, texthash, inline, static, cidr, regexp and unix:passwd.byname".to_owned(),
+            "the types are hash, btree, texthash, inline, static, cidr, regexp, pcre, unionmap, pipemap, randmap, fail and unix:passwd.byname".to_owned(),
             |near| format!("did you mean `{near}'?"),
         );
         return Err(Mistake::new(format!("unknown table type `{kind}'"), hint).at(word));
