@@ -17,6 +17,8 @@ pub struct Job {
     pub lease: Arc<Lease>,
     /// Its content.
     pub content: Arc<Content>,
+    /// The header fields that go before the content: whose alias or forward file led here.
+    pub trace: Arc<str>,
     reports: Reports,
     granted: UnixTime,
     /// When the last connection was ready; the third of the `delays`.
@@ -25,6 +27,25 @@ pub struct Job {
     pub open: Vec<usize>,
     /// How many of them, from the first, are in the message that was made last.
     batch: usize,
+}
+
+/// The fields for a chain, the last expansion first. An address that not every server takes stays out of the header.
+fn delivered_to(chain: &[mail_types::Address]) -> String {
+    let shown = chain.iter().rev().filter(|address| !address.needs_smtputf8());
+    shown.map(|address| format!("Delivered-To: {address}\r\n")).collect()
+}
+
+/// The lease in parts whose recipients have the same chain, since they share one content.
+#[must_use]
+pub fn by_chain(mut lease: Lease) -> Vec<Lease> {
+    let mut parts: Vec<Lease> = Vec::new();
+    for recipient in std::mem::take(&mut lease.recipients) {
+        match parts.iter_mut().find(|part| part.recipients[0].chain == recipient.chain) {
+            Some(part) => part.recipients.push(recipient),
+            None => parts.push(Lease { recipients: vec![recipient], ..lease.clone() }),
+        }
+    }
+    parts
 }
 
 /// What an attempt ended with for one recipient.
@@ -49,18 +70,26 @@ fn now() -> UnixTime {
 }
 
 impl Job {
-    /// A job with all recipients open.
+    /// A job with all recipients open. With `forwarded` (`prepend_delivered_header`) the message shows whose alias or forward file led to
+    /// its recipients, which have the same chain: when it comes back to one of these, local delivery sees the loop.
     #[must_use]
-    pub fn new(lease: Lease, content: Content, reports: Reports) -> Self {
+    pub fn new(lease: Lease, content: Arc<Content>, reports: Reports, forwarded: bool) -> Self {
         let open = (0..lease.recipients.len()).collect();
-        Self {
-            lease: Arc::new(lease),
-            content: Arc::new(content),
-            reports,
-            granted: now(),
-            connected: None,
-            open,
-            batch: 0,
+        let chain = lease.recipients.first().filter(|_| forwarded).map_or(&[][..], |first| &first.chain);
+        let trace = delivered_to(chain).into();
+        let lease = Arc::new(lease);
+        Self { lease, content, trace, reports, granted: now(), connected: None, open, batch: 0 }
+    }
+
+    /// Octets from a position of the message: trace, then content.
+    ///
+    /// # Errors
+    /// The content cannot be read.
+    pub fn read(&self, at: u64, most: usize) -> std::io::Result<Vec<u8>> {
+        let trace = self.trace.as_bytes();
+        match usize::try_from(at).ok().and_then(|at| trace.get(at..)).filter(|rest| !rest.is_empty()) {
+            Some(rest) => Ok(rest[..rest.len().min(most)].to_vec()),
+            None => self.content.read(at - trace.len() as u64, most),
         }
     }
 
@@ -85,7 +114,7 @@ impl Job {
         Ok(Message {
             sender: lease.sender.clone(),
             recipients,
-            size: self.content.length(),
+            size: self.trace.len() as u64 + self.content.length(),
             body: if octets.eight_bit { Body::EightBitMime } else { Body::SevenBit },
             smtputf8: address_needs || (lease.smtputf8 && octets.eight_bit_header),
             dsn: lease.dsn.clone(),

@@ -80,8 +80,14 @@ impl Carrier for Remote {
     }
 
     fn carry(&self, lease: Lease, content: Content, reports: Reports) {
-        let shared = Arc::clone(&self.0);
-        tokio::spawn(async move { connect::deliver(&shared, Job::new(lease, content, reports)).await });
+        let words = self.0.now();
+        let forwarded = words.config.main.prepend_delivered_header.iter().any(|word| word == "forward");
+        let content = Arc::new(content);
+        for part in job::by_chain(lease) {
+            let shared = Arc::clone(&self.0);
+            let job = Job::new(part, Arc::clone(&content), reports.clone(), forwarded);
+            tokio::spawn(async move { connect::deliver(&shared, job).await });
+        }
     }
 
     fn recorded(&self, _outcome: Outcome) {}

@@ -162,7 +162,7 @@ impl Feeder {
 
     fn content(&mut self) -> Answer {
         let Some(handed) = &self.current else { return Answer::Abort };
-        match handed.job.content.read(self.at, PIECE) {
+        match handed.job.read(self.at, PIECE) {
             Ok(piece) if piece.is_empty() => Answer::EndOfContent,
             Ok(piece) => {
                 self.at += piece.len() as u64;

@@ -500,7 +500,7 @@ parameters! {
     /// Whether the sender of a list's mail is what `owner-list` expands to.
     expand_owner_alias: YesNo = "no", used by ["local-delivery"];
     /// Where a Delivered-To field is written.
-    prepend_delivered_header: List = "command, file, forward", used by ["local-delivery"];
+    prepend_delivered_header: List = "command, file, forward", used by ["local-delivery", "remote-delivery"];
     /// Whether the owner of a mailbox file must be the recipient.
     strict_mailbox_ownership: YesNo = "yes", used by ["local-delivery"];
     /// Whether a user without home directory gets no mail.
