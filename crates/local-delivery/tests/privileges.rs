@@ -216,7 +216,10 @@ async fn hostile_mailboxes_lead_nowhere() {
         match what {
             "symbolic link" => std::os::unix::fs::symlink(&secret, &mailbox).expect("made"),
             "more than one name" => std::fs::hard_link(&secret, &mailbox).expect("made"),
-            "not owned by recipient" => std::fs::write(&mailbox, "").expect("made"),
+            "not owned by recipient" => {
+                std::fs::write(&mailbox, "").expect("made");
+                std::fs::set_permissions(&mailbox, std::fs::Permissions::from_mode(0o666)).expect("set");
+            }
             "" => std::fs::write(spool.join("anna.lock"), "1").expect("made"),
             _ => rustix::fs::mkfifoat(rustix::fs::CWD, &mailbox, rustix::fs::Mode::from_raw_mode(0o666)).expect("made"),
         }

@@ -328,10 +328,10 @@ mod tests {
 
     #[test]
     fn what_is_not_built_stops_the_start_unless_named() {
-        let text = "smtpd_milters = inet:localhost:11332\nvirtual_alias_maps = pcre:/etc/postfix/virtual\n";
+        let text = "smtpd_milters = inet:localhost:11332\nvirtual_alias_maps = ldap:/etc/postfix/virtual\n";
         let errors = load(&[("main.cf", text)]).expect_err("refused");
         assert_eq!(errors.0.len(), 2, "{errors}");
-        let loaded = main_cf(&format!("{text}postrider_run_without = smtpd_milters, pcre\n"));
+        let loaded = main_cf(&format!("{text}postrider_run_without = smtpd_milters, ldap\n"));
         assert_eq!(loaded.reports.iter().filter(|r| r.column > 0 && r.level == Level::Warning).count(), 2);
         assert!(loaded.config.main.virtual_alias_maps.is_empty());
         let loaded = main_cf("smtpd_milters =\nsmtpd_tls_ciphers = high\n");
@@ -423,7 +423,7 @@ mod tests {
         assert_eq!(errors("\n\nslow_destination_rate_delay = 1x\n", ""), [3]);
         let class = "smtpd_restriction_classes = mine\nmine = check_client_access\n";
         assert_eq!(errors(class, ""), [2]);
-        let unbuilt = "smtpd_restriction_classes = mine\nmine = check_client_access pcre:/x\n";
+        let unbuilt = "smtpd_restriction_classes = mine\nmine = check_client_access ldap:/x\n";
         assert_eq!(errors(unbuilt, ""), [2]);
         assert_eq!(errors("", "big unix - - n - - smtp\n  -o smtp_connect_timeout=long\n"), [2]);
     }

@@ -43,19 +43,25 @@ pub(crate) fn compile(expression: &str, flags: &str) -> Result<Regex, String> {
 /// and in a class `[`, `&&`, `--` and `~~` stand for themselves.
 fn translate(expression: &str) -> Result<String, String> {
     let mut out = String::new();
-    let mut class: Option<usize> = None;
+    let mut class = false;
+    // The character before, where it is outside of classes and stands for no character.
+    let mut before = ' ';
     let mut rest = expression;
     while let Some(c) = rest.chars().next() {
         let after = &rest[c.len_utf8()..];
+        let last = std::mem::replace(&mut before, if !class && c != '\\' { c } else { ' ' });
+        if !class && c == '+' && matches!(last, '*' | '+' | '?' | '}') {
+            return Err("possessive repetition in a pattern is not built".to_owned());
+        }
         if c == '\\' {
             let escaped = after.chars().next().ok_or("the pattern ends in a backslash")?;
             rest = &after[escaped.len_utf8()..];
-            out.push_str(&escape(escaped, class.is_some())?);
+            out.push_str(&escape(escaped, class)?);
             continue;
         }
         match (class, c) {
-            (None, '[') => {
-                class = Some(0);
+            (false, '[') => {
+                class = true;
                 out.push('[');
                 // `[]a]` and `[^]a]` hold a bracket.
                 let negated = after.starts_with('^');
@@ -64,22 +70,22 @@ fn translate(expression: &str) -> Result<String, String> {
                 rest = after.strip_prefix(']').inspect(|_| out.push_str("\\]")).unwrap_or(after);
                 continue;
             }
-            (Some(_), '[') if after.starts_with(':') => {
+            (true, '[') if after.starts_with(':') => {
                 let end = after.find(":]").ok_or("`[:' without `:]' in a class")? + 2;
                 out.push('[');
                 out.push_str(&after[..end]);
                 rest = &after[end..];
                 continue;
             }
-            (Some(_), ']') => {
-                class = None;
+            (true, ']') => {
+                class = false;
                 out.push(']');
             }
-            (Some(_), '[' | '&' | '~') => {
+            (true, '[' | '&' | '~') => {
                 out.push('\\');
                 out.push(c);
             }
-            (Some(_), '-') if after.starts_with('-') => out.push_str("\\-"),
+            (true, '-') if after.starts_with('-') => out.push_str("\\-"),
             _ => out.push(c),
         }
         rest = after;

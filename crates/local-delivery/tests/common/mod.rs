@@ -171,6 +171,18 @@ impl System {
         (conversation, leases)
     }
 
+    /// Waits until the log, which is written by a thread of its own, holds a text.
+    pub async fn logged(&self, text: &str) {
+        let path = self.dir.path().join("spool/postrider/log/local-delivery.log");
+        for _ in 0..1000 {
+            if std::fs::read_to_string(&path).is_ok_and(|log| log.contains(text)) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{text:?} is not in the log:\n{}", std::fs::read_to_string(path).unwrap_or_default());
+    }
+
     pub fn files(&self, user: &str) -> Vec<String> {
         let entries = std::fs::read_dir(self.dir.path().join("home").join(user).join("Maildir/new"));
         entries

@@ -451,7 +451,11 @@ mod tests {
             read::<Tables>("hash:/etc/aliases, proxy:unix:passwd.byname inline:{ a=b, c = d }").expect("reads");
         let shown: Vec<_> = tables.iter().map(ToString::to_string).collect();
         assert_eq!(shown, ["hash:/etc/aliases", "proxy:unix:passwd.byname", "inline:{ a=b, c = d }"]);
-        assert!(read::<Tables>("pcre:/etc/x").expect_err("not built").what.contains("`pcre' is not built"));
+        assert!(read::<Tables>("mysql:/etc/x").expect_err("not built").what.contains("`mysql' is not built"));
+        assert!(read::<Tables>("unionmap:{hash:/a, mysql:/b}").expect_err("not built").what.contains("`mysql'"));
+        let union = &read::<Tables>("unionmap:{ hash:/a, pipemap:{cidr:/b, static:c} }").expect("reads")[0];
+        let shown: Vec<_> = union.with_parts()[1..].iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["hash:/a", "pipemap:{cidr:/b, static:c}", "cidr:/b", "static:c"]);
         assert_eq!(read::<Tables>("hsah:/etc/x").expect_err("unknown").instead, "did you mean `hash'?");
     }
 
