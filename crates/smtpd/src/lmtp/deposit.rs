@@ -59,6 +59,7 @@ fn recipients(transaction: &Transaction) -> Vec<LeaseRecipient> {
         orcpt: accepted.orcpt.clone(),
         notify: None,
         chain: Vec::new(),
+        part: None,
         rule: None,
     });
     made.collect()
@@ -165,6 +166,7 @@ mod tests {
             orcpt: None,
             notify: None,
             chain: Vec::new(),
+            part: None,
             rule: None,
         };
         for (outcome, expected) in [
