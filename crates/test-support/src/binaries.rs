@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
 use serde::Deserialize;
 
@@ -23,7 +23,8 @@ pub const PROGRAMS: &[&str] = &[
     "smtpd",
 ];
 
-static BUILT: OnceLock<Result<BTreeMap<String, PathBuf>, String>> = OnceLock::new();
+/// What was built, by profile: a program builds each profile once.
+static BUILT: Mutex<BTreeMap<String, Result<BTreeMap<String, PathBuf>, String>>> = Mutex::new(BTreeMap::new());
 
 #[derive(Deserialize)]
 struct Artifact {
@@ -36,8 +37,8 @@ struct Artifact {
 ///
 /// # Errors
 /// The build failed; the text is cargo's.
-pub fn paths() -> Result<&'static BTreeMap<String, PathBuf>, String> {
-    BUILT.get_or_init(|| build(&profile())).as_ref().map_err(Clone::clone)
+pub fn paths() -> Result<BTreeMap<String, PathBuf>, String> {
+    build(&profile())
 }
 
 /// The profile that this very program was built in.
@@ -69,11 +70,16 @@ pub fn cargo() -> Command {
     command
 }
 
-/// Builds the programs in a profile (`dev` or `release`) and tells where they are.
+/// Builds the programs in a profile (`dev` or `release`), at the first call, and tells where they are.
 ///
 /// # Errors
 /// The build failed.
 pub fn build(profile: &str) -> Result<BTreeMap<String, PathBuf>, String> {
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    built.entry(profile.to_owned()).or_insert_with(|| run_cargo(profile)).clone()
+}
+
+fn run_cargo(profile: &str) -> Result<BTreeMap<String, PathBuf>, String> {
     let output = cargo()
         .args(["build", "--workspace", "--bins", "--message-format=json-render-diagnostics", "--profile", profile])
         .stderr(Stdio::inherit())

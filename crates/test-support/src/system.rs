@@ -176,7 +176,7 @@ impl Builder {
     pub fn prepare(self) -> Result<System, String> {
         let built = match &self.profile {
             Some(profile) => binaries::build(profile)?,
-            None => binaries::paths()?.clone(),
+            None => binaries::paths()?,
         };
         let system = self.lay_out().map_err(|error| format!("the system cannot be laid out: {error}"))?;
         binaries::install(&built, &system.root().join("bin")).map_err(|error| error.to_string())?;
