@@ -24,7 +24,10 @@ pub const PROGRAMS: &[&str] = &[
 ];
 
 /// What was built, by profile: a program builds each profile once.
-static BUILT: Mutex<BTreeMap<String, Result<BTreeMap<String, PathBuf>, String>>> = Mutex::new(BTreeMap::new());
+static BUILT: Mutex<BTreeMap<String, Built>> = Mutex::new(BTreeMap::new());
+
+/// The programs of a profile, or why there are none.
+type Built = Result<BTreeMap<String, PathBuf>, String>;
 
 #[derive(Deserialize)]
 struct Artifact {
@@ -37,7 +40,7 @@ struct Artifact {
 ///
 /// # Errors
 /// The build failed; the text is cargo's.
-pub fn paths() -> Result<BTreeMap<String, PathBuf>, String> {
+pub fn paths() -> Built {
     build(&profile())
 }
 
@@ -74,12 +77,12 @@ pub fn cargo() -> Command {
 ///
 /// # Errors
 /// The build failed.
-pub fn build(profile: &str) -> Result<BTreeMap<String, PathBuf>, String> {
+pub fn build(profile: &str) -> Built {
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
     built.entry(profile.to_owned()).or_insert_with(|| run_cargo(profile)).clone()
 }
 
-fn run_cargo(profile: &str) -> Result<BTreeMap<String, PathBuf>, String> {
+fn run_cargo(profile: &str) -> Built {
     let output = cargo()
         .args(["build", "--workspace", "--bins", "--message-format=json-render-diagnostics", "--profile", profile])
         .stderr(Stdio::inherit())
