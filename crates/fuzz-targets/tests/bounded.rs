@@ -15,6 +15,9 @@ use fuzz_targets::mutate::{Random, mutate};
 use fuzz_targets::{TARGETS, Target};
 use libtest_mimic::{Arguments, Failed, Trial};
 
+/// Longer seeds are deep or wide on purpose, and run as they are only.
+const MUTATED_MAX: usize = 8 * 1024;
+
 fn main() -> ExitCode {
     let mutations = std::env::var("FUZZ_MUTATIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
     let trial = |target: &'static Target| Trial::test(target.name, move || run(target, mutations));
@@ -31,7 +34,7 @@ fn run(target: &Target, mutations: usize) -> Result<(), Failed> {
         running.run(target, seed).map_err(|error| format!("seed {name}: {error}"))?;
     }
     let each = (mutations * 8 / target.cost).max(1);
-    for (name, seed) in &seeds {
+    for (name, seed) in seeds.iter().filter(|(_, seed)| seed.len() <= MUTATED_MAX) {
         for number in 0..each as u64 {
             let mut random = Random::new(&format!("{}/{name}", target.name), number);
             let other = &seeds[random.below(seeds.len())].1;

@@ -89,7 +89,7 @@ fn patterns(target: &Target) -> Vec<Vec<u8>> {
     let tokens = target.tokens.iter().map(|token| token.as_bytes().to_vec());
     let octets = b"\r\n\"(<,;.\\=a\0 ".iter().map(|&octet| vec![octet]);
     let seeds = target.seeds().expect("seeds").into_iter().map(|(_, seed)| seed);
-    tokens.chain(octets).chain(seeds).filter(|pattern| !pattern.is_empty()).collect()
+    tokens.chain(octets).chain(seeds).filter(|pattern| (1..=LENGTH).contains(&pattern.len())).collect()
 }
 
 /// How many times as long the long input takes, where that is too much. Time of this thread on the processor, the best of several: a busy
