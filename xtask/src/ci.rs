@@ -30,9 +30,20 @@ pub fn run() -> Result<(), String> {
     })?;
     run_step("build", || process::run("cargo", &["test", "--workspace", "--no-run"], &[]))?;
     run_step("generated pages", || crate::docs::run(&["--check".to_owned()]))?;
+    run_step("conformance page", crate::conformance::check)?;
     run_step("units", crate::install::verify_units)?;
-    run_step("tests", || process::run("cargo", &["test", "--workspace"], &[]))?;
+    run_step("tests", tests)?;
     run_step("demo", || crate::demo::run(&["--once".to_owned(), "--profile".to_owned(), "dev".to_owned()]))?;
     println!("== all green after {} s", began.elapsed().as_secs());
     Ok(())
+}
+
+/// All tests; those that the conformance page names must have ended in `ok`.
+fn tests() -> Result<(), String> {
+    let arguments = ["test", "--workspace", "--color", "never"];
+    let (said, succeeded) = process::watched("cargo", &arguments, &[])?;
+    if !succeeded {
+        return Err("cargo test --workspace failed".to_owned());
+    }
+    crate::conformance::check_outcomes(&said)
 }
