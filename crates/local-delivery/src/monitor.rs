@@ -7,11 +7,15 @@ use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 
 use mail_daemon::monitor::{Desk, Service};
 use mail_ipc::frame::{Frame, Raw};
 use mail_posix::become_user::{Confinement, Identity, become_user};
 use mail_posix::fork::{Child, Ended};
+use mail_posix::landlock::{Connections, Rules};
+use mail_posix::sandbox::Sandbox;
+use mail_posix::seccomp::Calls;
 use serde::{Deserialize, Serialize};
 
 use crate::deliverer;
@@ -156,22 +160,14 @@ impl Deliverers {
 
 /// The deliverer's life, in the child.
 fn run(owner: Owner, identity: Option<Identity>, confinement: Confinement, monitor: u32, socket: &OwnedFd) -> u8 {
-    if let Some(identity) = identity {
-        let identity = match confirmed(owner, identity) {
-            Ok(identity) => identity,
-            Err(error) => {
-                eprintln!("local-delivery: deliverer: {error}");
-                return mail_daemon::EX_OSERR;
-            }
-        };
-        if let Err(error) = become_user(&identity, confinement) {
-            eprintln!("local-delivery: deliverer: {error}");
-            return mail_daemon::EX_OSERR;
-        }
-        // Becoming a user resets it.
-        if mail_posix::fork::die_with_parent(monitor).is_err() {
-            return mail_daemon::EX_OSERR;
-        }
+    let confined = match identity {
+        Some(identity) => confirmed(owner, identity).and_then(|identity| confine(&identity, confinement)),
+        None => confine(&Identity::current(), confinement),
+    };
+    // Becoming a user resets the parent-death signal.
+    if let Err(error) = confined.and_then(|()| mail_posix::fork::die_with_parent(monitor)) {
+        eprintln!("local-delivery: deliverer: {error}");
+        return mail_daemon::EX_OSERR;
     }
     let ran = socket.try_clone().map(UnixStream::from).and_then(|stream| {
         stream.set_nonblocking(false)?;
@@ -184,6 +180,20 @@ fn run(owner: Owner, identity: Option<Identity>, confinement: Confinement, monit
             mail_daemon::EX_OSERR
         }
     }
+}
+
+/// Becomes the recipient and gives up what a deliverer has no use for: programs, sockets, connections, signals. Which files are the recipient's,
+/// their modes say. What the kernel lacks, the coordinator has said already.
+///
+/// Who may gain rights by running programs runs programs, and keeps what those need.
+fn confine(identity: &Identity, confinement: Confinement) -> io::Result<()> {
+    become_user(identity, confinement).map_err(|error| io::Error::other(error.to_string()))?;
+    if !confinement.no_new_privs {
+        return Ok(());
+    }
+    let everything = || vec![PathBuf::from("/")];
+    let rules = Rules { read: everything(), write: everything(), connect: Connections::Ports(Vec::new()) };
+    mail_posix::sandbox::enter(&Sandbox { rules, calls: &[Calls::Basic, Calls::Files] }).map(drop)
 }
 
 fn is_root() -> bool {

@@ -4,6 +4,8 @@
 //! [`Plan`] names (sockets, TLS keys), and either becomes the role's user itself or stays behind as the monitor ([`monitor`]) of a child
 //! that has; that child gets a [`Context`] and serves: log ([`log`]), reload, stop, the daemon's own control socket.
 //!
+//! What a process that serves keeps of the machine, the table in [`sandbox`] says.
+//!
 //! The monitor is single-threaded, forks before any thread exists and parses nothing from the network.
 //! Not here: any protocol, any policy, what a daemon does with its sockets.
 
@@ -16,6 +18,7 @@ pub mod monitor;
 pub mod notify;
 mod options;
 mod run;
+pub mod sandbox;
 mod secrets;
 pub mod state;
 mod tables;

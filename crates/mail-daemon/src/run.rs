@@ -11,10 +11,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use decision::Ident;
 use mail_config::Config;
 use mail_ipc::hello::Role;
 use mail_ipc::sockets::{self, Socket};
 use mail_posix::become_user::{Confinement, Identity, become_user};
+use mail_posix::sandbox::{Report, Sandbox};
 use mail_posix::signals::{self, SignalFd};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -24,7 +26,7 @@ use crate::log::{Log, LogPlan, System};
 use crate::monitor::{Channel, Desk, Monitor, Service};
 use crate::options::Options;
 use crate::secrets::TlsFiles;
-use crate::state;
+use crate::{sandbox, state};
 
 /// How long `serve` may take to end after a stop.
 const GRACE: Duration = Duration::from_secs(25);
@@ -163,8 +165,9 @@ fn start(daemon: Daemon) -> Result<u8, StartError> {
     }
     match daemon.supervision {
         Supervision::Alone => {
-            give_up_rights(identity.as_ref())?;
-            Ok(serve(daemon.serve, setup, &log, opened, None, Some(running)))
+            let confined = Confined::of(&setup, &running.config, &log, identity);
+            let lack = confined.enter()?;
+            Ok(serve(daemon.serve, setup, &log, opened, None, Some(running), lack))
         }
         Supervision::Monitor => watched(daemon.serve, None, setup, running, identity, log, opened),
         Supervision::Service(make) => watched(daemon.serve, Some(make()), setup, running, identity, log, opened),
@@ -307,11 +310,27 @@ fn complain(name: &str, what: &dyn fmt::Display) {
     what.to_string().lines().for_each(|line| eprintln!("{priority}{name}: {line}"));
 }
 
-fn give_up_rights(identity: Option<&Identity>) -> Result<(), StartError> {
-    match identity {
-        None => Ok(()),
-        Some(identity) => become_user(identity, Confinement::FULL)
-            .map_err(|error| StartError::System(io::Error::other(error.to_string()))),
+/// The process that serves, as it will be once it has given up its rights.
+struct Confined {
+    identity: Identity,
+    sandbox: Option<Sandbox>,
+}
+
+impl Confined {
+    /// Without root the identity is the caller's, and the sandbox is what is left to confine it.
+    fn of(setup: &Setup, config: &Config, log: &LogPlan, identity: Option<Identity>) -> Self {
+        let logs = log.own.iter().chain(&log.maillog).cloned().collect();
+        let facts = sandbox::Facts::of(config, &setup.state, logs);
+        Self { identity: identity.unwrap_or_else(Identity::current), sandbox: sandbox::of_role(setup.role, &facts) }
+    }
+
+    /// Gives up all rights and enters the sandbox. Tells what the kernel lacks.
+    fn enter(&self) -> Result<Option<&'static str>, StartError> {
+        let system = |error: String| StartError::System(io::Error::other(error));
+        become_user(&self.identity, Confinement::FULL).map_err(|error| system(error.to_string()))?;
+        let Some(sandbox) = &self.sandbox else { return Ok(None) };
+        let report = mail_posix::sandbox::enter(sandbox);
+        report.map(Report::lack).map_err(|error| system(format!("cannot enter the sandbox: {error}")))
     }
 }
 
@@ -331,16 +350,17 @@ fn watched(
     let monitor = std::process::id();
     let (child_setup, child_log) = (Arc::clone(&setup), log.clone());
     let ends = Ends { control: control_end, service: service_end };
+    let confined = Confined::of(&setup, &running.config, &log, identity);
     // What moves into the child is dropped, and so closed, on this side.
     let child = mail_posix::fork::fork_child(move || {
         let ends_kept = [ends.control.as_fd(), ends.service.as_fd()];
         let keep = opened.descriptors().chain(child_log.descriptors()).chain(ends_kept).collect::<Vec<_>>();
         let ready = mail_posix::fork::close_all_but(&keep).and_then(|()| signals::unblock_all());
         // Giving up rights resets the parent-death signal, so that comes after it.
-        let ready = ready.map_err(StartError::System).and_then(|()| give_up_rights(identity.as_ref()));
-        let ready = ready.and_then(|()| Ok(mail_posix::fork::die_with_parent(monitor)?));
+        let ready = ready.map_err(StartError::System).and_then(|()| confined.enter());
+        let ready = ready.and_then(|lack| Ok(mail_posix::fork::die_with_parent(monitor).map(|()| lack)?));
         match ready {
-            Ok(()) => serve(serve_with, child_setup, &child_log, opened, Some(ends), None),
+            Ok(lack) => serve(serve_with, child_setup, &child_log, opened, Some(ends), None, lack),
             Err(error) => {
                 complain(&child_setup.instance, &error);
                 crate::EX_OSERR
@@ -363,10 +383,15 @@ fn serve(
     opened: Opened,
     ends: Option<Ends>,
     first: Option<Running>,
+    lack: Option<&str>,
 ) -> u8 {
     let instance = setup.instance.clone();
     let result = Log::start(log.clone()).and_then(|log| {
         crate::diagnostics::install(&log, setup.daemon);
+        if let Some(lack) = lack {
+            log.warning(&Ident::postfix("postrider", setup.daemon), lack);
+        }
+        mail_posix::points::reached(&format!("{}.front", setup.daemon));
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let outcome = runtime.block_on(async {
             let context = Keeper::start(setup, log.clone(), opened, ends, first).await?;

@@ -64,7 +64,8 @@ pub fn prepare(state: &Path) -> io::Result<()> {
             fs::set_permissions(&path, fs::Permissions::from_mode(entry.mode))?;
         }
     }
-    Ok(())
+    // The names are durable before anything below them is promised to be.
+    fs::File::open(state)?.sync_all()
 }
 
 fn make(path: &Path, mode: u32) -> io::Result<()> {

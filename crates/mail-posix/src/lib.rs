@@ -3,7 +3,7 @@
 //! Owned here: the passwd and group databases ([`users`]), becoming another user ([`mod@become_user`]), processes without exec ([`fork`]),
 //! programs of others ([`command`]),
 //! signals as a descriptor ([`signals`]), descriptors over sockets ([`fdpass`]), Unix sockets in deep directories ([`sockets`]),
-//! locks ([`locks`]), sealed memory ([`memfd`]), durability and space of files ([`files`]), the sandbox ([`landlock`]), libpam ([`pam`]),
+//! locks ([`locks`]), sealed memory ([`memfd`]), durability and space of files ([`files`]), the sandbox ([`sandbox`], of [`landlock`] and [`seccomp`]), libpam ([`pam`]),
 //! facts about the machine ([`host`]), and the points at which tests stop a process ([`points`]).
 //!
 //! Everything blocks and nothing here knows mail, configuration or an event loop. Who calls decides what an error means.
@@ -22,6 +22,8 @@ pub mod locks;
 pub mod memfd;
 pub mod pam;
 pub mod points;
+pub mod sandbox;
+pub mod seccomp;
 pub mod signals;
 pub mod sockets;
 pub mod users;

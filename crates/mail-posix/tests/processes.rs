@@ -9,7 +9,8 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use mail_posix::fork::{die_with_parent, reap_any};
-use mail_posix::landlock::Report;
+use mail_posix::landlock::{self, Connections, Report};
+use mail_posix::seccomp::{self, Calls};
 use mail_posix::signals::{Caught, SignalFd};
 use mail_posix::{BecomeError, Confinement, Ended, Identity, become_user, fork_child};
 
@@ -20,7 +21,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // One thread: libtest-mimic then runs the tests on the main thread.
     arguments.test_threads = Some(1);
-    let stories: [(&str, Story); 12] = [
+    let stories: [(&str, Story); 14] = [
         ("a_child_runs_its_closure_and_exits_with_its_code", child_exits),
         ("a_panic_in_a_child_is_an_exit_code", child_panics),
         ("a_child_is_signalled_and_reaped", child_is_signalled),
@@ -32,7 +33,12 @@ fn main() -> ExitCode {
         ("root_is_given_up_for_ever", root_is_given_up),
         ("groups_and_capabilities_are_gone", nothing_is_kept),
         ("another_user_still_ends_with_its_parent", leash_is_kept),
+        // R9
         ("the_sandbox_hides_everything_else", sandbox),
+        // R9
+        ("the_sandbox_lets_no_connection_be_made", connections),
+        // R9
+        ("the_filter_lets_no_program_be_run_and_no_process_be_made", filter),
     ];
     let trials = stories.into_iter().map(|(name, run)| Trial::ignorable_test(name, run)).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
@@ -232,7 +238,12 @@ fn sandbox() -> Outcome {
     let report_file = directory.path().join("report");
     let mut report_to = std::fs::File::create(&report_file)?;
     in_child(move || {
-        let report = mail_posix::landlock::restrict(&[&readable, Path::new("/absent")], &[&inside]);
+        let rules = landlock::Rules {
+            read: vec![readable.clone(), "/absent".into()],
+            write: vec![inside.clone()],
+            connect: Connections::Ports(Vec::new()),
+        };
+        let report = landlock::restrict(&rules);
         let report = report.map_err(|error| error.to_string())?;
         // A descriptor from before stays open.
         write!(report_to, "{report:?}").map_err(|error| error.to_string())?;
@@ -249,4 +260,43 @@ fn sandbox() -> Outcome {
         return Ok(Completion::ignored_with("this kernel has no Landlock"));
     }
     Ok(Completion::Completed)
+}
+
+fn connections() -> Outcome {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    in_child(move || {
+        let connects = || std::net::TcpStream::connect(address).is_ok();
+        must(connects(), "without the sandbox")?;
+        let any = landlock::Rules { read: Vec::new(), write: Vec::new(), connect: Connections::Any };
+        if landlock::restrict(&any).map_err(|error| error.to_string())? == Report::Absent {
+            return Ok(());
+        }
+        must(connects(), "to any port")?;
+        must(std::net::TcpListener::bind("127.0.0.1:0").is_ok(), "a port of the kernel's choice")?;
+        let narrow = |ports: &[u16]| landlock::Rules { connect: Connections::Ports(ports.to_vec()), ..any.clone() };
+        landlock::restrict(&narrow(&[address.port()])).map_err(|error| error.to_string())?;
+        must(connects(), "to a port that is named")?;
+        landlock::restrict(&narrow(&[])).map_err(|error| error.to_string())?;
+        must(!connects(), "to no port")?;
+        must(std::net::TcpListener::bind("127.0.0.1:0").is_err(), "listens")
+    })
+}
+
+fn filter() -> Outcome {
+    in_child(|| {
+        let report = seccomp::restrict(&[Calls::Basic, Calls::Files]).map_err(|error| error.to_string())?;
+        if report == seccomp::Report::Absent {
+            return Ok(());
+        }
+        let run = std::process::Command::new("/bin/true").status();
+        must(run.is_err(), "a program was run")?;
+        must(fork_child(|| 0).is_err(), "a process was made")?;
+        must(std::net::UdpSocket::bind("127.0.0.1:0").is_err(), "a socket was made")?;
+        must(UnixStream::pair().is_ok(), "a pair is harmless")?;
+        must(std::fs::read("/proc/self/status").is_ok(), "files are Landlock's business")?;
+        // Threads, files and waiting go on.
+        let thread = std::thread::spawn(|| std::fs::metadata("/").is_ok());
+        must(thread.join().unwrap_or(false), "a thread")
+    })
 }

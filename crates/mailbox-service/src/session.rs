@@ -10,6 +10,9 @@ use std::time::Duration;
 use mail_ipc::frame::Frame;
 use mail_net::Stream;
 use mail_net::ipc::{Reader, Received, Writer};
+use mail_posix::landlock::{Connections, Rules};
+use mail_posix::sandbox::{Report, Sandbox};
+use mail_posix::seccomp::Calls;
 use mail_posix::{Confinement, Identity, become_user};
 use mail_store::Location;
 use mail_store::maildir::MaildirAccount;
@@ -54,7 +57,12 @@ pub fn run<P: Protocol>(start: Start<P>) -> u8 {
     match become_owner(&start.owner) {
         Ok(()) => {
             let location = locate(&start.owner);
-            u8::from(serve(start, location).is_err())
+            let (location, lack) = match confine(location.as_ref().ok()) {
+                Ok(lack) => (location, lack),
+                Err(text) => (Err(text), None),
+            };
+            mail_posix::points::reached(&format!("{}.session", P::NAME));
+            u8::from(serve(start, location, lack).is_err())
         }
         // Not the owner: a line for the log is all that this process may still do.
         Err(text) => {
@@ -65,14 +73,16 @@ pub fn run<P: Protocol>(start: Start<P>) -> u8 {
     }
 }
 
-/// Becomes the owner, where the monitor has the right to. The process must end after an error.
+/// Becomes the owner, where the monitor has the right to; otherwise stays the caller, without more rights. The process must end after an error.
 fn become_owner(owner: &Owner) -> Result<(), String> {
-    let Some(uid) = owner.uid else { return Ok(()) };
-    let identity = Identity::ids(uid, owner.gid.unwrap_or(uid));
+    let identity = match owner.uid {
+        Some(uid) => Identity::ids(uid, owner.gid.unwrap_or(uid)),
+        None => Identity::current(),
+    };
     become_user(&identity, Confinement::FULL).map_err(|error| error.to_string())
 }
 
-/// Finds the owner's directories and gives up everything else.
+/// Finds the owner's directories; makes those that are missing.
 fn locate(owner: &Owner) -> Result<Location, String> {
     let home = owner.home.as_ref().and_then(|home| home.as_str()).map_or_else(PathBuf::new, PathBuf::from);
     let location = match owner.mail.as_str() {
@@ -82,11 +92,20 @@ fn locate(owner: &Owner) -> Result<Location, String> {
     for directory in location.directories() {
         make(directory).map_err(|error| format!("cannot make {}: {error}", directory.display()))?;
     }
-    let read: Vec<&Path> = READABLE.iter().map(Path::new).collect();
-    // A kernel without Landlock leaves the file permissions, which are the owner's.
-    mail_posix::landlock::restrict(&read, &location.directories())
-        .map_err(|error| format!("cannot enter the sandbox: {error}"))?;
     Ok(location)
+}
+
+/// Keeps the owner's mail and nothing else; the only connections are those that come from the monitor. Tells what the kernel lacks: then the
+/// file permissions are left, which are the owner's.
+fn confine(location: Option<&Location>) -> Result<Option<&'static str>, String> {
+    let mail = location.map(Location::directories).unwrap_or_default();
+    let rules = Rules {
+        read: READABLE.iter().map(PathBuf::from).collect(),
+        write: mail.into_iter().map(Path::to_owned).collect(),
+        connect: Connections::Ports(Vec::new()),
+    };
+    let report = mail_posix::sandbox::enter(&Sandbox { rules, calls: &[Calls::Basic, Calls::Files] });
+    report.map(Report::lack).map_err(|error| format!("cannot enter the sandbox: {error}"))
 }
 
 /// Looks for mail as Dovecot does without `mail_location`, among the types that are built. An empty mailbox is never made up.
@@ -104,13 +123,16 @@ fn make(directory: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
 }
 
-fn serve<P: Protocol>(start: Start<P>, location: Result<Location, String>) -> io::Result<()> {
+fn serve<P: Protocol>(start: Start<P>, location: Result<Location, String>, lack: Option<&str>) -> io::Result<()> {
     let Start { protocol, owner, control } = start;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(JOBS).build()?;
     let result = runtime.block_on(async {
         control.set_nonblocking(true)?;
         let (orders, writer) = mail_net::ipc::split(UnixStream::from_std(control)?);
         let (log, lines) = Lines::new();
+        if let Some(lack) = lack {
+            log.write("", LineLevel::Warning, lack.to_owned());
+        }
         let home = location.map(|location| Arc::new(home(owner, location, log.clone())));
         let (shutdown, _) = watch::channel(false);
         let (closed, ended) = mpsc::unbounded_channel();

@@ -477,10 +477,15 @@ impl Drop for Store {
 
 fn make_directories(dir: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    for name in ["", "segments", "content", "corrupt", "ledger"] {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir.join(name))?;
+    let mut made = false;
+    for path in ["", "segments", "content", "corrupt", "ledger"].map(|name| dir.join(name)) {
+        if !path.is_dir() {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+            made = true;
+        }
     }
-    crate::segment::sync_directory(dir)
+    // Who made them before has synced them; in the sandbox the directory above cannot even be opened.
+    if made { crate::segment::sync_directory(dir) } else { Ok(()) }
 }
 
 fn lock(dir: &Path) -> Result<File, OpenError> {

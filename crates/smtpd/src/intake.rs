@@ -177,6 +177,7 @@ impl Door {
         let mut complete = content.finish(prepare, &self.queue).await?;
         // Whoever writes the file closes it before queue-manager takes it.
         drop(complete.file.take());
+        mail_posix::points::reached("smtpd.message");
         let message_id = content.message_id.take();
         let event = Event::MessageId { message_id: message_id.as_deref().unwrap_or("<>") };
         self.log.record(&Record::new(cleanup, Stage::Data, event).about(id));

@@ -478,7 +478,10 @@ impl System {
         let binary = self.root.join("bin").join(program);
         let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
         let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        pids.filter(|pid| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == binary)).collect()
+        // Not `exe`: a process without rights is closed even to its own user.
+        let name = |pid: &u32| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        pids.filter(|pid| name(pid).split(|&octet| octet == 0).next() == Some(binary.as_os_str().as_encoded_bytes()))
+            .collect()
     }
 
     /// Stops it in order and waits.
