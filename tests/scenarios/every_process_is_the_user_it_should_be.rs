@@ -65,7 +65,7 @@ fn processes(machine: &Machine) -> Result<(), String> {
         if fronts.len() != 1 || roots != usize::from(monitored) || found.len() != fronts.len() + roots {
             return Err(format!("{daemon} runs as {found:?}"));
         }
-        if fronts.iter().any(|front| front.capabilities != "0000000000000000" || !front.no_new_privileges) {
+        if !fronts.iter().all(|front| front.has_nothing()) {
             return Err(format!("{daemon} has rights: {found:?}"));
         }
     }
@@ -119,23 +119,34 @@ fn doors_are_shut(machine: &Machine) -> Result<(), String> {
     Ok(())
 }
 
+/// What /proc tells of a process.
 #[derive(Debug)]
 struct Status {
     user: String,
-    capabilities: String,
-    no_new_privileges: bool,
+    /// Inheritable, permitted, effective, bounding and ambient.
+    capabilities: Vec<String>,
+    no_new_privileges: String,
+    seccomp: String,
+}
+
+impl Status {
+    fn has_nothing(&self) -> bool {
+        let none = self.capabilities.len() == 5 && self.capabilities.iter().all(|set| set == "0000000000000000");
+        none && self.no_new_privileges == "1" && self.seccomp == "2"
+    }
 }
 
 fn statuses(machine: &Machine, daemon: &str) -> Result<Vec<Status>, String> {
     let line = format!(
         "for p in $(ps -C {daemon} -o pid=); do echo \"$(ps -p $p -o user:20=) \
-         $(awk '/^CapEff/ {{ print $2 }} /^NoNewPrivs/ {{ print $2 }}' /proc/$p/status | tr '\\n' ' ')\"; done"
+         $(awk '/^Cap/ {{ print $2 }} /^NoNewPrivs/ {{ print $2 }} /^Seccomp:/ {{ print $2 }}' /proc/$p/status | tr '\\n' ' ')\"; done"
     );
     let text = machine.shell(&line)?;
     let status = |line: &str| {
-        let mut words = line.split_whitespace();
-        let (user, capabilities) = (words.next()?.to_owned(), words.next()?.to_owned());
-        Some(Status { user, capabilities, no_new_privileges: words.next()? == "1" })
+        let mut words = line.split_whitespace().map(str::to_owned);
+        let user = words.next()?;
+        let capabilities = words.by_ref().take(5).collect();
+        Some(Status { user, capabilities, no_new_privileges: words.next()?, seccomp: words.next()? })
     };
     Ok(text.lines().filter_map(status).collect())
 }

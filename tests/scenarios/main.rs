@@ -1,9 +1,11 @@
 //! Stories of the whole system on the real binaries: one file, one story.
 
 mod a_forwarding_loop_ends_at_once;
+mod a_taken_over_process_reaches_nothing;
 mod a_user_submits_and_reads;
 mod every_process_is_the_user_it_should_be;
 mod mail_waits_while_the_relay_host_is_down;
+mod two_workers_share_the_work;
 
 use std::process::ExitCode;
 
@@ -13,14 +15,29 @@ const MACHINE: &[Need] = &[Need::Root, Need::NetworkNamespace];
 
 fn main() -> ExitCode {
     run(vec![
+        // R9
         test(
             "started as root, every process is the user it should be",
             MACHINE,
             every_process_is_the_user_it_should_be::story,
         ),
+        // R9
+        test(
+            "a process that was taken over reaches no mailbox, no queue and no key",
+            MACHINE,
+            a_taken_over_process_reaches_nothing::of_root_s_system,
+        ),
+        // R9
+        test(
+            "without root the sandbox alone keeps a process that was taken over from mail and queue",
+            &[],
+            a_taken_over_process_reaches_nothing::of_a_system_without_root,
+        ),
         test("mail waits while the relay host is down", &[], mail_waits_while_the_relay_host_is_down::and_then_goes_on),
         // S16. Attack class: loops
         test("a forwarding loop ends at once", &[], a_forwarding_loop_ends_at_once::with_one_bounce),
+        // S14, R6
+        test("two workers share the work, and one may die", &[], two_workers_share_the_work::and_one_may_die),
         test("a user submits mail and reads it", &[], a_user_submits_and_reads::with_their_password_only),
     ])
 }

@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, watch};
 
-use crate::generation;
+use crate::{generation, notify};
 use crate::log::Log;
 use crate::monitor::{ToFront, ToMonitor};
 use crate::options::Options;
@@ -145,7 +145,7 @@ impl Context {
 
     /// Tells the supervisor that the daemon serves. Call it once everything is open.
     pub fn ready(&self) {
-        crate::notify::notify("READY=1\n");
+        notify::ready(self.now().generation);
     }
 }
 
@@ -222,6 +222,9 @@ impl Keeper {
             monitor: writer,
         });
         tokio::spawn(Arc::clone(&keeper).watch_signals());
+        if let Some(pause) = notify::watchdog_pause() {
+            tokio::spawn(feed_watchdog(pause));
+        }
         if let Some(reader) = reader {
             tokio::spawn(Arc::clone(&keeper).watch_monitor(reader));
             tokio::spawn(Arc::clone(&keeper).watch_tables());
@@ -250,12 +253,17 @@ impl Keeper {
         };
         loop {
             tokio::select! {
-                _ = terminate.recv() => { let _ = self.stop.send(true); }
+                _ = terminate.recv() => self.stop(),
                 // A terminal's interrupt goes to the whole group; a monitor passes it on in order.
-                _ = interrupt.recv(), if self.monitor.is_none() => { let _ = self.stop.send(true); }
+                _ = interrupt.recv(), if self.monitor.is_none() => self.stop(),
                 _ = hangup.recv(), if self.monitor.is_none() => { let _ = self.reload().await; }
             }
         }
+    }
+
+    fn stop(&self) {
+        notify::stopping();
+        let _ = self.stop.send(true);
     }
 
     async fn watch_monitor(self: Arc<Self>, mut reader: ipc::Reader) {
@@ -265,7 +273,7 @@ impl Keeper {
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => self.warn(&error.to_string()),
                 Err(_) => {
                     // The monitor is gone: nothing can be right any more.
-                    let _ = self.stop.send(true);
+                    self.stop();
                     return;
                 }
             }
@@ -296,17 +304,21 @@ impl Keeper {
 
     fn take(&self, running: Running) {
         self.log.reopen();
+        let generation = running.generation;
         self.running.send_replace(Arc::new(running));
+        notify::ready(generation);
     }
 
     fn warn(&self, text: &str) {
         let ident = decision::Ident::postfix("postrider", self.setup.daemon);
         self.log.warning(&ident, &format!("the configuration stays as it was: {text}"));
+        notify::unchanged(text);
     }
 
     /// Takes the newest generation, and waits until it is in force.
     pub(crate) async fn reload(&self) -> io::Result<()> {
         let Some(monitor) = &self.monitor else {
+            notify::reloading();
             let running = self.setup.load().inspect_err(|error| self.warn(&error.to_string()))?;
             self.take(running);
             return Ok(());
@@ -319,6 +331,14 @@ impl Keeper {
             Ok(_) => Ok(()),
             Err(_) => Err(io::Error::other("the monitor did not pass the new generation; its log line says why")),
         }
+    }
+}
+
+/// Tells the supervisor that the event loop turns: a daemon that hangs is started again.
+async fn feed_watchdog(pause: std::time::Duration) {
+    loop {
+        notify::notify("WATCHDOG=1\n");
+        tokio::time::sleep(pause).await;
     }
 }
 

@@ -9,6 +9,7 @@
 //! The monitor is single-threaded, forks before any thread exists and parses nothing from the network.
 //! Not here: any protocol, any policy, what a daemon does with its sockets.
 
+mod activation;
 mod context;
 mod control;
 mod diagnostics;

@@ -354,6 +354,7 @@ impl Monitor {
     }
 
     fn reload(&mut self) {
+        crate::notify::reloading();
         match self.desk.setup.load() {
             Ok(running) => {
                 let sent = self.pass(&running);

@@ -20,6 +20,7 @@ use mail_posix::sandbox::{Report, Sandbox};
 use mail_posix::signals::{self, SignalFd};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::activation::Given;
 use crate::context::{Context, Ends, Keeper, Opened, Running, Setup};
 use crate::generation::{self, GenerationError};
 use crate::log::{Log, LogPlan, System};
@@ -143,6 +144,7 @@ fn raise_descriptor_limit() {
 fn start(daemon: Daemon) -> Result<u8, StartError> {
     signals::ignore_sigpipe();
     raise_descriptor_limit();
+    let mut given = Given::take();
     let arguments = std::env::args_os().skip(1);
     let options =
         Options::parse(daemon.name, arguments, std::env::var_os("MAIL_CONFIG")).map_err(StartError::Configuration)?;
@@ -158,7 +160,10 @@ fn start(daemon: Daemon) -> Result<u8, StartError> {
     });
     let running = setup.load()?;
     let identity = identity(&daemon)?;
-    let opened = open(&(daemon.plan)(&running.config), &setup)?;
+    let opened = open(&(daemon.plan)(&running.config), &setup, &mut given)?;
+    for address in given.rest() {
+        eprintln!("{}: the socket {address} was given, but the configuration does not ask for it", daemon.name);
+    }
     let mut log = log_plan(&setup, &running.config);
     if identity.is_some() {
         log.open_with_rights(state::group(state::GROUP)?);
@@ -213,11 +218,18 @@ fn identity(daemon: &Daemon) -> Result<Option<Identity>, StartError> {
     Ok(Some(Identity::of(&user)?.with_group(group)))
 }
 
-fn open(plan: &Plan, setup: &Setup) -> io::Result<Opened> {
-    let tcp =
-        plan.tcp.iter().map(|&address| once_free(|| mail_net::listen::tcp(address))).collect::<io::Result<_>>()?;
+/// Opens what the plan names, except what the supervisor has opened already.
+fn open(plan: &Plan, setup: &Setup, given: &mut Given) -> io::Result<Opened> {
+    let mut tcp = Vec::new();
+    for &address in &plan.tcp {
+        tcp.push(given.tcp(address).map_or_else(|| once_free(|| mail_net::listen::tcp(address)), Ok)?);
+    }
+    let mut unix = Vec::new();
     let sockets = if setup.instance.contains('@') { &[][..] } else { &plan.unix };
-    let unix = sockets.iter().map(|socket| bind(setup, socket)).collect::<io::Result<_>>()?;
+    for socket in sockets {
+        let path = setup.state.join(socket.directory).join(socket.name);
+        unix.push(given.unix(&path).map_or_else(|| bind(setup, socket), Ok)?);
+    }
     let files = plan.files.iter().filter_map(|file| bind_file(setup.daemon, file)).collect();
     let name = format!("{}.sock", setup.instance);
     let daemon = once_free(|| mail_net::ipc::bind(&setup.state.join(sockets::DAEMONS), &name, 0o660))?;

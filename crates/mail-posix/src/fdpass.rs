@@ -5,7 +5,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd as _, OwnedFd};
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage,
@@ -94,6 +94,20 @@ fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> io::Result<T> {
             other => return Ok(other?),
         }
     }
+}
+
+/// Takes the descriptors that a supervisor left open for this process: as many as it says, from number 3 on (sd_listen_fds(3)). They become
+/// close-on-exec. To be called once, before this process has opened anything itself; numbers that are not open are left out.
+#[must_use]
+pub fn inherited(count: u32) -> Vec<OwnedFd> {
+    const FIRST: i32 = 3;
+    let last = FIRST.saturating_add(i32::try_from(count.min(1024)).unwrap_or(0));
+    let open = (FIRST..last).filter(|&number| {
+        // SAFETY: sets a flag of a descriptor; a number that is not open gives an error.
+        unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) == 0 }
+    });
+    // SAFETY: they are open, and the caller says that nothing in this process owns them.
+    open.map(|number| unsafe { OwnedFd::from_raw_fd(number) }).collect()
 }
 
 #[cfg(test)]
