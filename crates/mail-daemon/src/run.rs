@@ -331,7 +331,7 @@ struct Confined {
 impl Confined {
     /// Without root the identity is the caller's, and the sandbox is what is left to confine it.
     fn of(setup: &Setup, config: &Config, log: &LogPlan, identity: Option<Identity>) -> Self {
-        let logs = log.own.iter().chain(&log.maillog).cloned().collect();
+        let logs = log.own.iter().chain(&log.json).chain(&log.maillog).chain(&log.dovecot).cloned().collect();
         let facts = sandbox::Facts::of(config, &setup.state, logs);
         Self { identity: identity.unwrap_or_else(Identity::current), sandbox: sandbox::of_role(setup.role, &facts) }
     }
