@@ -18,7 +18,8 @@ const DOVECOT_CONF: &str = "protocols = imap pop3 lmtp\nmail_location = maildir:
     passdb {\n  driver = passwd-file\n  args = /etc/dovecot/users\n}\n\
     userdb {\n  driver = passwd-file\n  args = /etc/dovecot/users\n}\n\
     service lmtp {\n  unix_listener /var/spool/postfix/private/dovecot-lmtp {\n    mode = 0600\n  }\n}\n";
-const USERS: &str = "john:{PLAIN}secret:5000:5000::/srv/vmail/john::\nmary:{PLAIN}secret:5000:5000::/srv/vmail/mary::\n";
+const USERS: &str =
+    "john:{PLAIN}secret:5000:5000::/srv/vmail/john::\nmary:{PLAIN}secret:5000:5000::/srv/vmail/mary::\n";
 
 /// What nobody who serves strangers may reach: mailboxes, the queue, keys (those of its own listeners came as descriptors), other users' secrets.
 const FORBIDDEN: [&str; 8] = [
@@ -111,13 +112,17 @@ fn visit(machine: &Machine) -> Result<(), String> {
 
 /// Without root every daemon is the same user, to whom all mail, the queue and the keys belong: the sandbox alone stands between.
 pub fn of_a_system_without_root() -> Result<(), String> {
-    let forbidden =
-        ["list:{root}/home/mary/Maildir/new", "list:{root}/queue/postrider/segments", "list:{root}/queue/postrider/tls"];
+    let forbidden = [
+        "list:{root}/home/mary/Maildir/new",
+        "list:{root}/queue/postrider/segments",
+        "list:{root}/queue/postrider/tls",
+    ];
     for (sandbox, result) in [("yes", "EACCES"), ("no", "done")] {
         let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
         let root = directory.path().join("system");
         let forbidden = forbidden.map(|probe| probe.replace("{root}", &root.display().to_string()));
-        std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).map_err(|error| error.to_string())?;
+        std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755))
+            .map_err(|error| error.to_string())?;
         let system = Builder::new("c.example")
             .path(&root)
             .environment("POSTRIDER_SANDBOX", sandbox)

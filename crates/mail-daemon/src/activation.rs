@@ -78,7 +78,8 @@ mod tests {
     fn a_listener_is_found_by_its_address_and_the_rest_is_told() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("a.sock");
-        let (tcp, other) = (TcpListener::bind("127.0.0.1:0").expect("bound"), TcpListener::bind("127.0.0.1:0").expect("bound"));
+        let (tcp, other) =
+            (TcpListener::bind("127.0.0.1:0").expect("bound"), TcpListener::bind("127.0.0.1:0").expect("bound"));
         let (address, unasked) = (tcp.local_addr().expect("named"), other.local_addr().expect("named"));
         let unix = UnixListener::bind(&path).expect("bound");
         let stranger = std::net::UdpSocket::bind("127.0.0.1:0").expect("bound");

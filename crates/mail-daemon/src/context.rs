@@ -15,13 +15,13 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, watch};
 
-use crate::{generation, notify};
 use crate::log::Log;
 use crate::monitor::{ToFront, ToMonitor};
 use crate::options::Options;
 use crate::secrets::{Pem, TlsFiles};
 use crate::state::Roles;
 use crate::tables::TableFiles;
+use crate::{generation, notify};
 
 /// The configuration in force.
 #[derive(Debug, Clone)]
