@@ -5,6 +5,7 @@ mod a_taken_over_process_reaches_nothing;
 mod a_user_submits_and_reads;
 mod every_process_is_the_user_it_should_be;
 mod mail_waits_while_the_relay_host_is_down;
+mod systemd_runs_the_target;
 mod two_workers_share_the_work;
 
 use std::process::ExitCode;
@@ -36,6 +37,12 @@ fn main() -> ExitCode {
         test("mail waits while the relay host is down", &[], mail_waits_while_the_relay_host_is_down::and_then_goes_on),
         // S16. Attack class: loops
         test("a forwarding loop ends at once", &[], a_forwarding_loop_ends_at_once::with_one_bounce),
+        // R6
+        test(
+            "systemd starts, watches, reloads and stops what is installed",
+            &[Need::Root, Need::NetworkNamespace, Need::Systemd],
+            systemd_runs_the_target::after_an_installation,
+        ),
         // S14, R6
         test("two workers share the work, and one may die", &[], two_workers_share_the_work::and_one_may_die),
         test("a user submits mail and reads it", &[], a_user_submits_and_reads::with_their_password_only),

@@ -22,19 +22,30 @@ const COMMANDS: &[(&str, &str)] = &[
     ("bin", "newaliases"),
 ];
 
-/// Installs everything below a prefix such as /usr, or a staging directory's usr.
+/// Installs everything below a prefix such as /usr or /opt/postrider.
 pub fn run(arguments: &[String]) -> Result<(), String> {
-    let [flag, prefix] = arguments else { return Err("install: --prefix DIR".to_owned()) };
-    if flag != "--prefix" {
-        return Err(format!("install: unknown argument `{flag}'"));
+    let (mut prefix, mut profile) = (None, "release");
+    for pair in arguments.chunks(2) {
+        match pair {
+            [flag, value] if flag == "--prefix" => prefix = Some(value),
+            [flag, value] if flag == "--profile" => profile = value,
+            _ => return Err(format!("install: --prefix DIR [--profile dev]; not `{}'", pair.join(" "))),
+        }
     }
+    let prefix = prefix.ok_or("install: --prefix DIR")?;
     let prefix = std::path::absolute(prefix).map_err(|error| error.to_string())?;
-    let built = binaries::build("release")?;
+    let built = binaries::build(profile)?;
     place(&prefix, &built).map_err(|error| format!("install: {error}"))?;
     println!(
-        "Installed below {}. As root, next:\n  systemd-sysusers; systemd-tmpfiles --create; cp -r {}/share/postrider/etc /etc/postrider\n  systemctl enable --now postrider.target",
+        "Installed below {0}. As root, next:\n  systemd-sysusers {0}/lib/sysusers.d/postrider.conf; systemd-tmpfiles --create {0}/lib/tmpfiles.d/postrider.conf\n  \
+         chgrp postdrop {0}/sbin/postdrop && chmod 2755 {0}/sbin/postdrop; cp -r {0}/share/postrider/etc /etc/postrider\n  \
+         {1}systemctl enable --now postrider.target",
         prefix.display(),
-        prefix.display()
+        if prefix == Path::new("/usr") {
+            String::new()
+        } else {
+            format!("systemctl link {}/lib/systemd/system/*; ", prefix.display())
+        }
     );
     Ok(())
 }
@@ -53,7 +64,7 @@ fn place(prefix: &Path, built: &std::collections::BTreeMap<String, PathBuf>) -> 
         let _ = fs::remove_file(&link);
         symlink(prefix.join("sbin/postrider"), link)?;
     }
-    tree(&workspace.join("systemd"), &prefix.join("lib/systemd/system"), |path| path.is_file())?;
+    units(&workspace.join("systemd"), prefix)?;
     tree(&workspace.join("systemd/sysusers.d"), &prefix.join("lib/sysusers.d"), |_| true)?;
     tree(&workspace.join("systemd/tmpfiles.d"), &prefix.join("lib/tmpfiles.d"), |_| true)?;
     tree(&workspace.join("etc"), &prefix.join("share/postrider/etc"), |path| path.is_file())?;
@@ -61,6 +72,20 @@ fn place(prefix: &Path, built: &std::collections::BTreeMap<String, PathBuf>) -> 
         let page = entry?.path();
         let section = page.extension().and_then(|end| end.to_str()).unwrap_or("8").to_owned();
         copy(&page, &prefix.join(format!("share/man/man{section}")).join(page.file_name().unwrap_or_default()), 0o644)?;
+    }
+    Ok(())
+}
+
+/// The units, with the paths of this prefix.
+fn units(from: &Path, prefix: &Path) -> std::io::Result<()> {
+    let to = prefix.join("lib/systemd/system");
+    tree(from, &to, |path| path.is_file())?;
+    for entry in fs::read_dir(&to)? {
+        let path = entry?.path();
+        let text = fs::read_to_string(&path)?;
+        let here = |directory: &str| prefix.join(directory).display().to_string();
+        let text = text.replace("/usr/lib/postrider/", &(here("lib/postrider") + "/"));
+        fs::write(&path, text.replace("/usr/sbin/postrider", &here("sbin/postrider")))?;
     }
     Ok(())
 }
@@ -110,7 +135,28 @@ pub fn verify_units() -> Result<(), String> {
     }
     let mut arguments = vec!["verify", "--man=no", "--recursive-errors=yes"];
     arguments.extend(units.iter().map(String::as_str));
-    process::run("systemd-analyze", &arguments, &[("SYSTEMD_UNIT_PATH", &format!("{}:", staging.path().display()))])
+    process::run("systemd-analyze", &arguments, &[("SYSTEMD_UNIT_PATH", &format!("{}:", staging.path().display()))])?;
+    scores()
+}
+
+/// Compares each service's exposure, as `systemd-analyze security` counts it, with the list in the threat model: it may not rise.
+fn scores() -> Result<(), String> {
+    let page = binaries::workspace().join("docs/threat-model.md");
+    let page = fs::read_to_string(&page).map_err(|error| format!("{}: {error}", page.display()))?;
+    for unit in unit_files()?.into_iter().filter(|unit| unit.extension().is_some_and(|end| end == "service")) {
+        let name = unit.file_name().unwrap_or_default().display().to_string();
+        let listed = page.lines().find_map(|line| {
+            let mut cells = line.split('|').map(str::trim).skip(1);
+            (cells.next()? == name).then(|| cells.next()?.parse::<f64>().ok())?
+        });
+        let listed = listed.ok_or_else(|| format!("docs/threat-model.md has no score for {name}"))?;
+        let threshold = format!("--threshold={:.0}", listed * 10.0);
+        let unit = unit.display().to_string();
+        let judged =
+            process::output("systemd-analyze", &["security", "--offline=yes", "--no-pager", &threshold, &unit]);
+        judged.map_err(|error| format!("{name} is more exposed than {listed}: {error}"))?;
+    }
+    Ok(())
 }
 
 fn unit_files() -> Result<Vec<PathBuf>, String> {

@@ -28,6 +28,7 @@ impl Need {
                 let tried = Command::new("unshare").args(["--net", "true"]).stderr(Stdio::null()).status();
                 (!tried.is_ok_and(|status| status.success())).then(|| "no right to make a network namespace".to_owned())
             }
+            Self::Systemd => crate::booted::missing(),
         }
     }
 }

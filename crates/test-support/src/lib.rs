@@ -5,6 +5,7 @@
 //! [`harness`] runs tests that may be skipped, visibly and counted.
 
 pub mod binaries;
+pub mod booted;
 pub mod clients;
 pub mod dns;
 pub mod harness;
@@ -13,6 +14,7 @@ pub mod remote;
 pub mod system;
 mod wait;
 
+pub use booted::Booted;
 pub use machine::Machine;
 pub use remote::Remote;
 pub use system::{Builder, System};
