@@ -30,7 +30,9 @@ fn main() -> ExitCode {
         ("a_child_ends_with_its_parent", child_dies_with_parent),
         ("a_child_keeps_only_what_it_is_told_to", only_kept),
         ("a_process_without_root_cannot_become_somebody_else", not_root),
+        // R9
         ("root_is_given_up_for_ever", root_is_given_up),
+        // R9
         ("groups_and_capabilities_are_gone", nothing_is_kept),
         ("another_user_still_ends_with_its_parent", leash_is_kept),
         // R9
