@@ -58,3 +58,22 @@ pub fn enter(sandbox: &Sandbox) -> io::Result<Report> {
     }
     Ok(Report { landlock: landlock::restrict(&sandbox.rules)?, seccomp: seccomp::restrict(sandbox.calls)? })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_lacks_is_told_in_one_sentence() {
+        let report = |landlock, seccomp| Report { landlock, seccomp };
+        assert_eq!(report(landlock::Report::Full, seccomp::Report::Full).lack(), None);
+        let lacking = [
+            report(landlock::Report::Partial, seccomp::Report::Full),
+            report(landlock::Report::Absent, seccomp::Report::Full),
+            report(landlock::Report::Full, seccomp::Report::Absent),
+            report(landlock::Report::Absent, seccomp::Report::Absent),
+        ];
+        let told: std::collections::BTreeSet<_> = lacking.into_iter().filter_map(Report::lack).collect();
+        assert_eq!(told.len(), lacking.len());
+    }
+}
