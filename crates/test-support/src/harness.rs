@@ -15,6 +15,8 @@ pub enum Need {
     NetworkNamespace,
     /// A file or device, such as `/dev/fuse`.
     File(&'static str),
+    /// systemd, and a cgroup of version 2 that it can be started in as the first process of a namespace.
+    Systemd,
 }
 
 impl Need {
