@@ -39,11 +39,11 @@ impl Report {
                 Some("this kernel has no Landlock: only file permissions and seccomp confine this process")
             }
             (Full | Partial, seccomp::Report::Absent) => {
-                Some("this kernel has no seccomp filters: system calls are not confined")
+                Some("this kernel takes no seccomp filter: system calls are not confined")
             }
-            (Absent, seccomp::Report::Absent) => {
-                Some("this kernel has neither Landlock nor seccomp filters: only file permissions confine this process")
-            }
+            (Absent, seccomp::Report::Absent) => Some(
+                "this kernel has no Landlock and takes no seccomp filter: only file permissions confine this process",
+            ),
         }
     }
 }

@@ -32,7 +32,7 @@ pub enum Calls {
 pub enum Report {
     /// It is.
     Full,
-    /// The kernel has no such filters, or this processor is not known here: nothing is restricted.
+    /// The kernel has no such filters or may not take another one, or this processor is not known here: nothing is restricted.
     Absent,
 }
 
@@ -52,7 +52,8 @@ pub fn restrict(groups: &[Calls]) -> io::Result<Report> {
     match seccompiler::apply_filter(&program) {
         Ok(()) => Ok(Report::Full),
         Err(seccompiler::Error::Seccomp(error) | seccompiler::Error::Prctl(error))
-            if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL)) =>
+            // EPERM: a filter that is already in force, a container's or a unit's, forbids another one.
+            if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL | libc::EPERM)) =>
         {
             Ok(Report::Absent)
         }
