@@ -54,7 +54,7 @@ fn story(machine: &Booted) -> Result<(), String> {
     machine.shell("systemctl stop postrider.target")?;
     for daemon in DAEMONS {
         // An orderly stop: neither a time-out nor a signal was needed.
-        machine.shell(&format!(
+        machine.wait_until(&format!(
             "systemctl show {daemon} -p ActiveState -p Result | tr '\\n' ' ' | grep 'Result=success ActiveState=inactive'"
         ))?;
     }
