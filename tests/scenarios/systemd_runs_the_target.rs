@@ -50,6 +50,8 @@ fn story(machine: &Booted) -> Result<(), String> {
         return Err(format!("mailq: {links}"));
     }
     killed_daemons_come_back(machine)?;
+    machine.shell("kill -STOP $(pidof pop3d)")?;
+    machine.wait_until("[ $(systemctl show -P NRestarts pop3d) -ge 1 ] && systemctl is-active pop3d")?;
     a_reload_takes_the_new_generation(machine)?;
     machine.shell("systemctl stop postrider.target")?;
     for daemon in DAEMONS {
@@ -74,6 +76,11 @@ fn prepare(machine: &Booted) -> Result<(), String> {
         "protocols = imap pop3\nlisten = 127.0.0.1\nmail_location = maildir:~/Maildir\n",
     )?;
     machine.shell("useradd --uid 2001 --create-home john")?;
+    // So that a hanging daemon is noticed within this test.
+    machine.shell_with(
+        "mkdir /etc/systemd/system/pop3d.service.d && cat > /etc/systemd/system/pop3d.service.d/test.conf",
+        "[Service]\nWatchdogSec=2s\n",
+    )?;
     machine.shell(&format!("systemctl link {share}/systemd/system/*.service {share}/systemd/system/*.target")).map(drop)
 }
 
