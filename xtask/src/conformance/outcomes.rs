@@ -7,12 +7,18 @@ pub type Ran = (String, String);
 
 /// The tests that ended in `ok`, after the `Running` line of the program that ran them.
 pub fn passed(output: &str) -> BTreeSet<Ran> {
-    let (mut passed, mut program) = (BTreeSet::new(), String::new());
+    let (mut passed, mut program, mut open) = (BTreeSet::new(), "", Vec::new());
     for line in output.lines() {
         if let Some(name) = started(line) {
-            name.clone_into(&mut program);
-        } else {
-            passed.extend(ended_ok(line).map(|test| (program.clone(), test.to_owned())));
+            (program, open) = (name, Vec::new());
+        } else if let Some((names, result)) = line.rsplit_once(" ... ").filter(|(names, _)| names.contains("test ")) {
+            open = if result.starts_with("ignored") { Vec::new() } else { candidates(names) };
+            if result.trim_end() == "ok" {
+                passed.extend(open.drain(..).map(|test| (program.to_owned(), test.to_owned())));
+            }
+        } else if line.split_whitespace().next_back() == Some("ok") {
+            // A program with one thread writes the name, then the test runs and may say something, then comes the result.
+            passed.extend(open.drain(..).map(|test| (program.to_owned(), test.to_owned())));
         }
     }
     passed
@@ -25,12 +31,10 @@ fn started(line: &str) -> Option<&str> {
     file.rsplit_once('-').map(|(name, _)| name)
 }
 
-/// The names that `test NAME ... ok` may mean: another process may have written an unfinished line before it, so each "test " may be the mark.
+/// The names that `test NAME` may mean: another process may have written an unfinished line before it, so each "test " may be the mark.
 /// libtest-mimic pads the name.
-fn ended_ok(line: &str) -> impl Iterator<Item = &str> {
-    let before =
-        line.rsplit_once(" ... ").filter(|(_, result)| result.trim_end() == "ok").map_or("", |(before, _)| before);
-    before.match_indices("test ").map(|(at, mark)| before[at + mark.len()..].trim_end())
+fn candidates(text: &str) -> Vec<&str> {
+    text.match_indices("test ").map(|(at, mark)| text[at + mark.len()..].trim_end()).collect()
 }
 
 #[cfg(test)]
@@ -48,12 +52,17 @@ test server::sleeps ... ignored
      Running scenarios/main.rs (/t/debug/deps/scenarios-02ab)
 noise without an end test a user submits mail and reads it   ... ok
 test a name that says test twice ... ok
+test it_forks ... a child says hello
+ok
+test it_sleeps ... ignored
+all is ok
 ";
         let passed = passed(output);
         let has = |program: &str, test: &str| passed.contains(&(program.to_owned(), test.to_owned()));
         assert!(has("mail_smtp", "server::greets") && has("scenarios", "a user submits mail and reads it"));
         assert!(!has("scenarios", "server::greets") && !has("mail_smtp", "server::parts"));
         assert!(!has("mail_smtp", "server::sleeps"));
-        assert!(has("scenarios", "a name that says test twice"));
+        assert!(has("scenarios", "a name that says test twice") && has("scenarios", "it_forks"));
+        assert!(!has("scenarios", "it_sleeps"));
     }
 }
