@@ -221,7 +221,10 @@ async fn hostile_mailboxes_lead_nowhere() {
                 std::fs::set_permissions(&mailbox, std::fs::Permissions::from_mode(0o666)).expect("set");
             }
             "" => std::fs::write(spool.join("anna.lock"), "1").expect("made"),
-            _ => rustix::fs::mkfifoat(rustix::fs::CWD, &mailbox, rustix::fs::Mode::from_raw_mode(0o666)).expect("made"),
+            _ => {
+                rustix::fs::mkfifoat(rustix::fs::CWD, &mailbox, rustix::fs::Mode::from_raw_mode(0o666)).expect("made");
+                std::fs::set_permissions(&mailbox, std::fs::Permissions::from_mode(0o666)).expect("set");
+            }
         }
         grant(&queue, lease(TransportKind::Local, &["anna@info.net", "john@info.net"], content)).await;
         let ends = outcomes(&mut queue, 2).await;
