@@ -19,6 +19,9 @@ use trust::{Checked, Refusal};
 
 mod trust;
 
+/// What our servers speak, in the words of ALPN (RFC 7301) that mail programs use.
+const PROTOCOLS: [&str; 6] = ["smtp", "esmtp", "submission", "imap", "pop3", "managesieve"];
+
 /// Why a certificate and key cannot be used.
 #[derive(Debug)]
 pub enum TlsError {
@@ -111,10 +114,12 @@ fn server_config(chain: &[u8], key: &[u8]) -> Result<Arc<ServerConfig>, TlsError
         return Err(TlsError::Certificate("the file holds none".to_owned()));
     }
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| TlsError::Key(error.to_string()))?;
-    let config = ServerConfig::builder_with_provider(provider())
+    let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
         .map_err(TlsError::Pair)?;
+    // Who asks for no protocol gets none; who asks for others than ours, as a browser that was led here does, is refused (ALPACA).
+    config.alpn_protocols = PROTOCOLS.map(|name| name.as_bytes().to_vec()).to_vec();
     Ok(Arc::new(config))
 }
 
@@ -255,6 +260,23 @@ mod tests {
         server.replace(second.certificate.as_bytes(), second.key.as_bytes()).expect("a pair");
         talk(&client).await.expect_err("the old root does not know the new certificate");
         talk(&ClientTls::unauthenticated().expect("made")).await.expect("not checked");
+    }
+
+    #[tokio::test]
+    async fn a_client_of_another_protocol_is_refused() {
+        let pair = self_signed("mail.example.org").expect("made");
+        let server = ServerTls::from_pem(pair.certificate.as_bytes(), pair.key.as_bytes()).expect("a pair");
+        for (asked, welcome) in
+            [(vec![], true), (vec!["imap"], true), (vec!["http/1.1", "smtp"], true), (vec!["h2", "http/1.1"], false)]
+        {
+            let mut client = ClientConfig::clone(&ClientTls::unauthenticated().expect("made").0);
+            client.alpn_protocols = asked.iter().map(|name| name.as_bytes().to_vec()).collect();
+            let client = ClientTls(Arc::new(client));
+            let (near, far) = UnixStream::pair().expect("a pair");
+            let (_, accepted) =
+                tokio::join!(client.connect(Stream::Unix(near), "mail.example.org"), server.accept(Stream::Unix(far)));
+            assert_eq!(accepted.is_ok(), welcome, "{asked:?}");
+        }
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! Reverse-path and forward-path of MAIL and RCPT (RFC 5321 section 4.1.2, RFC 6531 section 3.3).
 
 use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use mail_types::{Address, AddressError, Domain};
 use nom::branch::alt;
 use nom::bytes::complete::{is_not, tag, take_while, take_while1};
 use nom::character::complete::{char, none_of, satisfy};
-use nom::combinator::{map_opt, map_res, opt, recognize, value};
+use nom::combinator::{map_opt, opt, recognize, value};
 use nom::error::{Error, ErrorKind};
 use nom::multi::{fold_many0, many0_count, separated_list1};
 use nom::sequence::{delimited, preceded, terminated};
@@ -204,12 +205,25 @@ fn quoted_string(input: &str) -> IResult<&str, String> {
 /// The dot at the end is not in RFC 5321; it is dropped, as Postfix does.
 fn domain(input: &str) -> IResult<&str, Domain> {
     alt((
-        map_res(recognize(delimited(char('['), is_not("[]\\<> \t"), char(']'))), Domain::new),
+        map_opt(recognize(delimited(char('['), is_not("[]\\<> \t"), char(']'))), |text: &str| {
+            is_address_literal(&text[1..text.len() - 1]).then(|| Domain::new(text).ok()).flatten()
+        }),
         map_opt(recognize(many0_count(satisfy(domain_char))), |text: &str| {
             Domain::new(text.strip_suffix('.').unwrap_or(text)).ok()
         }),
     ))
     .parse(input)
+}
+
+/// RFC 5321 section 4.1.3: an IPv4 address, `IPv6:` and an address, or another tag that somebody may have registered.
+fn is_address_literal(inside: &str) -> bool {
+    match inside.split_once(':') {
+        None => inside.parse::<Ipv4Addr>().is_ok(),
+        Some((tag, address)) if tag.eq_ignore_ascii_case("IPv6") => address.parse::<Ipv6Addr>().is_ok(),
+        Some((tag, rest)) => {
+            !tag.is_empty() && tag.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') && !rest.is_empty()
+        }
+    }
 }
 
 fn domain_char(c: char) -> bool {
@@ -278,6 +292,10 @@ mod tests {
             "FROM:<\"\"@b.org>",
             "FROM:<a@b..org>",
             "FROM:<a@[1.2.3.4>",
+            "FROM:<a@[1.2.3.256]>",
+            "FROM:<a@[example.org]>",
+            "FROM:<a@[IPv6:2001:db8::1::2]>",
+            "FROM:<a@[:]>",
             "FROM:<a\u{1}@b.org>",
             "FROM:<a@b.org>x",
             "FROM:<a@-\u{7f}.org>",

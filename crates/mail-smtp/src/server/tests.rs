@@ -695,7 +695,7 @@ fn addresses_are_understood_in_every_form_of_the_standard() {
     ] {
         player.play(&format!("C: RCPT TO:<{path}>\nS: 250 2.1.5 Ok"));
     }
-    for path in ["a@[192.0.2.1", "@one.example:", "\"john@info.net"] {
+    for path in ["a@[192.0.2.256]", "a@[IPv6:2001:db8::1::2]", "a@[192.0.2.1", "@one.example:", "\"john@info.net"] {
         player.play(&format!("C: RCPT TO:<{path}>\nS: 501 5.1.3 Bad recipient address syntax"));
     }
     drop(player);
