@@ -1,14 +1,16 @@
 //! LMTP from outside: the listeners of dovecot.conf, one reply per recipient after the mail is stored, nothing queued, and no smuggling there either.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use test_support::harness::{Test, test};
-use test_support::{Builder, System};
+use test_support::{Builder, Patience, System, system, wait_for};
 
 use super::smuggling::ENDS;
 use super::{ensure, wrong};
@@ -19,6 +21,8 @@ pub fn tests() -> Vec<Test> {
         test("LMTP answers for each recipient after its mail is stored, and queues nothing", &[], one_reply_each),
         // S07, R11
         test("no line end but CRLF ends a message that comes by LMTP", &[], no_second_message),
+        // R1, R6
+        test("local-delivery is killed while mail comes by LMTP: what was answered with 250 lies there", &[], killed),
         test("LMTP knows no relaying, no login and no other protocol", &[], nothing_else),
     ]
 }
@@ -36,6 +40,12 @@ fn open() -> Result<Arc<Lmtp>, String> {
     if let Some(lmtp) = &*lmtp {
         return Ok(Arc::clone(lmtp));
     }
+    let opened = Arc::new(start()?);
+    *lmtp = Some(Arc::clone(&opened));
+    Ok(opened)
+}
+
+fn start() -> Result<Lmtp, String> {
     let held = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(wrong)?;
     let port = held.local_addr().map_err(wrong)?.port();
     let listeners = format!(
@@ -44,9 +54,7 @@ fn open() -> Result<Arc<Lmtp>, String> {
     );
     let builder = Builder::new("lmtp.example").dovecot(&listeners);
     drop(held);
-    let opened = Arc::new(Lmtp { system: builder.start()?, port });
-    *lmtp = Some(Arc::clone(&opened));
-    Ok(opened)
+    Ok(Lmtp { system: builder.start()?, port })
 }
 
 /// Stops the system of these stories.
@@ -157,7 +165,7 @@ fn long_content(lmtp: &Lmtp) -> Result<(), String> {
     let found = lmtp.system.messages("john").into_iter().find(|message| message.contains("Subject: long\n"));
     let found = found.ok_or("the long message is missing")?;
     ensure(found.ends_with(&body.replace("\r\n", "\n")), || "the long message is not whole".to_owned())?;
-    let left = test_support::wait_for("an empty content directory", test_support::Patience::default(), || {
+    let left = wait_for("an empty content directory", Patience::default(), || {
         let entries = std::fs::read_dir(lmtp.system.state().join("content")).ok()?;
         (entries.count() == 0).then_some(())
     });
@@ -204,6 +212,67 @@ fn no_second_message() -> Result<(), String> {
     let smuggled =
         all.iter().any(|message| message.split("\n\n").next().is_some_and(|header| header.contains("smuggled")));
     ensure(outer == ENDS.len() && !smuggled, || format!("{outer} messages, smuggled: {smuggled}"))
+}
+
+/// Sessions that send while local-delivery is killed, how often it is, and how many messages are acknowledged between.
+const SESSIONS: usize = 4;
+const KILLS: usize = 3;
+const BETWEEN: usize = 25;
+
+fn killed() -> Result<(), String> {
+    let lmtp = start()?;
+    let (next, done) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let acknowledged: Mutex<BTreeSet<usize>> = Mutex::default();
+    let count = || acknowledged.lock().map_or(0, |numbers| numbers.len());
+    std::thread::scope(|scope| {
+        for _ in 0..SESSIONS {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    // A broken connection or a temporary reply is what a kill looks like from outside.
+                    let _ = send_numbered(&lmtp, &next, &done, &acknowledged);
+                }
+            });
+        }
+        let rounds = (0..=KILLS).try_for_each(|round| {
+            let wanted = count() + BETWEEN;
+            wait_for("acknowledged messages", Patience::default(), || (count() >= wanted).then_some(()))?;
+            let pids = if round < KILLS { lmtp.system.pids_of("local-delivery") } else { Vec::new() };
+            pids.into_iter().for_each(|pid| system::signal(pid, rustix::process::Signal::KILL));
+            Ok(())
+        });
+        done.store(true, Ordering::Relaxed);
+        rounds.map_err(|error: String| format!("{error}\n{}", lmtp.system.logs()))
+    })?;
+    let stored: BTreeSet<usize> = lmtp.system.messages("john").iter().filter_map(|message| numbered(message)).collect();
+    let acknowledged = acknowledged.into_inner().map_err(|error| error.to_string())?;
+    let missing: Vec<_> = acknowledged.difference(&stored).collect();
+    ensure(missing.is_empty(), || format!("of {} missing: {missing:?}\n{}", acknowledged.len(), lmtp.system.logs()))
+}
+
+/// One connection that sends numbered messages until something breaks.
+fn send_numbered(
+    lmtp: &Lmtp,
+    next: &AtomicUsize,
+    done: &AtomicBool,
+    acknowledged: &Mutex<BTreeSet<usize>>,
+) -> Result<(), String> {
+    let mut client = Client::inet(lmtp)?;
+    client.expect("LHLO x", "250 ")?;
+    while !done.load(Ordering::Relaxed) {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        client.expect("MAIL FROM:<>", "250")?;
+        client.expect("RCPT TO:<john@lmtp.example>", "250")?;
+        client.expect("DATA", "354")?;
+        client.send(format!("Subject: x\r\nX-Number: {number}\r\n\r\nhello\r\n.\r\n").as_bytes())?;
+        if client.hear()?.starts_with("250 2.0.0 ") {
+            acknowledged.lock().map_err(|error| error.to_string())?.insert(number);
+        }
+    }
+    Ok(())
+}
+
+fn numbered(message: &str) -> Option<usize> {
+    message.lines().find_map(|line| line.strip_prefix("X-Number: "))?.trim().parse().ok()
 }
 
 fn nothing_else() -> Result<(), String> {
