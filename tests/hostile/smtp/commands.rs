@@ -131,5 +131,5 @@ fn one_reply_each() -> Result<(), String> {
     let mut expected = vec!["250 2.0.0", "250 2.1.0"];
     expected.extend(vec!["250 2.1.5"; 300]);
     expected.extend(["250 2.0.0", "250 2.1.0", "554 5.7.1", "554 5.5.1", "250 2.0.0", "221 2.0.0"]);
-    ensure(codes == expected, || format!("{answer}"))
+    ensure(codes == expected, || answer.clone())
 }

@@ -83,7 +83,7 @@ fn crowd() -> Result<(), String> {
     let grown = memory(pid, "VmRSS").ok_or("no memory")?.saturating_sub(before);
     let each = grown / u64::try_from(count).unwrap_or(1).max(1);
     let greeted = new_client(&system)?;
-    println!("{count} idle sessions: {each} octets each, a new client greeted after {greeted:?}");
+    eprintln!("{count} idle sessions: {each} octets each, a new client greeted after {greeted:?}");
     ensure(each < OCTETS_PER_SESSION, || format!("{each} octets for each idle session"))?;
     slow_ones(&system)?;
     // Everybody is still there.
@@ -144,7 +144,7 @@ fn rubbish() -> Result<(), String> {
         flood(address, security, first, &piece, octets).map_err(|error| format!("{name}: {error}"))?;
         new_client(&system).map_err(|error| format!("after {name}: {error}"))?;
         let grown = memory(pid, "VmHWM").ok_or("no memory")?.saturating_sub(before);
-        println!("{name}: {} KiB more at the peak", grown / 1024);
+        eprintln!("{name}: {} KiB more at the peak", grown / 1024);
         ensure(grown < 32 * 1024 * 1024, || format!("{name}: memory grew by {grown} octets"))?;
         ensure(front(&system)? == pid, || format!("{name}: smtpd was restarted\n{}", system.logs()))?;
     }
