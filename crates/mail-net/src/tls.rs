@@ -269,9 +269,9 @@ mod tests {
         for (asked, welcome) in
             [(vec![], true), (vec!["imap"], true), (vec!["http/1.1", "smtp"], true), (vec!["h2", "http/1.1"], false)]
         {
-            let mut client = ClientConfig::clone(&ClientTls::unauthenticated().expect("made").0);
-            client.alpn_protocols = asked.iter().map(|name| name.as_bytes().to_vec()).collect();
-            let client = ClientTls(Arc::new(client));
+            let mut client = ClientTls::unauthenticated().expect("made");
+            Arc::make_mut(&mut client.config).alpn_protocols =
+                asked.iter().map(|name| name.as_bytes().to_vec()).collect();
             let (near, far) = UnixStream::pair().expect("a pair");
             let (_, accepted) =
                 tokio::join!(client.connect(Stream::Unix(near), "mail.example.org"), server.accept(Stream::Unix(far)));
