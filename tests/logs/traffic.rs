@@ -225,6 +225,8 @@ impl<'a> Round<'a> {
     fn nonsense(&mut self) -> io::Result<()> {
         let [flood, hasty, silent, gone, blind] = std::array::from_fn(|_| self.stranger());
         let mut lines = self.lines(flood, self.system.ports.smtp, Security::Clear)?;
+        // After the greeting: who speaks before it is noticed for that too.
+        lines.hear()?;
         while lines.say("NONSENSE").and_then(|()| lines.hear()).is_ok() {}
         self.truth.refused.push(flood.into());
         self.truth.errors.push(flood.into());

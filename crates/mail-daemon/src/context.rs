@@ -156,6 +156,8 @@ pub(crate) struct Opened {
     pub(crate) unix: Vec<std::os::unix::net::UnixListener>,
     pub(crate) files: Vec<std::os::unix::net::UnixListener>,
     pub(crate) daemon: std::os::unix::net::UnixListener,
+    /// What could not be opened although the rest serves, for the log.
+    pub(crate) problems: Vec<String>,
 }
 
 impl Opened {
@@ -221,6 +223,8 @@ impl Keeper {
             table_files,
             monitor: writer,
         });
+        let ident = decision::Ident::postfix("postrider", keeper.setup.daemon);
+        opened.problems.iter().for_each(|problem| keeper.log.warning(&ident, problem));
         tokio::spawn(Arc::clone(&keeper).watch_signals());
         if let Some(pause) = notify::watchdog_pause() {
             tokio::spawn(feed_watchdog(pause));

@@ -230,21 +230,26 @@ fn open(plan: &Plan, setup: &Setup, given: &mut Given) -> io::Result<Opened> {
         let path = setup.state.join(socket.directory).join(socket.name);
         unix.push(given.unix(&path).map_or_else(|| bind(setup, socket), Ok)?);
     }
-    let files = plan.files.iter().filter_map(|file| bind_file(setup.daemon, file)).collect();
+    let (mut files, mut problems) = (Vec::new(), Vec::new());
+    for opened in plan.files.iter().filter_map(bind_file) {
+        match opened {
+            Ok(file) => files.push(file),
+            Err(error) => problems.push(format!("{error}: nobody can connect there")),
+        }
+    }
     let name = format!("{}.sock", setup.instance);
     let daemon = once_free(|| mail_net::ipc::bind(&setup.state.join(sockets::DAEMONS), &name, 0o660))?;
     share(&setup.state.join(sockets::DAEMONS).join(name))?;
-    Ok(Opened { tcp, unix, files, daemon })
+    Ok(Opened { tcp, unix, files, daemon, problems })
 }
 
 /// Opens a socket outside the state directory. Where that cannot be, because its directory is missing or somebody else listens there, the rest still serves.
-fn bind_file(daemon: &str, file: &SocketFile) -> Option<std::os::unix::net::UnixListener> {
+fn bind_file(file: &SocketFile) -> Option<io::Result<std::os::unix::net::UnixListener>> {
     let (directory, name) = (file.path.parent()?, file.path.file_name()?.to_str()?);
-    let opened = mail_net::ipc::bind(directory, name, file.mode).and_then(|listener| {
+    Some(mail_net::ipc::bind(directory, name, file.mode).and_then(|listener| {
         give(file)?;
         Ok(listener)
-    });
-    opened.inspect_err(|error| eprintln!("{daemon}: {error}: nobody can connect there")).ok()
+    }))
 }
 
 /// As root: gives a socket file to its user and group.
