@@ -24,14 +24,21 @@ pub fn after_an_installation() -> Result<(), String> {
 
 /// With the prefix that it will have inside: a mount namespace puts the directory there.
 fn install(directory: &Path) -> Result<(), String> {
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let cargo = binaries::cargo();
     let line = format!(
         "mount --make-rprivate / && mount -t tmpfs tmpfs /opt && mkdir /opt/postrider && mount --bind '{}' /opt/postrider && \
-         exec '{cargo}' run --quiet --package xtask -- install --prefix /opt/postrider --profile dev",
-        directory.display()
+         exec '{}' run --quiet --package xtask -- install --prefix /opt/postrider --profile dev",
+        directory.display(),
+        cargo.get_program().display()
     );
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c", &line]).current_dir(binaries::workspace());
+    for (name, value) in cargo.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
     let output = command.output().map_err(|error| error.to_string())?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     if output.status.success() { Ok(()) } else { Err(format!("xtask install: {}: {said}", output.status)) }
