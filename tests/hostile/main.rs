@@ -3,6 +3,7 @@
 //! Most stories share one running system, [`door`]; a story that needs another configuration, or that exhausts something, starts its own.
 
 mod door;
+mod mailbox;
 mod smtp;
 
 use std::process::ExitCode;
@@ -10,7 +11,7 @@ use std::process::ExitCode;
 use test_support::harness::main as run;
 
 fn main() -> ExitCode {
-    let code = run([smtp::tests()].into_iter().flatten().collect());
+    let code = run([smtp::tests(), mailbox::tests()].into_iter().flatten().collect());
     door::close();
     smtp::close();
     code

@@ -5,8 +5,8 @@ use std::ops::Range;
 use mail_message::dsn::{self, Action, Kind, Recipient, Report};
 use mail_message::header::Header;
 use mail_message::mime::{
-    Body, Envelope, Located, Needle, Part, SearchText, SectionPart, field_contains, fields, parse_addresses, sent_date,
-    unfolded, with_crlf,
+    Body, Envelope, Located, Needle, Part, SearchText, SectionPart, fields, parse_addresses, sent_date, unfolded,
+    with_crlf,
 };
 use mail_types::{EnhancedStatus, UnixTime};
 
@@ -128,7 +128,7 @@ fn mime(input: &[u8]) {
     let needle = Needle::new(b"a", None).expect("UTF-8");
     let mut text = SearchText::default();
     let _ = (text.header_contains(head, &needle), text.body_contains(&message, &structure, &needle));
-    let _ = field_contains(head, "subject", &needle);
+    let _ = text.field_contains(head, "subject", &needle);
 }
 
 /// A part lies inside its parent, after its earlier siblings; depth and number are limited.
@@ -154,9 +154,9 @@ fn part(message: &[u8], part_: &Part, within: &Range<usize>, depth: usize, count
 /// Header and text of a message are the whole; a section that is there lies in the message.
 fn sections(message: &[u8], structure: &Part) {
     let names = ["Subject".to_owned(), "from".to_owned()];
-    let size = |path: &[u32], wanted| match structure.locate(message, path, wanted) {
+    let size = |path: &[u32], wanted: SectionPart| match structure.locate(path, wanted) {
         Located::At(range) => message[range].len(),
-        Located::Made(octets) => octets.len(),
+        Located::Among(header) => wanted.choose(&message[header]).len(),
         Located::Nowhere => 0,
     };
     assert_eq!(size(&[], SectionPart::Header) + size(&[], SectionPart::Text), message.len());

@@ -50,19 +50,19 @@ fn write_addresses(addresses: &[MailAddress], out: &mut Vec<u8>) {
     out.push(b')');
 }
 
-/// Writes the structure of a part; `extended` is BODYSTRUCTURE, else BODY. `message` is the whole message that the part lies in.
-pub fn write_structure(message: &[u8], part: &Part, extended: bool, out: &mut Vec<u8>) {
+/// Writes the structure of a part; `extended` is BODYSTRUCTURE, else BODY.
+pub fn write_structure(part: &Part, extended: bool, out: &mut Vec<u8>) {
     out.push(b'(');
     match &part.kind {
-        Body::Multipart(children) => write_multipart(message, part, children, extended, out),
-        _ => write_single(message, part, extended, out),
+        Body::Multipart(children) => write_multipart(part, children, extended, out),
+        _ => write_single(part, extended, out),
     }
     out.push(b')');
 }
 
-fn write_multipart(message: &[u8], part: &Part, children: &[Part], extended: bool, out: &mut Vec<u8>) {
+fn write_multipart(part: &Part, children: &[Part], extended: bool, out: &mut Vec<u8>) {
     for child in children {
-        write_structure(message, child, extended, out);
+        write_structure(child, extended, out);
     }
     if children.is_empty() {
         // The grammar wants a part; Dovecot shows an empty text.
@@ -79,7 +79,7 @@ fn write_multipart(message: &[u8], part: &Part, children: &[Part], extended: boo
     }
 }
 
-fn write_single(message: &[u8], part: &Part, extended: bool, out: &mut Vec<u8>) {
+fn write_single(part: &Part, extended: bool, out: &mut Vec<u8>) {
     let content = &part.content;
     let (name, subtype, parameters): (&[u8], &[u8], &[Parameter]) = match &content.kind {
         Some(kind) => (&kind.name, &kind.subtype, &kind.parameters),
@@ -101,9 +101,9 @@ fn write_single(message: &[u8], part: &Part, extended: bool, out: &mut Vec<u8>) 
     out.extend_from_slice(format!(" {}", part.body.len()).as_bytes());
     if let Body::Message(inner) = &part.kind {
         out.push(b' ');
-        write_envelope(&Envelope::parse(&message[inner.header.clone()]), out);
+        write_envelope(inner.envelope.as_deref().unwrap_or(&Envelope::default()), out);
         out.push(b' ');
-        write_structure(message, inner, extended, out);
+        write_structure(inner, extended, out);
     }
     if content.is("text") || matches!(part.kind, Body::Message(_)) {
         out.extend_from_slice(format!(" {}", part.lines).as_bytes());
@@ -167,7 +167,7 @@ mod tests {
     fn structure(message: &str, extended: bool) -> String {
         let message = with_crlf(message.as_bytes());
         let mut out = Vec::new();
-        write_structure(&message, &Part::parse(&message), extended, &mut out);
+        write_structure(&Part::parse(&message), extended, &mut out);
         String::from_utf8(out).expect("ASCII")
     }
 

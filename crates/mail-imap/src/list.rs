@@ -181,7 +181,9 @@ impl Pattern {
     }
 
     fn matches(&self, name: &str) -> bool {
-        if self.elements.len() > 2 * crate::mailbox_name::NAME_LIMIT * 4 {
+        // Each octet of the pattern needs one of the name, so that the work is bounded by the name's length.
+        let octets = self.elements.iter().filter(|element| matches!(element, Element::Octet(_))).take(name.len() + 1);
+        if octets.count() > name.len() {
             return false;
         }
         let mut at = vec![false; self.elements.len() + 1];

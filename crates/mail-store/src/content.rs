@@ -90,6 +90,15 @@ impl MessageFile {
         self.physical
     }
 
+    /// How many octets it has with every line end as CRLF, counted.
+    ///
+    /// # Errors
+    /// What reading says.
+    pub fn count(&mut self) -> io::Result<u64> {
+        io::Seek::rewind(&mut self.file)?;
+        virtual_size(&self.file)
+    }
+
     /// The content with every line end as CRLF, from the beginning.
     ///
     /// # Errors
@@ -138,6 +147,19 @@ impl<R: Read> CrlfReader<R> {
             read?;
         }
         Ok(self.at < self.chunk.len())
+    }
+}
+
+impl<R: Read + io::Seek> CrlfReader<R> {
+    /// Goes back to the beginning.
+    ///
+    /// # Errors
+    /// What seeking says.
+    pub fn rewind(&mut self) -> io::Result<()> {
+        self.inner.rewind()?;
+        self.chunk.clear();
+        (self.at, self.after_cr, self.owed_lf) = (0, false, false);
+        Ok(())
     }
 }
 

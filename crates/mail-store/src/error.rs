@@ -26,6 +26,8 @@ pub enum StoreError {
     Unsupported(String),
     /// The content that was to be stored could not be read; the mailbox is not to blame.
     Content(io::Error),
+    /// The file of a message is none that may be read: no regular file, larger than a message can be, or without permission. The text says which.
+    Unreadable(String),
     /// The file system failed. The text says at what, with the path.
     Io(String, io::Error),
 }
@@ -70,6 +72,7 @@ impl fmt::Display for StoreError {
             Self::TooManyKeywords => f.write_str("mailbox has no room for more keywords"),
             Self::Unsupported(what) => write!(f, "not supported: {what}"),
             Self::Content(error) => write!(f, "content: {error}"),
+            Self::Unreadable(what) => f.write_str(what),
             Self::Io(what, error) => write!(f, "{what}: {error}"),
         }
     }

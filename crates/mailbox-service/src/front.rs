@@ -6,6 +6,7 @@
 mod hand_over;
 mod login;
 mod monitor_line;
+mod queue;
 mod relay;
 
 use std::net::IpAddr;
@@ -24,20 +25,22 @@ use mail_net::ipc::Caller;
 use mail_net::tls::ServerTls;
 use mail_types::SourceLine;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::front::monitor_line::MonitorLine;
+use crate::front::queue::Queue;
 use crate::service::{Mechanism, Protocol};
 use crate::wire::{FrontReply, FrontRequest, LineLevel, SessionLine};
 
 /// After an error of accept, such as too many open files, this long passes before the next.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
+/// So many connections make room when there is no descriptor left, and so soon they are gone.
+const DROPPED_AT_ONCE: usize = 16;
+const DROP_PAUSE: Duration = Duration::from_millis(10);
+
 /// How long the last lines of session processes may take.
 const LAST_LINES: Duration = Duration::from_secs(10);
-
-/// The most connections at one time, relays to session processes included.
-const CONNECTIONS: usize = 10_000;
 
 /// A network of addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +86,7 @@ struct Shared<P> {
     mechanisms: RwLock<Arc<[Mechanism]>>,
     authority: Arc<Caller<Request, Response>>,
     monitor: MonitorLine,
+    queue: Queue,
     log: Log,
     stop: Stop,
 }
@@ -128,10 +132,12 @@ pub(crate) async fn serve<P: Protocol>(mut context: Context) {
         mechanisms: RwLock::new(configured_mechanisms::<P>(&running.config)),
         authority: Arc::new(Caller::new(context.state().to_owned(), AUTH, context.hello())),
         monitor: MonitorLine::new(writer),
+        queue: Queue::default(),
         log: context.log.clone(),
         stop: context.stop.clone(),
     });
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let most = connections(&running.config);
+    let room = Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(Semaphore::MAX_PERMITS)));
     for (socket, implicit_tls) in context.tcp.drain(..).zip(crate::daemon::implicit_tls::<P>(&running.config)) {
         tokio::spawn(accept(Arc::clone(&shared), socket, implicit_tls, Arc::clone(&room)));
     }
@@ -146,7 +152,7 @@ pub(crate) async fn serve<P: Protocol>(mut context: Context) {
     let all_over = async {
         context.stop.requested().await;
         // Every connection holds a place; when all are free, all are over.
-        let _ = room.acquire_many(u32::try_from(CONNECTIONS).unwrap_or(u32::MAX)).await;
+        let _ = room.acquire_many(most).await;
         // The last lines of the sessions come through the monitor.
         let _ = tokio::time::timeout(LAST_LINES, listening.monitor.drained()).await;
     };
@@ -157,8 +163,14 @@ pub(crate) async fn serve<P: Protocol>(mut context: Context) {
     }
 }
 
+/// The most connections at one time, relays to session processes included (`postrider_session_limit`).
+fn connections(config: &Config) -> u32 {
+    let limit = u64::from(u32::MAX).min(Semaphore::MAX_PERMITS as u64).min(*config.main.postrider_session_limit);
+    u32::try_from(limit).unwrap_or(u32::MAX)
+}
+
 /// As many descriptors as the system allows: a connection through TLS takes two.
-fn raise_descriptor_limit() {
+pub(crate) fn raise_descriptor_limit() {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
     // Refused or not, accept says when there are none left.
@@ -222,22 +234,38 @@ async fn accept<P: Protocol>(shared: Arc<Shared<P>>, socket: TcpListener, implic
     let mut stop = shared.stop.clone();
     loop {
         let accepted = tokio::select! {
-            accepted = async {
-                let place = Arc::clone(&room).acquire_owned().await;
-                (place, socket.accept().await)
-            } => accepted,
+            accepted = socket.accept() => accepted,
             () = stop.requested() => return,
         };
-        match accepted {
-            (Ok(place), Ok((stream, _))) => {
-                let shared = Arc::clone(&shared);
-                tokio::spawn(async move {
-                    login::serve(shared, stream, implicit_tls).await;
-                    drop(place);
-                });
-            }
-            (Ok(_), Err(_)) => tokio::time::sleep(ACCEPT_PAUSE).await,
-            (Err(_), _) => return,
+        let Ok((stream, _)) = accepted else {
+            // No descriptor is left. Several make room at once, so that a flood is worked off faster than it comes.
+            let dropped = (0..DROPPED_AT_ONCE).take_while(|_| shared.queue.drop_oldest()).count();
+            tokio::time::sleep(if dropped > 0 { DROP_PAUSE } else { ACCEPT_PAUSE }).await;
+            continue;
+        };
+        let place = tokio::select! {
+            place = place(&shared, &room) => place,
+            () = stop.requested() => return,
+        };
+        let Some(place) = place else { return };
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move {
+            login::serve(shared, stream, implicit_tls).await;
+            drop(place);
+        });
+    }
+}
+
+/// A place for one more connection; where none is free, the oldest that has not logged in must go.
+async fn place<P>(shared: &Shared<P>, room: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    if let Ok(place) = Arc::clone(room).try_acquire_owned() {
+        return Some(place);
+    }
+    // Again and again: another listener may have taken the place, or the oldest was not in the queue when it was looked for.
+    loop {
+        shared.queue.drop_oldest();
+        if let Ok(place) = tokio::time::timeout(ACCEPT_PAUSE, Arc::clone(room).acquire_owned()).await {
+            return place.ok();
         }
     }
 }

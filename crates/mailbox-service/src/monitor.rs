@@ -325,6 +325,10 @@ impl<P: Protocol> Work<'_, P> {
     }
 
     fn fork(&mut self, process: ProcessId, owner: &Owner) -> io::Result<()> {
+        if self.monitor.processes.is_empty() {
+            // A conversation for each session process, and in it a descriptor or more for each session.
+            crate::front::raise_descriptor_limit();
+        }
         let (ours, theirs) = UnixStream::pair()?;
         let link = Link::new(ours)?;
         let config = Arc::clone(&self.desk.running.config);

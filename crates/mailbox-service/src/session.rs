@@ -31,8 +31,9 @@ const LINGER: Duration = Duration::from_secs(10);
 const LINGER_WITHOUT_MAIL: Duration = Duration::from_millis(100);
 /// How long sessions may take to say goodbye when the service ends.
 const GOODBYE: Duration = Duration::from_secs(5);
-/// Threads for mailbox jobs.
-const JOBS: usize = 4;
+/// Threads for mailbox jobs, made when they are needed. The job of a client that reads slowly keeps its thread meanwhile, so there are more of
+/// them than such clients usually are (`mail_max_userip_connections` from one address).
+const JOBS: usize = 128;
 /// What a process may still read outside the owner's directories: the local time for the log.
 const READABLE: [&str; 2] = ["/etc/localtime", "/usr/share/zoneinfo"];
 

@@ -44,7 +44,13 @@ pub(crate) struct Inbox {
 
 impl Inbox {
     /// Opens the inbox and lists it.
-    pub(crate) fn open(account: &dyn Account, settings: &Settings) -> Result<(Self, Vec<Message>), OpenError> {
+    ///
+    /// What of its files is no message, or cannot be read, is left out and told to `notice`: the others stay usable.
+    pub(crate) fn open(
+        account: &dyn Account,
+        settings: &Settings,
+        notice: impl Fn(String),
+    ) -> Result<(Self, Vec<Message>), OpenError> {
         let format = settings.uidl.as_ref().map_err(|text| OpenError::Permanent(text.clone()))?;
         let mut mailbox = account.open(&MailboxName::inbox(), Access::ReadWrite)?;
         mailbox.sync()?;
@@ -64,6 +70,7 @@ impl Inbox {
                 }
                 // Somebody else removed it while we looked.
                 Err(StoreError::Expunged) => {}
+                Err(StoreError::Unreadable(what)) => notice(format!("message {} is left out: {what}", message.uid)),
                 Err(error) => return Err(error.into()),
             }
         }

@@ -24,7 +24,7 @@ pub async fn serve(settings: Arc<Settings>, home: Arc<Home>, connection: Connect
         let text = reply::err_code(Code::InUse, "Mailbox is locked by another POP3 session.");
         return refuse(stream, &text, "Mailbox is locked", &settings).await;
     }
-    let (inbox, messages) = match open(&settings, &home).await {
+    let (inbox, messages) = match open(&settings, &home, &hand_over.session).await {
         Ok(opened) => opened,
         Err(error) => {
             let (code, text) = match error {
@@ -73,9 +73,13 @@ async fn asked_to_end(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|end| *end).await;
 }
 
-async fn open(settings: &Arc<Settings>, home: &Arc<Home>) -> Result<(Inbox, Vec<Message>), OpenError> {
-    let (account, settings) = (Arc::clone(&home.account), Arc::clone(settings));
-    let opened = spawn_blocking(move || Inbox::open(&*account, &settings)).await;
+async fn open(settings: &Arc<Settings>, home: &Arc<Home>, session: &str) -> Result<(Inbox, Vec<Message>), OpenError> {
+    let (home, settings, session) = (Arc::clone(home), Arc::clone(settings), session.to_owned());
+    let opened = spawn_blocking(move || {
+        let notice = |text| home.line(&session, LineLevel::Warning, text);
+        Inbox::open(&*home.account, &settings, notice)
+    })
+    .await;
     opened.unwrap_or_else(|_| Err(OpenError::Temporary("internal error".to_owned())))
 }
 

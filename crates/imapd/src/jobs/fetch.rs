@@ -1,6 +1,7 @@
-//! FETCH: one job for all messages, data in bounded chunks.
+//! FETCH: one job for all messages, data in bounded chunks, large messages straight from their files.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use mail_imap::grammar::fetch::{BodySection, FetchItem, Section, SectionText};
 use mail_imap::grammar::sequence::Ranges;
@@ -9,7 +10,7 @@ use mail_imap::{Answer, Messages, Refusal, ResponseCode};
 use mail_message::mime::{Envelope, Located, SectionPart};
 use mail_store::{FlagChange, FlagMode, Flags as StoreFlags, Mailbox, StoreError};
 
-use super::message::{Reading, Unreadable};
+use super::message::{Kept, Reading, Unreadable};
 use super::{Counts, Jobs, Sink, flags_of, parallel};
 use crate::cache::Cached;
 use crate::imap_text::{write_envelope, write_structure};
@@ -17,8 +18,12 @@ use crate::local_time::local;
 
 /// Data goes to the client in pieces of this size.
 const CHUNK: usize = 32 * 1024;
+/// The response to one message is complete before it goes out, up to here: an error can then still be told in a line of its own.
+const WHOLE_MAX: usize = 1024 * 1024;
 /// So many messages are looked at ahead of the client.
 const READ_AHEAD: usize = 512;
+/// So many octets, as far as their envelopes and structures can take memory.
+const READ_AHEAD_OCTETS: u64 = 32 * 1024 * 1024;
 
 /// A section that does not exist is empty, as in Dovecot.
 const NOWHERE: &[u8] = b"\"\"";
@@ -30,6 +35,11 @@ struct Fetch<'j> {
     /// UIDs that became `\Seen` by it, rising.
     seen: Vec<u32>,
     out: Vec<u8>,
+    /// The beginning of the response to the message at hand is out already.
+    begun: bool,
+    /// Nobody listens any more.
+    unheard: bool,
+    kept: Kept,
     counts: Counts,
     new_entries: Vec<(u32, Vec<u8>)>,
     /// Entries read ahead.
@@ -51,20 +61,31 @@ impl Jobs {
             recent,
             seen,
             out: Vec::new(),
+            begun: false,
+            unheard: false,
+            kept: std::mem::take(&mut self.kept),
             counts: Counts::default(),
             new_entries: Vec::new(),
             ahead: HashMap::new(),
         };
         let (mut missing, mut failed) = (false, None);
         let wanted: Vec<(u32, u32)> = messages.iter().collect();
+        let mut looked_at = 0;
         for (at, &(number, uid)) in wanted.iter().enumerate() {
             let mailbox = self.mailbox()?;
-            if at % READ_AHEAD == 0 {
-                fetch.read_ahead(&**mailbox, &wanted[at..wanted.len().min(at + READ_AHEAD)]);
+            if at == looked_at {
+                looked_at += fetch.read_ahead(&**mailbox, &wanted[at..wanted.len().min(at + READ_AHEAD)]);
             }
             match fetch.message(&**mailbox, number, uid, sink) {
-                Ok(true) => {}
-                Ok(false) => break,
+                Ok(()) if fetch.unheard => break,
+                Ok(()) => {}
+                // In the middle of a literal nothing can be said any more.
+                Err(unreadable) if fetch.begun => {
+                    if let Unreadable::Error(error) = unreadable {
+                        let _ = self.refusal(&error, &format!("message {uid}"));
+                    }
+                    return Ok(Answer::Broken);
+                }
                 Err(Unreadable::Gone) => missing = true,
                 // A bad message is left out and logged; the others stay usable.
                 Err(Unreadable::Error(error)) => failed = Some(self.refusal(&error, &format!("message {uid}"))),
@@ -75,6 +96,7 @@ impl Jobs {
         }
         self.keep(&mut fetch.new_entries);
         sink(std::mem::take(&mut fetch.out));
+        self.kept = fetch.kept;
         self.counts.add(fetch.counts);
         let mailbox = self.mailbox()?;
         let seen = fetch
@@ -126,13 +148,15 @@ impl Counts {
 }
 
 impl Fetch<'_> {
-    /// Makes the missing envelopes and structures of the next messages, several at a time. What cannot be read is met again in its turn.
-    fn read_ahead(&mut self, mailbox: &dyn Mailbox, next: &[(u32, u32)]) {
+    /// Makes the missing envelopes and structures of the next messages, several at a time; gives how many messages were looked at. What cannot
+    /// be read is met again in its turn.
+    fn read_ahead(&mut self, mailbox: &dyn Mailbox, next: &[(u32, u32)]) -> usize {
         self.ahead.clear();
         let structure = self.items.iter().any(|item| matches!(item, FetchItem::Body | FetchItem::BodyStructure));
         if !structure && !self.items.contains(&FetchItem::Envelope) {
-            return;
+            return next.len();
         }
+        let next = &next[..fitting(mailbox, next)];
         let make = |&(_, uid): &(u32, u32)| {
             let known = mailbox.cached(uid).and_then(|octets| Cached::read(&octets));
             match known.filter(|entry| entry.has(structure)) {
@@ -146,31 +170,40 @@ impl Fetch<'_> {
             }
             self.ahead.insert(uid, entry);
         }
+        next.len()
     }
 
-    /// One message; false when nobody listens any more. The response line begins only when all of it is known to be there.
-    fn message(&mut self, mailbox: &dyn Mailbox, number: u32, uid: u32, sink: Sink) -> Result<bool, Unreadable> {
+    /// One message. Up to a bounded size its response goes out only when all of it is known to be there.
+    fn message(&mut self, mailbox: &dyn Mailbox, number: u32, uid: u32, sink: Sink) -> Result<(), Unreadable> {
         let at = mailbox.position(uid).ok_or(Unreadable::Gone)?;
         let start = self.out.len();
+        self.begun = false;
         self.out.extend_from_slice(format!("* {number} FETCH (").as_bytes());
-        let mut reading = Reading::new(mailbox, uid);
+        let mut reading = Reading::resumed(mailbox, uid, &mut self.kept);
         let mut cached = None;
-        let mut first = true;
         let told = self.items.contains(&FetchItem::Flags);
         let seen_now = self.seen.binary_search(&uid).is_ok();
         let items = self.items.iter().chain((seen_now && !told).then_some(&FetchItem::Flags));
-        for item in items {
-            if !std::mem::take(&mut first) {
+        for (place, item) in items.enumerate() {
+            if place > 0 {
                 self.out.push(b' ');
             }
             self.out.extend_from_slice(format!("{item} ").as_bytes());
-            if let Err(error) = self.item(mailbox, at, item, &mut reading, &mut cached) {
-                self.out.truncate(start);
+            if let Err(error) = self.item(mailbox, at, item, &mut reading, &mut cached, sink) {
+                if !self.begun {
+                    self.out.truncate(start);
+                }
                 return Err(error);
             }
+            self.flush_if_large(sink);
+            if self.unheard {
+                break;
+            }
         }
+        reading.keep(&mut self.kept);
         self.out.extend_from_slice(b")\r\n");
-        Ok(self.flush(sink))
+        self.flush(sink);
+        Ok(())
     }
 
     fn item(
@@ -180,6 +213,7 @@ impl Fetch<'_> {
         item: &FetchItem,
         reading: &mut Reading,
         cached: &mut Option<Cached>,
+        sink: Sink,
     ) -> Result<(), Unreadable> {
         let uid = reading.uid;
         match item {
@@ -204,10 +238,10 @@ impl Fetch<'_> {
                 let entry = self.entry(reading, cached, true)?;
                 self.out.extend_from_slice(&entry.structure);
             }
-            FetchItem::Rfc822 => self.section(reading, &plain(SectionText::All))?,
-            FetchItem::Rfc822Header => self.section(reading, &plain(SectionText::Header))?,
-            FetchItem::Rfc822Text => self.section(reading, &plain(SectionText::Text))?,
-            FetchItem::Section(section) => self.section(reading, section)?,
+            FetchItem::Rfc822 => self.section(reading, &plain(SectionText::All), sink)?,
+            FetchItem::Rfc822Header => self.section(reading, &plain(SectionText::Header), sink)?,
+            FetchItem::Rfc822Text => self.section(reading, &plain(SectionText::Text), sink)?,
+            FetchItem::Section(section) => self.section(reading, section, sink)?,
         }
         Ok(())
     }
@@ -227,50 +261,92 @@ impl Fetch<'_> {
         Ok(held.insert(entry))
     }
 
-    fn section(&mut self, reading: &mut Reading, wanted: &BodySection) -> Result<(), Unreadable> {
+    fn section(&mut self, reading: &mut Reading, wanted: &BodySection, sink: Sink) -> Result<(), Unreadable> {
         let Section { part, text } = &wanted.section;
-        let whole = part.is_empty() && *text == SectionText::All;
-        let header_only =
-            part.is_empty() && matches!(text, SectionText::Header | SectionText::Fields(_) | SectionText::FieldsNot(_));
-        if whole {
-            let octets = reading.whole()?;
+        if part.is_empty() && *text == SectionText::All {
             self.counts.bodies += 1;
-            self.counts.body_octets += octets.len() as u64;
-            write_partial(octets, wanted, &mut self.out);
-        } else if header_only {
+            let size = reading.size()?;
+            return self.write_range(reading, 0..size, wanted, sink);
+        }
+        let of_header = matches!(text, SectionText::Header | SectionText::Fields(_) | SectionText::FieldsNot(_));
+        if part.is_empty() && of_header {
             let header = reading.header()?;
             self.counts.headers += 1;
             self.counts.header_octets += header.len() as u64;
-            match mail_message::mime::Part::parse(header).locate(header, &[], section_part(text)) {
-                Located::At(range) => write_partial(&header[range], wanted, &mut self.out),
-                Located::Made(octets) => write_partial(&octets, wanted, &mut self.out),
-                Located::Nowhere => self.out.extend_from_slice(NOWHERE),
+            write_partial(&section_part(text).choose(header), wanted, &mut self.out);
+            return Ok(());
+        }
+        self.counts.bodies += 1;
+        match reading.structure()?.locate(part, section_part(text)) {
+            Located::At(range) => self.write_range(reading, range.start as u64..range.end as u64, wanted, sink)?,
+            Located::Among(header) => {
+                let chosen = section_part(text).choose(&reading.octets(header)?);
+                write_partial(&chosen, wanted, &mut self.out);
             }
-        } else {
-            let (message, structure) = reading.structure()?;
-            self.counts.bodies += 1;
-            match structure.locate(message, part, section_part(text)) {
-                Located::At(range) => {
-                    self.counts.body_octets += range.len() as u64;
-                    write_partial(&message[range], wanted, &mut self.out);
-                }
-                Located::Made(octets) => write_partial(&octets, wanted, &mut self.out),
-                Located::Nowhere => self.out.extend_from_slice(NOWHERE),
-            }
+            Located::Nowhere => self.out.extend_from_slice(NOWHERE),
         }
         Ok(())
     }
 
-    /// Sends what has gathered; the driver takes it in bounded chunks, and a slow client makes this wait.
-    fn flush(&mut self, sink: Sink) -> bool {
-        while self.out.len() >= CHUNK {
-            let rest = self.out.split_off(self.out.len().min(2 * CHUNK));
-            if !sink(std::mem::replace(&mut self.out, rest)) {
-                return false;
+    /// Writes the wanted part of a range of the message as a literal.
+    fn write_range(
+        &mut self,
+        reading: &mut Reading,
+        range: Range<u64>,
+        wanted: &BodySection,
+        sink: Sink,
+    ) -> Result<(), Unreadable> {
+        let range = portion(range, wanted);
+        let size = range.end - range.start;
+        self.counts.body_octets += size;
+        if size == 0 {
+            self.out.extend_from_slice(NOWHERE);
+            return Ok(());
+        }
+        self.out.extend_from_slice(format!("{{{size}}}\r\n").as_bytes());
+        reading.copy(range, &mut |piece| {
+            push_without_nul(piece, &mut self.out);
+            self.flush_if_large(sink);
+            !self.unheard
+        })?;
+        Ok(())
+    }
+
+    /// Sends the beginning of a large response.
+    fn flush_if_large(&mut self, sink: Sink) {
+        if self.out.len() >= WHOLE_MAX {
+            self.begun = true;
+            self.flush(sink);
+        }
+    }
+
+    /// Sends what has gathered in bounded chunks; a slow client makes this wait.
+    fn flush(&mut self, sink: Sink) {
+        if self.out.len() < CHUNK {
+            return;
+        }
+        let out = std::mem::take(&mut self.out);
+        if out.len() <= 2 * CHUNK {
+            self.unheard |= !sink(out);
+            return;
+        }
+        for piece in out.chunks(2 * CHUNK) {
+            self.unheard |= !sink(piece.to_vec());
+            if self.unheard {
+                return;
             }
         }
-        true
     }
+}
+
+/// How many of the next messages can be looked at together: their envelopes and structures are hardly larger than their headers.
+fn fitting(mailbox: &dyn Mailbox, next: &[(u32, u32)]) -> usize {
+    let mut octets = 0;
+    let many = next.iter().take_while(|(_, uid)| {
+        octets += mailbox.facts(*uid).map_or(0, |facts| facts.physical);
+        octets <= READ_AHEAD_OCTETS
+    });
+    many.count().max(1)
 }
 
 fn plain(text: SectionText) -> BodySection {
@@ -291,32 +367,38 @@ fn section_part(text: &SectionText) -> SectionPart<'_> {
 fn make_entry(reading: &mut Reading, structure: bool) -> Result<Cached, Unreadable> {
     let mut entry = Cached::default();
     if structure {
-        let (message, part) = reading.structure()?;
-        write_structure(message, part, false, &mut entry.body);
-        write_structure(message, part, true, &mut entry.structure);
+        let part = reading.structure()?;
+        write_structure(part, false, &mut entry.body);
+        write_structure(part, true, &mut entry.structure);
     }
     write_envelope(&Envelope::parse(reading.header()?), &mut entry.envelope);
     Ok(entry)
 }
 
-/// A literal of the octets, or of the part of them that is wanted. The origin may lie behind the end: then it is empty.
+/// The portion of a range that is wanted. Its origin may lie behind the end, and its end behind the largest number: then it is empty, or shorter.
+fn portion(range: Range<u64>, wanted: &BodySection) -> Range<u64> {
+    let Some((origin, count)) = wanted.partial else { return range };
+    let start = range.start.saturating_add(origin).min(range.end);
+    start..start.saturating_add(u64::from(count.get())).min(range.end)
+}
+
+/// A literal of the octets, or of the portion of them that is wanted.
 fn write_partial(octets: &[u8], wanted: &BodySection, out: &mut Vec<u8>) {
-    let slice = match wanted.partial {
-        None => octets,
-        Some((origin, count)) => {
-            let start = usize::try_from(origin).unwrap_or(usize::MAX).min(octets.len());
-            &octets[start..start.saturating_add(count.get() as usize).min(octets.len())]
-        }
-    };
-    out.reserve(slice.len() + 32);
+    let Range { start, end } = portion(0..octets.len() as u64, wanted);
+    let at = |offset: u64| usize::try_from(offset).unwrap_or(octets.len());
+    let slice = &octets[at(start)..at(end)];
     if slice.is_empty() {
-        out.extend_from_slice(b"\"\"");
+        out.extend_from_slice(NOWHERE);
         return;
     }
     out.extend_from_slice(format!("{{{}}}\r\n", slice.len()).as_bytes());
-    if slice.contains(&0) {
-        out.extend(slice.iter().map(|&b| without_nul(b)));
+    push_without_nul(slice, out);
+}
+
+fn push_without_nul(octets: &[u8], out: &mut Vec<u8>) {
+    if octets.contains(&0) {
+        out.extend(octets.iter().map(|&b| without_nul(b)));
     } else {
-        out.extend_from_slice(slice);
+        out.extend_from_slice(octets);
     }
 }

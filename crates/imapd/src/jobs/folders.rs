@@ -71,6 +71,7 @@ impl Jobs {
         }
         if self.open.as_ref().is_some_and(|open| *open.name() == stored) {
             self.open = None;
+            self.kept = super::message::Kept::default();
         }
         self.account.delete(&stored).map_err(|error| self.refusal(&error, name))?;
         Ok(Answer::Done)

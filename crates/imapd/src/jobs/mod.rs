@@ -49,6 +49,8 @@ pub struct Jobs {
     /// The snapshot may differ from what the machine knows, although nobody else changed anything.
     touched: bool,
     appending: Option<append::Incoming>,
+    /// The last large message that was fetched.
+    kept: message::Kept,
     /// What was done.
     pub counts: Counts,
 }
@@ -62,7 +64,16 @@ impl std::fmt::Debug for Jobs {
 impl Jobs {
     /// A session that has opened nothing. `log` takes errors for the administrator.
     pub fn new(account: Arc<dyn Account>, names: Arc<Names>, log: Arc<dyn Fn(String) + Send + Sync>) -> Self {
-        Self { account, names, log, open: None, touched: false, appending: None, counts: Counts::default() }
+        Self {
+            account,
+            names,
+            log,
+            open: None,
+            touched: false,
+            appending: None,
+            kept: message::Kept::default(),
+            counts: Counts::default(),
+        }
     }
 
     /// Carries out a question. Data of FETCH goes to `sink` before this returns the last answer; none where the question has no answer.
@@ -118,7 +129,7 @@ impl Jobs {
             StoreError::Locked => (ResponseCode::InUse, "Timeout while waiting for lock".to_owned()),
             StoreError::TooManyKeywords => (ResponseCode::Limit, "Mailbox has no room for more keywords.".to_owned()),
             StoreError::Unsupported(_) => (ResponseCode::ServerBug, "Mailbox format is not supported.".to_owned()),
-            StoreError::Content(_) | StoreError::Io(..) => (
+            StoreError::Content(_) | StoreError::Unreadable(_) | StoreError::Io(..) => (
                 ResponseCode::ServerBug,
                 "Internal error occurred. Refer to server log for more information.".to_owned(),
             ),
@@ -127,6 +138,7 @@ impl Jobs {
             error,
             StoreError::Io(..)
                 | StoreError::Content(_)
+                | StoreError::Unreadable(_)
                 | StoreError::Unsupported(_)
                 | StoreError::NoSpace
                 | StoreError::Locked
@@ -149,7 +161,8 @@ impl Jobs {
 /// The flags of a message as the protocol has them.
 fn flags_of(mailbox: &dyn Mailbox, message: &mail_store::Message) -> Flags {
     let names = mailbox.keywords().iter().enumerate();
-    let set = names.filter(|(place, _)| message.keywords >> place & 1 == 1);
+    // A letter that the mailbox has no name for says nothing.
+    let set = names.filter(|(place, name)| message.keywords >> place & 1 == 1 && !name.is_empty());
     Flags { system: SystemFlags(message.flags.bits()), keywords: set.map(|(_, name)| name.as_str().into()).collect() }
 }
 

@@ -5,11 +5,13 @@ use std::collections::HashSet;
 use mail_imap::{Answer, Changes, MailboxName, Opened, Refusal, ResponseCode};
 use mail_store::{Access, Flags as StoreFlags, Mailbox, StoreError};
 
+use super::message::Kept;
 use super::{Jobs, flags_of};
 
 impl Jobs {
     pub(super) fn open_mailbox(&mut self, name: &MailboxName, read_only: bool) -> Result<Answer, Refusal> {
         self.open = None;
+        self.kept = Kept::default();
         let stored = self.names.to_store(name)?;
         let access = if read_only { Access::ReadOnly } else { Access::ReadWrite };
         let mailbox = self.account.open(&stored, access).map_err(|error| self.refusal(&error, name))?;
@@ -31,6 +33,7 @@ impl Jobs {
 
     pub(super) fn close_mailbox(&mut self) -> Result<Answer, Refusal> {
         self.open = None;
+        self.kept = Kept::default();
         Ok(Answer::Done)
     }
 
@@ -91,5 +94,5 @@ fn vanished(view: &[u32], messages: &[mail_store::Message]) -> Vec<u32> {
 }
 
 fn keywords(mailbox: &dyn Mailbox) -> Vec<std::sync::Arc<str>> {
-    mailbox.keywords().iter().map(|name| name.as_str().into()).collect()
+    mailbox.keywords().iter().filter(|name| !name.is_empty()).map(|name| name.as_str().into()).collect()
 }

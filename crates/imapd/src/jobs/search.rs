@@ -4,12 +4,18 @@ use mail_imap::grammar::date::Day;
 use mail_imap::grammar::search::{DateTest, SearchKey};
 use mail_imap::grammar::sequence::Ranges;
 use mail_imap::{Answer, Refusal, ResponseCode};
-use mail_message::mime::{Needle, SearchText, field_contains, sent_date};
+use mail_message::mime::{Needle, SearchText, sent_date};
 use mail_store::{Flags as StoreFlags, KeywordSet, Mailbox, Message};
 
 use super::message::{Reading, Unreadable};
 use super::{Jobs, parallel};
 use crate::local_time::local;
+
+/// So much of a part is searched.
+const SEARCHED_MAX: usize = 64 * 1024 * 1024;
+
+/// So many texts are looked for at once: each goes through all of every message.
+const TEXTS_MAX: usize = 1000;
 
 /// A search key ready for one mailbox: texts decoded, keywords found.
 enum Test {
@@ -42,6 +48,9 @@ impl Jobs {
         }
         let mailbox = self.mailbox()?;
         let test = compile(key, charset, &**mailbox);
+        if texts(&test) > TEXTS_MAX {
+            return Err(Refusal::new(ResponseCode::Limit, "Too many texts to search for."));
+        }
         let snapshot: &dyn Mailbox = &**mailbox;
         let judge = |uid: &u32| {
             let message = *snapshot.messages().get(snapshot.position(*uid)?)?;
@@ -112,17 +121,30 @@ fn cost(test: &Test) -> u8 {
     }
 }
 
+/// How many texts are looked for.
+fn texts(test: &Test) -> usize {
+    match test {
+        Test::Header(..) | Test::Body(_) | Test::Text(_) => 1,
+        Test::And(tests) => tests.iter().map(texts).sum(),
+        Test::Or(a, b) => texts(a) + texts(b),
+        Test::Not(test) => texts(test),
+        _ => 0,
+    }
+}
+
 /// A message that is tested.
 struct Candidate<'m> {
     mailbox: &'m dyn Mailbox,
     message: Message,
     reading: Reading<'m>,
     text: SearchText,
+    /// The day of the Date field, once looked for.
+    sent: Option<Option<i64>>,
 }
 
 impl<'m> Candidate<'m> {
     fn new(mailbox: &'m dyn Mailbox, message: Message) -> Self {
-        Self { mailbox, message, reading: Reading::new(mailbox, message.uid), text: SearchText::default() }
+        Self { mailbox, message, reading: Reading::new(mailbox, message.uid), text: SearchText::default(), sent: None }
     }
 
     fn passes(&mut self, test: &Test) -> Result<bool, Unreadable> {
@@ -145,8 +167,8 @@ impl<'m> Candidate<'m> {
             Test::Internal(test, day) => test.passes(local(self.mailbox.facts(uid)?.internal_date).day(), *day),
             Test::Larger(size) => self.mailbox.facts(uid)?.size > *size,
             Test::Smaller(size) => self.mailbox.facts(uid)?.size < *size,
-            Test::Sent(test, day) => sent_date(self.reading.header()?).is_some_and(|sent| test.passes(Day(sent), *day)),
-            Test::Header(name, needle) => field_contains(self.reading.header()?, name, needle),
+            Test::Sent(test, day) => self.sent()?.is_some_and(|sent| test.passes(Day(sent), *day)),
+            Test::Header(name, needle) => self.text.field_contains(self.reading.header()?, name, needle),
             Test::Body(needle) => self.body_contains(needle)?,
             Test::Text(needle) => {
                 let header = self.reading.header()?;
@@ -155,8 +177,28 @@ impl<'m> Candidate<'m> {
         })
     }
 
+    fn sent(&mut self) -> Result<Option<i64>, Unreadable> {
+        if let Some(sent) = self.sent {
+            return Ok(sent);
+        }
+        let sent = sent_date(self.reading.header()?);
+        self.sent = Some(sent);
+        Ok(sent)
+    }
+
     fn body_contains(&mut self, needle: &Needle) -> Result<bool, Unreadable> {
-        let (message, part) = self.reading.structure()?;
-        Ok(self.text.body_contains(message, part, needle))
+        if let Some((message, part)) = self.reading.held()? {
+            return Ok(self.text.body_contains(message, part, needle));
+        }
+        // Of a large message one piece at a time is in memory.
+        let part = self.reading.structure()?.clone();
+        for piece in part.searchable() {
+            let end = piece.range.end.min(piece.range.start.saturating_add(SEARCHED_MAX));
+            let octets = self.reading.octets(piece.range.start..end)?;
+            if piece.contains(&octets, needle) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }

@@ -122,8 +122,8 @@ parameters! {
     known_tcp_ports: List = "lmtp=24, smtp=25, smtps=submissions=465, submission=587", used by ["smtpd", "remote-delivery"];
     /// What of a written configuration is left out because it is not built: names of parameters and types of tables.
     postrider_run_without: List = "", used by ["postrider"];
-    /// How many sessions a listener serves at once where master.cf says `-`.
-    postrider_session_limit: Positive = "10000", used by ["smtpd"];
+    /// How many sessions a listener serves at once where master.cf says `-`, and how many imapd and pop3d serve.
+    postrider_session_limit: Positive = "10000", used by ["smtpd", "imapd", "pop3d"];
     /// Whether a listener that relays for strangers may start.
     postrider_allow_open_relay: YesNo = "no", used by ["smtpd"];
     /// The name servers to ask, `ADDRESS` or `ADDRESS:PORT`, instead of those of /etc/resolv.conf. Ours alone; Postfix has no such parameter.

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use mail_types::Octets;
 use session::Close;
 
-use super::{AuthFailure, Login, LoginAnswer, LoginQuestion, State};
+use super::{AuthFailure, FAILURE_LIMIT, Login, LoginAnswer, LoginQuestion, State};
 
 impl Login {
     pub(super) fn log_in(&mut self, tag: String, user: &[u8], password: &[u8]) {
@@ -80,6 +80,11 @@ impl Login {
                     AuthFailure::Refused(text) => text,
                 };
                 self.output.tagged(&tag, &format!("NO {text}"));
+                self.failures += 1;
+                if self.failures >= FAILURE_LIMIT {
+                    self.output.line("* BYE Too many failed logins.");
+                    self.close(Close::Hangup("Too many failed logins"));
+                }
             }
         }
     }

@@ -18,6 +18,8 @@ const COMMAND_LIMIT: usize = 16 * 1024;
 const LITERAL_LIMIT: u64 = 1024;
 /// Commands that were none, until we hang up; as Dovecot.
 const BAD_LIMIT: u32 = 3;
+/// Failed logins, until we hang up.
+const FAILURE_LIMIT: u32 = 10;
 
 /// What the administrator decided about logins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,6 +116,7 @@ pub struct Login {
     tls: bool,
     ended: bool,
     bad: u32,
+    failures: u32,
     tried_cleartext: bool,
     asked: AskId,
     last_input: Moment,
@@ -152,6 +155,7 @@ impl Login {
             tls,
             ended: false,
             bad: 0,
+            failures: 0,
             tried_cleartext: false,
             asked: AskId(0),
             last_input: Moment(0),
@@ -504,6 +508,12 @@ mod tests {
              S: e BAD TLS is already active.\n\
              C: f LOGIN u p\nX:",
         );
+    }
+
+    #[test]
+    fn guessing_ends_the_connection() {
+        let guesses = "C: a LOGIN u x\nS: a NO [AUTHENTICATIONFAILED] Authentication failed.\n".repeat(10);
+        play(settings(), &format!("{GREETING}{guesses}S: * BYE Too many failed logins.\nX:"));
     }
 
     #[test]

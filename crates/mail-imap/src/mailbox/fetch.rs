@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use session::Close;
+
 use super::question::{Answer, Question};
 use super::{Mailbox, Pending};
 use crate::grammar::fetch::FetchItem;
@@ -38,6 +40,8 @@ impl Mailbox {
                 self.finish(tag, text, false);
             }
             Answer::Refused(refusal) => self.finish(tag, &format!("NO {refusal}"), false),
+            // No goodbye: the client would take it for the message.
+            Answer::Broken => self.close(Close::Hangup("FETCH failed")),
             _ => self.finish(tag, "NO [SERVERBUG] Internal error occurred.", false),
         }
     }

@@ -70,6 +70,9 @@ pub struct Mailbox {
     last_input: Moment,
     last_notice: Moment,
     fresh: bool,
+    /// The service ends; a command is let finish.
+    #[serde(default)]
+    ending: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -177,6 +180,7 @@ impl Mailbox {
             last_input: Moment(0),
             last_notice: Moment(0),
             fresh: true,
+            ending: false,
         };
         mailbox.output.tagged(&hand_over.tag, &format!("OK [CAPABILITY {}] Logged in", crate::MAILBOX_CAPABILITIES));
         mailbox
@@ -496,6 +500,9 @@ impl Machine for Mailbox {
                 let pending = pending.clone();
                 self.state = State::Ready;
                 self.answered(pending, answer);
+                if self.ending && matches!(self.state, State::Ready) {
+                    self.hang_up("Server shutting down.");
+                }
             }
             State::Idle { .. } => self.idle_synced(answer),
             _ => {}
@@ -505,6 +512,8 @@ impl Machine for Mailbox {
     fn event(&mut self, event: Event) {
         match event {
             Event::Changed => self.changed(),
+            // Data may have stopped in the middle of a literal.
+            Event::Shutdown if matches!(self.state, State::Asked(Pending::Fetch { .. })) => self.ending = true,
             Event::Shutdown if !matches!(self.state, State::Closed) => self.hang_up("Server shutting down."),
             Event::Kick(text) if !matches!(self.state, State::Closed) => {
                 self.output.line(&format!("* BYE {text}"));

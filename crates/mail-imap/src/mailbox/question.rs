@@ -152,6 +152,8 @@ pub enum Answer {
     },
     /// Whole lines of untagged FETCH responses, or parts of them; at most 64 KiB.
     Data(Vec<u8>),
+    /// The rest of the data cannot be read, and the client waits for it: the connection cannot go on.
+    Broken,
     /// All data has been sent.
     Fetched {
         /// Messages that became `\Seen` by it, with all their flags.

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::address::{MailAddress, parse_addresses};
+use super::address::{ADDRESS_LIMIT, MailAddress, parse_addresses};
 use super::{fields, unfolded};
 
 /// ENVELOPE of a header. Of repeated fields the last counts; repeated addresses are all shown.
@@ -39,12 +39,12 @@ impl Envelope {
             match &field.name.to_ascii_lowercase()[..] {
                 b"date" => envelope.date = Some(text(field.value)),
                 b"subject" => envelope.subject = Some(squeezed(&without_nul(field.value))),
-                b"from" => envelope.from.extend(parse_addresses(field.value)),
-                b"sender" => envelope.sender.extend(parse_addresses(field.value)),
-                b"reply-to" => envelope.reply_to.extend(parse_addresses(field.value)),
-                b"to" => envelope.to.extend(parse_addresses(field.value)),
-                b"cc" => envelope.cc.extend(parse_addresses(field.value)),
-                b"bcc" => envelope.bcc.extend(parse_addresses(field.value)),
+                b"from" => add(&mut envelope.from, field.value),
+                b"sender" => add(&mut envelope.sender, field.value),
+                b"reply-to" => add(&mut envelope.reply_to, field.value),
+                b"to" => add(&mut envelope.to, field.value),
+                b"cc" => add(&mut envelope.cc, field.value),
+                b"bcc" => add(&mut envelope.bcc, field.value),
                 b"in-reply-to" => envelope.in_reply_to = Some(text(field.value)),
                 b"message-id" => envelope.message_id = Some(text(field.value)),
                 _ => {}
@@ -58,6 +58,14 @@ impl Envelope {
             envelope.reply_to.clone_from(&envelope.from);
         }
         envelope
+    }
+}
+
+/// Addresses of one more field of a name. A header may repeat a field a million times.
+fn add(known: &mut Vec<MailAddress>, value: &[u8]) {
+    if known.len() < ADDRESS_LIMIT {
+        known.extend(parse_addresses(value));
+        known.truncate(ADDRESS_LIMIT);
     }
 }
 

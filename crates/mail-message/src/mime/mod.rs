@@ -1,6 +1,6 @@
 //! The MIME structure of a message, as IMAP shows it (RFC 3501 sections 6.4.5 and 7.4.2, RFC 2045, RFC 2046).
 //!
-//! Input is a whole message with CRLF line ends; offsets point into it. Work is linear in the input, nesting and the number of parts are bounded:
+//! Input is a message with CRLF line ends, in memory or read from its file; offsets point into it. Work is linear in the input, nesting and the number of parts are bounded:
 //! what lies deeper or beyond stays text of the last part. Where a message breaks the rules the answers are Dovecot's.
 
 mod address;
@@ -14,7 +14,7 @@ mod structure;
 pub use address::{MailAddress, parse_addresses};
 pub use content::{ContentType, Disposition, Parameter};
 pub use envelope::{Envelope, sent_date};
-pub use search::{Needle, SearchText, field_contains};
+pub use search::{Needle, SearchPiece, SearchText};
 pub use section::{Located, SectionPart};
 pub use structure::{Body, Content, NESTING_LIMIT, PARTS_LIMIT, Part};
 

@@ -1,5 +1,6 @@
 //! Sections of a message: what `BODY[1.2.HEADER]` means (RFC 3501 section 6.4.5).
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use super::fields;
@@ -25,12 +26,25 @@ pub enum SectionPart<'a> {
 /// Where a section is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Located {
-    /// Octets of the message.
+    /// These octets of the message.
     At(Range<usize>),
-    /// Octets made from it.
-    Made(Vec<u8>),
+    /// Fields of the header that lies here; [`SectionPart::choose`] picks them.
+    Among(Range<usize>),
     /// There is no such section.
     Nowhere,
+}
+
+impl SectionPart<'_> {
+    /// The fields of a header that are wanted, in the order in which they stand there, with the blank line (I13). A header of which no fields
+    /// are to be picked is given whole.
+    #[must_use]
+    pub fn choose(self, header: &[u8]) -> Vec<u8> {
+        match self {
+            Self::Fields(names) => selected(header, &Names::new(names)),
+            Self::FieldsNot(names) => unselected(header, &Names::new(names)),
+            Self::All | Self::Header | Self::Text | Self::Mime => header.to_vec(),
+        }
+    }
 }
 
 /// A place in the tree: a message has a header of its own, a part has only its MIME header.
@@ -43,7 +57,7 @@ enum Place<'p> {
 impl Part {
     /// Finds a section of a message whose structure this is. `path` are part numbers, empty for the message itself.
     #[must_use]
-    pub fn locate(&self, message: &[u8], path: &[u32], wanted: SectionPart) -> Located {
+    pub fn locate(&self, path: &[u32], wanted: SectionPart) -> Located {
         let mut place = Place::Message(self);
         for &number in path {
             match step(place, number) {
@@ -56,7 +70,7 @@ impl Part {
             (Place::Part(part), SectionPart::All) => Located::At(part.body.clone()),
             (Place::Part(part) | Place::Message(part), SectionPart::Mime) => Located::At(part.header.clone()),
             (place, wanted) => match message_at(place) {
-                Some(part) => of_message(message, part, wanted),
+                Some(part) => of_message(part, wanted),
                 None => Located::Nowhere,
             },
         }
@@ -89,21 +103,33 @@ fn message_at(place: Place<'_>) -> Option<&Part> {
     }
 }
 
-fn of_message(message: &[u8], part: &Part, wanted: SectionPart) -> Located {
-    let header = &message[part.header.clone()];
+fn of_message(part: &Part, wanted: SectionPart) -> Located {
     match wanted {
         SectionPart::Header => Located::At(part.header.clone()),
         SectionPart::Text => Located::At(part.body.clone()),
-        SectionPart::Fields(names) => Located::Made(selected(header, names)),
-        SectionPart::FieldsNot(names) => Located::Made(unselected(header, names)),
+        SectionPart::Fields(_) | SectionPart::FieldsNot(_) => Located::Among(part.header.clone()),
         SectionPart::All | SectionPart::Mime => Located::Nowhere,
     }
 }
 
-/// The fields whose names are among `names`, and the blank line that ends them (I13).
-fn selected(header: &[u8], names: &[String]) -> Vec<u8> {
+/// Names of fields in lower case: a client may ask for thousands, and a header may have millions.
+struct Names(HashSet<Vec<u8>>, usize);
+
+impl Names {
+    fn new(names: &[String]) -> Self {
+        let longest = names.iter().map(String::len).max().unwrap_or(0);
+        Self(names.iter().map(|name| name.to_ascii_lowercase().into_bytes()).collect(), longest)
+    }
+
+    fn hold(&self, name: &[u8]) -> bool {
+        name.len() <= self.1 && self.0.contains(&name.to_ascii_lowercase())
+    }
+}
+
+/// The fields whose names are among `names`, and the blank line that ends them.
+fn selected(header: &[u8], names: &Names) -> Vec<u8> {
     let mut out = Vec::new();
-    for field in fields(header).filter(|field| is_among(field.name, names)) {
+    for field in fields(header).filter(|field| names.hold(field.name)) {
         out.extend_from_slice(field.whole);
         if !field.whole.ends_with(b"\n") {
             out.extend_from_slice(b"\r\n");
@@ -114,19 +140,15 @@ fn selected(header: &[u8], names: &[String]) -> Vec<u8> {
 }
 
 /// Everything in the header but these fields: also lines that are no field, and the blank line if there is one.
-fn unselected(header: &[u8], names: &[String]) -> Vec<u8> {
+fn unselected(header: &[u8], names: &Names) -> Vec<u8> {
     let mut out = Vec::with_capacity(header.len());
     let mut kept_to = 0;
-    for field in fields(header).filter(|field| is_among(field.name, names)) {
+    for field in fields(header).filter(|field| names.hold(field.name)) {
         out.extend_from_slice(&header[kept_to..field.at]);
         kept_to = field.at + field.whole.len();
     }
     out.extend_from_slice(&header[kept_to..]);
     out
-}
-
-fn is_among(name: &[u8], names: &[String]) -> bool {
-    names.iter().any(|among| among.as_bytes().eq_ignore_ascii_case(name))
 }
 
 #[cfg(test)]
@@ -141,9 +163,9 @@ mod tests {
     fn found(path: &[u32], wanted: SectionPart) -> Option<String> {
         let message = with_crlf(NESTED.as_bytes());
         let part = Part::parse(&message);
-        let octets = match part.locate(&message, path, wanted) {
+        let octets = match part.locate(path, wanted) {
             Located::At(range) => message[range].to_vec(),
-            Located::Made(octets) => octets,
+            Located::Among(header) => wanted.choose(&message[header]),
             Located::Nowhere => return None,
         };
         Some(String::from_utf8(octets).expect("ASCII").replace("\r\n", "|"))
@@ -180,8 +202,8 @@ mod tests {
         // I13
         let message = b"Subject: x\r\n\r\nbody";
         let part = Part::parse(message);
-        assert_eq!(part.locate(message, &[1], SectionPart::All), Located::At(14..18));
-        assert_eq!(part.locate(message, &[2], SectionPart::All), Located::Nowhere);
-        assert_eq!(part.locate(message, &[], SectionPart::All), Located::At(0..18));
+        assert_eq!(part.locate(&[1], SectionPart::All), Located::At(14..18));
+        assert_eq!(part.locate(&[2], SectionPart::All), Located::Nowhere);
+        assert_eq!(part.locate(&[], SectionPart::All), Located::At(0..18));
     }
 }

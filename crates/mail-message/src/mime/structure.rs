@@ -1,8 +1,10 @@
-//! The tree of parts with their offsets.
+//! The tree of parts with their offsets, read line by line: a message of any size costs no more memory than its headers.
 
+use std::io::{self, BufRead};
 use std::ops::Range;
 
 use super::content::{ContentType, Disposition, languages, parse_content_type, parse_disposition, plain_value};
+use super::envelope::Envelope;
 use super::fields;
 
 /// How deep parts may nest; Dovecot's limit.
@@ -11,8 +13,14 @@ pub const NESTING_LIMIT: usize = 100;
 pub const PARTS_LIMIT: usize = 10_000;
 /// The longest boundary that is looked for.
 const BOUNDARY_LIMIT: usize = 2048;
-/// How much of a part's header is read for its Content- fields.
+/// How much of a part's header is read; Dovecot's limit.
 const HEADER_LIMIT: usize = 10 * 1024 * 1024;
+/// How much of all headers of a message is read; Dovecot's limit.
+const HEADERS_LIMIT: usize = 50 * 1024 * 1024;
+/// How many parameters and language tags all parts of a message may have: each takes far more memory than its few octets.
+const PARAMETERS_LIMIT: usize = 100_000;
+/// So much of a line is kept outside headers: more than a delimiter needs.
+const LINE_KEPT: usize = 2 + BOUNDARY_LIMIT + 2;
 
 /// A part of a message, or the message itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +35,8 @@ pub struct Part {
     pub content: Content,
     /// What the body is made of.
     pub kind: Body,
+    /// ENVELOPE of a message inside another one (message/rfc822); none elsewhere.
+    pub envelope: Option<Box<Envelope>>,
 }
 
 /// The body of a part.
@@ -87,7 +97,7 @@ impl Content {
 
     fn read(header: &[u8], digest_default: bool) -> Self {
         let mut content = Self { digest_default, ..Self::default() };
-        for field in fields(&header[..header.len().min(HEADER_LIMIT)]) {
+        for field in fields(header) {
             let Some(name) = field.name.get(8..).filter(|_| field.name[..8].eq_ignore_ascii_case(b"Content-")) else {
                 continue;
             };
@@ -112,12 +122,37 @@ impl Content {
     }
 }
 
+impl Content {
+    /// Drops what exceeds the room that is left for parameters in the message.
+    fn fit_into(&mut self, room: &mut usize) {
+        let mut fit = |count: usize| {
+            let kept = count.min(*room);
+            *room -= kept;
+            kept
+        };
+        if let Some(kind) = &mut self.kind {
+            kind.parameters.truncate(fit(kind.parameters.len()));
+        }
+        if let Some(disposition) = &mut self.disposition {
+            disposition.parameters.truncate(fit(disposition.parameters.len()));
+        }
+        self.languages.truncate(fit(self.languages.len()));
+    }
+}
+
 impl Part {
     /// Reads the structure of a message with CRLF line ends.
     #[must_use]
     pub fn parse(message: &[u8]) -> Self {
-        let mut scanner = Scanner { message, at: 0, newlines: 0, boundaries: Vec::new(), parts: 1 };
-        scanner.part(0, false).0
+        Self::read(message).expect("octets in memory are read without error")
+    }
+
+    /// Reads the structure of a message with CRLF line ends, to its end.
+    ///
+    /// # Errors
+    /// What reading says.
+    pub fn read(message: impl BufRead) -> io::Result<Self> {
+        Ok(Scanner::new(message).part(0, Place::Message)?.0)
     }
 
     /// The part itself and everything in it, from its first octet to its last.
@@ -153,38 +188,89 @@ struct Stop {
     end: End,
 }
 
-struct Scanner<'a> {
-    message: &'a [u8],
+/// Where a part stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// It is the message.
+    Message,
+    /// Between the delimiters of a multipart.
+    Multipart {
+        /// multipart/digest: its parts are messages unless they say otherwise.
+        digest: bool,
+    },
+    /// In a message/rfc822.
+    Enclosed,
+}
+
+struct Scanner<R> {
+    input: R,
     at: usize,
     /// Line ends before `at`; counted once, so that nesting costs nothing.
     newlines: usize,
+    /// The beginning of the last line, as far as anybody asks for it.
+    line: Vec<u8>,
+    /// The last two octets of the last line.
+    last: [u8; 2],
+    /// The header that is being read.
+    header: Option<Vec<u8>>,
+    headers_left: usize,
+    parameters_left: usize,
     boundaries: Vec<Vec<u8>>,
     parts: usize,
 }
 
-impl<'a> Scanner<'a> {
+impl<R: BufRead> Scanner<R> {
+    fn new(input: R) -> Self {
+        Self {
+            input,
+            at: 0,
+            newlines: 0,
+            line: Vec::new(),
+            last: [0; 2],
+            header: None,
+            headers_left: HEADERS_LIMIT,
+            parameters_left: PARAMETERS_LIMIT,
+            boundaries: Vec::new(),
+            parts: 1,
+        }
+    }
+
     /// A part from here to the next delimiter of a multipart around it.
-    fn part(&mut self, depth: usize, digest_default: bool) -> (Part, Stop) {
+    fn part(&mut self, depth: usize, place: Place) -> io::Result<(Part, Stop)> {
         let start = self.at;
-        let (header, over) = self.header();
-        let content = Content::read(&self.message[start..header.at], digest_default);
-        let (kind, stop) = if over { (Body::Single, header) } else { self.body(depth, &content) };
+        let (octets, header, over) = self.header()?;
+        let mut content = Content::read(&octets, place == Place::Multipart { digest: true });
+        content.fit_into(&mut self.parameters_left);
+        let envelope = (place == Place::Enclosed).then(|| Box::new(Envelope::parse(&octets)));
+        drop(octets);
+        let (kind, stop) = if over { (Body::Single, header) } else { self.body(depth, &content)? };
         let body = header.at..stop.at.max(header.at);
         let lines = stop.newlines.saturating_sub(header.newlines);
-        (Part { header: start..header.at, body, lines, content, kind }, stop)
+        Ok((Part { header: start..header.at, body, lines, content, kind, envelope }, stop))
     }
 
     /// Lines up to the blank one, which belongs to the header. A delimiter ends it as well, and then the part is over.
-    fn header(&mut self) -> (Stop, bool) {
+    fn header(&mut self) -> io::Result<(Vec<u8>, Stop, bool)> {
+        self.header = Some(Vec::new());
         loop {
             let here = self.stop(End::Message);
-            let Some(line) = self.line() else { return (here, true) };
-            if line == b"\r\n" || line == b"\n" {
-                return (self.stop(End::Message), false);
+            let read = self.header.as_ref().map_or(0, Vec::len);
+            let more = self.line()?;
+            let delimiter = if more { self.delimiter() } else { None };
+            let blank = more && matches!(&self.line[..], b"\r\n" | b"\n");
+            if more && !blank && delimiter.is_none() {
+                continue;
             }
-            if let Some(end) = self.delimiter(line) {
-                return (Stop { end, ..here }, true);
+            let mut octets = self.header.take().unwrap_or_default();
+            if !blank {
+                octets.truncate(read);
             }
+            self.headers_left -= octets.len();
+            return Ok(match delimiter {
+                Some(end) => (octets, Stop { end, ..here }, true),
+                None if blank => (octets, self.stop(End::Message), false),
+                None => (octets, here, true),
+            });
         }
     }
 
@@ -193,71 +279,98 @@ impl<'a> Scanner<'a> {
     }
 
     /// The body: its kind, and where it ends.
-    fn body(&mut self, depth: usize, content: &Content) -> (Body, Stop) {
+    fn body(&mut self, depth: usize, content: &Content) -> io::Result<(Body, Stop)> {
         let room = depth < NESTING_LIMIT && self.parts < PARTS_LIMIT;
         if content.is("multipart") {
             return match content.boundary().filter(|_| room) {
                 Some(boundary) => self.multipart(depth, boundary, content),
-                None => (Body::Multipart(Vec::new()), self.text()),
+                None => Ok((Body::Multipart(Vec::new()), self.text()?)),
             };
         }
         if content.is_message() && room {
             self.parts += 1;
-            let (inner, stop) = self.part(depth + 1, false);
-            return (Body::Message(Box::new(inner)), stop);
+            let (inner, stop) = self.part(depth + 1, Place::Enclosed)?;
+            return Ok((Body::Message(Box::new(inner)), stop));
         }
-        (Body::Single, self.text())
+        Ok((Body::Single, self.text()?))
     }
 
-    fn multipart(&mut self, depth: usize, boundary: Vec<u8>, content: &Content) -> (Body, Stop) {
+    fn multipart(&mut self, depth: usize, boundary: Vec<u8>, content: &Content) -> io::Result<(Body, Stop)> {
         let own = self.boundaries.len();
         let digest = content.kind.as_ref().is_some_and(|kind| kind.subtype.eq_ignore_ascii_case(b"digest"));
         self.boundaries.push(boundary);
         let mut children = Vec::new();
-        let mut stop = self.text();
+        let mut stop = self.text()?;
         while stop.end == (End::Boundary { level: own, closing: false }) {
             self.parts += 1;
-            let (child, child_stop) = self.part(depth + 1, digest);
+            let (child, child_stop) = self.part(depth + 1, Place::Multipart { digest })?;
             children.push(child);
             stop = child_stop;
         }
         self.boundaries.truncate(own);
         if stop.end == (End::Boundary { level: own, closing: true }) {
             // The epilogue belongs to the multipart.
-            stop = self.text();
+            stop = self.text()?;
         }
-        (Body::Multipart(children), stop)
+        Ok((Body::Multipart(children), stop))
     }
 
     /// Lines up to a delimiter; the line end before it belongs to it.
-    fn text(&mut self) -> Stop {
+    fn text(&mut self) -> io::Result<Stop> {
         let start = self.at;
         loop {
             let here = self.stop(End::Message);
-            let Some(line) = self.line() else { return here };
-            if let Some(end) = self.delimiter(line) {
-                let text = &self.message[start..here.at];
-                let without = text.strip_suffix(b"\n").map(|text| text.strip_suffix(b"\r").unwrap_or(text));
-                return match without {
-                    Some(text) => Stop { at: start + text.len(), newlines: here.newlines - 1, end },
-                    None => Stop { end, ..here },
-                };
+            let ended = self.last;
+            if !self.line()? {
+                return Ok(here);
+            }
+            let Some(end) = self.delimiter() else { continue };
+            let line_end = if ended == *b"\r\n" { 2 } else { 1 };
+            return Ok(match here.at - start {
+                0 => Stop { end, ..here },
+                length => Stop { at: here.at - line_end.min(length), newlines: here.newlines - 1, end },
+            });
+        }
+    }
+
+    /// Reads a line; false at the end of the message.
+    fn line(&mut self) -> io::Result<bool> {
+        self.line.clear();
+        let start = self.at;
+        loop {
+            let chunk = self.input.fill_buf()?;
+            let end = chunk.iter().position(|&b| b == b'\n');
+            let taken = &chunk[..end.map_or(chunk.len(), |at| at + 1)];
+            if taken.is_empty() {
+                return Ok(self.at > start);
+            }
+            // Most lines of a body need not be kept at all.
+            if self.header.is_some() || self.at > start || taken[0] == b'-' {
+                let kept = taken.len().min(LINE_KEPT - self.line.len().min(LINE_KEPT));
+                self.line.extend_from_slice(&taken[..kept]);
+            }
+            if let Some(header) = &mut self.header {
+                let room = HEADER_LIMIT.min(self.headers_left).saturating_sub(header.len());
+                header.extend_from_slice(&taken[..taken.len().min(room)]);
+            }
+            self.last = match *taken {
+                [.., a, b] => [a, b],
+                [b] => [self.last[1], b],
+                [] => self.last,
+            };
+            let length = taken.len();
+            self.input.consume(length);
+            self.at += length;
+            if end.is_some() {
+                self.newlines += 1;
+                return Ok(true);
             }
         }
     }
 
-    fn line(&mut self) -> Option<&'a [u8]> {
-        let rest = &self.message[self.at..];
-        let end = rest.iter().position(|&b| b == b'\n');
-        let length = end.map_or(rest.len(), |at| at + 1);
-        self.at += length;
-        self.newlines += usize::from(end.is_some());
-        (length > 0).then(|| &rest[..length])
-    }
-
-    /// The delimiter that a line is: the longest open boundary that it begins with, the innermost of equal ones.
-    fn delimiter(&self, line: &[u8]) -> Option<End> {
-        let rest = line.strip_prefix(b"--")?;
+    /// The delimiter that the last line is: the longest open boundary that it begins with, the innermost of equal ones.
+    fn delimiter(&self) -> Option<End> {
+        let rest = self.line.strip_prefix(b"--")?;
         if self.parts >= PARTS_LIMIT {
             return None;
         }
@@ -354,7 +467,27 @@ mod tests {
         assert!(started.elapsed().as_secs() < 30);
     }
 
+    #[test]
+    fn parameters_of_all_parts_together_are_bounded() {
+        let parameters = ";a=b".repeat(1000);
+        let parts = format!("--q\nContent-Type: text/plain{parameters}\n\n\n").repeat(500);
+        let message = with_crlf(format!("{MIXED}q\n\n{parts}").as_bytes()).into_owned();
+        let count = |part: &Part| part.content.kind.as_ref().map_or(0, |kind| kind.parameters.len());
+        let part = Part::parse(&message);
+        assert_eq!(part.children().len(), 500);
+        assert_eq!(part.children().iter().map(count).sum::<usize>() + count(&part), PARAMETERS_LIMIT);
+    }
+
     proptest::proptest! {
+        #[test]
+        fn a_message_read_in_pieces_has_the_same_structure(lines in proptest::collection::vec(proptest::sample::select(vec![
+            "--a", "--a--", "--b", "", "x", "-", "\r", "Content-Type: multipart/mixed; boundary=a", "Content-Type: multipart/mixed; boundary=b",
+            "Content-Type: message/rfc822", "Subject: x"]), 0..30), end in proptest::sample::select(vec!["\n", "\r\n"]), capacity in 1usize..8) {
+            let message = lines.join(end);
+            let pieces = Part::read(std::io::BufReader::with_capacity(capacity, message.as_bytes())).expect("memory");
+            proptest::prop_assert_eq!(pieces, Part::parse(message.as_bytes()));
+        }
+
         #[test]
         fn every_part_lies_inside_its_message(lines in proptest::collection::vec(proptest::sample::select(vec![
             "--a", "--a--", "--b", "--b--", "", "x", "Content-Type: multipart/mixed; boundary=a", "Content-Type: multipart/mixed; boundary=b",

@@ -203,6 +203,11 @@ impl Open {
                     let entry = &mut self.entries[at];
                     (entry.name, entry.part) = (name, part);
                 }
+                // One message cannot be marked; the others can.
+                Err(Errno::NAMETOOLONG) => {
+                    self.notice(&self.entries[at].name, "its name has no room for flags");
+                    return Ok(false);
+                }
                 Err(error) => return Err(self.maildir.cur.error(&name, error)),
             }
         }

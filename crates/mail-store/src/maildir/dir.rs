@@ -133,6 +133,44 @@ impl Dir {
         StoreError::io(self.join(name).display().to_string(), error)
     }
 
+    /// A file `name` here that may not be read.
+    pub fn unreadable(&self, name: &[u8], why: &dyn std::fmt::Display) -> StoreError {
+        StoreError::Unreadable(format!("{}: {why}", self.join(name).display()))
+    }
+
+    /// Whether something lies here that can be no file of ours: a link, FIFO, device or directory, or a file of more than `limit` octets. All of
+    /// these are put there by somebody else, and none is worth keeping a mailbox shut.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn is_strange(&self, name: &[u8], limit: u64) -> Result<bool> {
+        let stat = self.stat(name)?;
+        Ok(stat.is_some_and(|stat| {
+            FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || Stamp::from(&stat).size > limit
+        }))
+    }
+
+    /// Gives a directory that stands in the place of a file another name.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn set_aside_directory(&self, name: &[u8]) -> Result<()> {
+        let is_directory =
+            self.stat(name)?.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory);
+        if !is_directory {
+            return Ok(());
+        }
+        for number in 0..1000 {
+            let aside = [name, format!(".strange{number}").as_bytes()].concat();
+            match self.rename_new(name, self, &aside) {
+                Ok(()) => return Ok(()),
+                Err(Errno::EXIST) => {}
+                Err(error) => return Err(self.error(name, error)),
+            }
+        }
+        Err(self.error(name, Errno::EXIST))
+    }
+
     /// The state of the directory itself.
     ///
     /// # Errors
@@ -162,11 +200,12 @@ impl Dir {
         let fd = match rustix::fs::openat(&self.fd, name, READ, Mode::empty()) {
             Ok(fd) => fd,
             Err(Errno::NOENT) => return Ok(None),
+            Err(error @ (Errno::ACCESS | Errno::LOOP | Errno::NXIO)) => return Err(self.unreadable(name, &error)),
             Err(error) => return Err(self.error(name, error)),
         };
         let stat = rustix::fs::fstat(&fd).map_err(|error| self.error(name, error))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(self.error(name, io::Error::other("not a regular file")));
+            return Err(self.unreadable(name, &"not a regular file"));
         }
         Ok(Some((File::from(fd), stat)))
     }
@@ -218,6 +257,7 @@ impl Dir {
     /// # Errors
     /// What the file system says; the old file is then still there.
     pub fn replace_file(&self, name: &[u8], content: &[u8], durable: bool) -> Result<()> {
+        self.set_aside_directory(name)?;
         let temporary = [name, format!(".tmp{}", std::process::id()).as_bytes()].concat();
         // A temporary file of a process that died under the same id.
         let _ = self.unlink(&temporary);

@@ -13,7 +13,8 @@ use crate::mailbox::Facts;
 /// The file's name.
 const NAME: &[u8] = b"postrider.index";
 const MAGIC: &[u8; 8] = b"PRINDEX1";
-const FILE_MAX: u64 = 1 << 30;
+/// No index is larger (2 million messages).
+const FILE_MAX: u64 = 512 << 20;
 /// Changes are folded into a new snapshot when they outgrow it by this much.
 const SLACK: u64 = 256 * 1024;
 const SNAPSHOT: u8 = 0;

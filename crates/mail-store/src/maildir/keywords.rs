@@ -26,7 +26,12 @@ impl Keywords {
         if stamp == self.stamp {
             return Ok(false);
         }
-        let Some((text, stamp)) = control.read_file(NAME.as_bytes(), FILE_MAX)? else { return Ok(false) };
+        let found = if control.is_strange(NAME.as_bytes(), FILE_MAX)? {
+            Some((Vec::new(), stamp))
+        } else {
+            control.read_file(NAME.as_bytes(), FILE_MAX)?
+        };
+        let Some((text, stamp)) = found else { return Ok(false) };
         let before = std::mem::replace(&mut self.names, parse(&text));
         self.stamp = stamp;
         Ok(before != self.names)
@@ -77,7 +82,7 @@ pub fn parse(text: &[u8]) -> Vec<String> {
     for line in String::from_utf8_lossy(text).lines() {
         let Some((number, name)) = line.split_once(' ') else { continue };
         let Ok(number) = number.parse::<usize>() else { continue };
-        if number >= KEYWORDS_MAX || name.is_empty() || name.chars().any(|c| !c.is_ascii_graphic()) {
+        if number >= KEYWORDS_MAX || !is_keyword(name) {
             continue;
         }
         if names.len() <= number {
@@ -86,6 +91,11 @@ pub fn parse(text: &[u8]) -> Vec<String> {
         name.clone_into(&mut names[number]);
     }
     names
+}
+
+/// Whether a name can stand among flags: an atom of RFC 3501, not a system flag. Other programs write this file as well.
+fn is_keyword(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic() && !b"(){%*\"\\]".contains(&b))
 }
 
 /// The text of a `dovecot-keywords` file.
@@ -103,7 +113,8 @@ mod tests {
     fn keywords_get_letters_once() {
         let temporary = tempfile::tempdir().expect("tempdir");
         let dir = Dir::open(temporary.path()).expect("open");
-        std::fs::write(temporary.path().join(NAME), "0 $Forwarded\n2 Junk\nnonsense\n99 x\n").expect("write");
+        std::fs::write(temporary.path().join(NAME), "0 $Forwarded\n2 Junk\n1 (x\n4 \\Seen\n5 a b\nnonsense\n99 x\n")
+            .expect("write");
         let mut keywords = Keywords::default();
         assert!(keywords.refresh(&dir).expect("read"));
         assert_eq!(keywords.set_of(&dir, &["junk".into(), "New".into()]).expect("room"), 0b1100);

@@ -34,6 +34,8 @@ pub(super) struct Entry {
 
 /// A directory that was modified this recently may change again without a new modification time.
 const SETTLED_NANOS: i128 = 50_000_000;
+/// The largest file that is a message: half of what RFC822.SIZE can say, as each line end may count twice.
+const MESSAGE_MAX: u64 = 1 << 31;
 /// The age at which a file in `tmp/` belongs to nobody any more.
 const ABANDONED_SECONDS: i64 = 36 * 3600;
 /// After a change of our own the directory is trusted for so long; then it is read once, as another program may have changed it in the same
@@ -421,11 +423,18 @@ impl Open {
         let mut at = Found { name: entry.name.clone(), part: entry.part };
         for _ in 0..4 {
             if let Some(opened) = self.part(at.part).open_file(&at.name)? {
+                self.small_enough(&at, &opened.1)?;
                 return Ok(opened);
             }
             at = self.find_file(file_name::base(&entry.name))?.ok_or(StoreError::Expunged)?;
         }
         Err(StoreError::Expunged)
+    }
+
+    /// IMAP can name no larger size; somebody has put a file there that costs no room on the disk and much time to read.
+    fn small_enough(&self, found: &Found, stat: &rustix::fs::Stat) -> Result<()> {
+        let small = u64::try_from(stat.st_size).is_ok_and(|size| size <= MESSAGE_MAX);
+        if small { Ok(()) } else { Err(self.part(found.part).unreadable(&found.name, &"larger than a message can be")) }
     }
 
     /// Opens a message for reading.
@@ -445,6 +454,7 @@ impl Open {
             Some(stat) => (None, stat),
             None => self.open_file(uid).map(|(file, stat)| (Some(file), stat))?,
         };
+        self.small_enough(&Found { name: entry.name.clone(), part: entry.part }, &stat)?;
         let physical = u64::try_from(stat.st_size).unwrap_or(0);
         // Sizes in a name are true only if the file still has the size that the name says.
         let named = file_name::size(&entry.name, b'W')

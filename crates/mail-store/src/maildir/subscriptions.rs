@@ -40,6 +40,9 @@ pub fn set(control: &Dir, name: &MailboxName, subscribed: bool) -> Result<()> {
 }
 
 fn text(control: &Dir) -> Result<Option<String>> {
+    if control.is_strange(NAME.as_bytes(), FILE_MAX)? {
+        return Ok(None);
+    }
     let read = control.read_file(NAME.as_bytes(), FILE_MAX)?;
     Ok(read.map(|(octets, _)| String::from_utf8_lossy(&octets).into_owned()))
 }

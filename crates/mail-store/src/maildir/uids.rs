@@ -11,8 +11,8 @@ use crate::{Result, StoreError};
 
 /// The name of the file.
 pub const NAME: &str = "dovecot-uidlist";
-/// No sound uidlist is larger (4 million messages).
-const FILE_MAX: u64 = 1 << 30;
+/// No sound uidlist is larger (2 million messages).
+const FILE_MAX: u64 = 256 << 20;
 
 /// What is known of a uidlist file, and whether it is still so.
 #[derive(Debug, Default)]
@@ -59,6 +59,10 @@ impl Uids {
 
     /// Reads what changed. With `whole` everything is read, for a writer who needs to see all records.
     pub fn refresh(&mut self, control: &Dir, whole: bool) -> Result<Refreshed> {
+        if control.is_strange(NAME.as_bytes(), FILE_MAX)? {
+            *self = Self { health: Some(Health::Damaged), stamp: Self::stamp_now(control)?, ..Self::default() };
+            return Ok(Refreshed::Whole(Vec::new()));
+        }
         let Some((file, stat)) = control.open_file(NAME.as_bytes())? else {
             *self = Self::default();
             return Ok(Refreshed::Missing);

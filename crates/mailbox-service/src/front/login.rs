@@ -46,24 +46,20 @@ struct Progress {
 pub(super) async fn serve<P: Protocol>(shared: Arc<Shared<P>>, stream: TcpStream, implicit_tls: bool) {
     let (Ok(peer), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else { return };
     let _ = stream.set_nodelay(true);
-    let client = Arc::new(Client::new(shared, peer, local));
-    let stream = match (implicit_tls, &client.shared.tls) {
-        (false, _) => Stream::Tcp(stream),
-        (true, None) => return,
-        (true, Some(tls)) => {
-            let handshake = tokio::time::timeout(HANDSHAKE, tls.accept(Stream::Tcp(stream)));
-            let problem = match handshake.await {
-                Ok(Ok(stream)) => Ok(stream),
-                Ok(Err(error)) => Err(error.to_string()),
-                Err(_) => Err("timeout".to_owned()),
-            };
-            match problem {
-                Ok(stream) => stream,
-                Err(text) => return client.log_failed_handshake(&text),
-            }
+    let client = Arc::new(Client::new(Arc::clone(&shared), peer, local));
+    let queued = shared.queue.enter();
+    let left = tokio::select! {
+        left = Arc::clone(&client).before_hand_over(stream, implicit_tls) => left,
+        () = queued.must_go() => {
+            client.log_lost_place();
+            return;
         }
     };
-    client.login(stream).await;
+    drop(queued);
+    if let Some((leaving, stream, token)) = left {
+        // Boxed, because this future would otherwise keep its size for every connection before its login.
+        Box::pin(leaving.go(stream, token)).await;
+    }
 }
 
 impl<P: Protocol> Client<P> {
@@ -76,8 +72,36 @@ impl<P: Protocol> Client<P> {
         Self { shared, current, session, peer, local, local_peer, began: Instant::now() }
     }
 
+    /// Handshake and login; what leaves for a session process.
+    async fn before_hand_over(
+        self: Arc<Self>,
+        stream: TcpStream,
+        implicit_tls: bool,
+    ) -> Option<(Leaving<P>, Stream, String)> {
+        let stream = match (implicit_tls, &self.shared.tls) {
+            (false, _) => Stream::Tcp(stream),
+            (true, None) => return None,
+            (true, Some(tls)) => {
+                let handshake = tokio::time::timeout(HANDSHAKE, tls.accept(Stream::Tcp(stream)));
+                let problem = match handshake.await {
+                    Ok(Ok(stream)) => Ok(stream),
+                    Ok(Err(error)) => Err(error.to_string()),
+                    Err(_) => Err("timeout".to_owned()),
+                };
+                match problem {
+                    Ok(stream) => stream,
+                    Err(text) => {
+                        self.log_failed_handshake(&text);
+                        return None;
+                    }
+                }
+            }
+        };
+        self.login(stream).await
+    }
+
     /// Runs the login machine to its end.
-    async fn login(self: Arc<Self>, stream: Stream) {
+    async fn login(self: Arc<Self>, stream: Stream) -> Option<(Leaving<P>, Stream, String)> {
         let facts = Facts {
             peer: self.peer,
             local: self.local,
@@ -109,15 +133,22 @@ impl<P: Protocol> Client<P> {
             Some(token) => {
                 let mut resume = P::resume(&ended.machine);
                 resume.unread.extend_from_slice(&ended.unread);
-                // Boxed, because this future would otherwise keep its size for every connection before its login.
-                Box::pin(Leaving::new(self, attempts, resume).go(ended.stream, token)).await;
+                Some((Leaving::new(self, attempts, resume), ended.stream, token))
             }
             None => {
                 attempts.cleartext = P::tried_cleartext(&ended.machine);
                 let what = login_log::disconnected(&ended.reason, &attempts, self.began.elapsed());
                 self.log(&what, &attempts, None, ended.stream.tls().is_some());
+                None
             }
         }
+    }
+
+    /// All places are taken, and this connection has had its own for the longest time.
+    fn log_lost_place(&self) {
+        let attempts = Attempts::default();
+        let full = Close::Hangup("Connection queue full");
+        self.log_with(&login_log::disconnected(&full, &attempts, self.began.elapsed()), &attempts, None, None);
     }
 
     fn log_failed_handshake(&self, problem: &str) {

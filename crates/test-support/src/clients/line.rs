@@ -82,15 +82,24 @@ impl Lines {
         self.send(format!("{line}\r\n").as_bytes())
     }
 
+    /// The next line as it is, with its end.
+    ///
+    /// # Errors
+    /// The connection broke or ended.
+    pub fn line(&mut self) -> io::Result<Vec<u8>> {
+        let mut line = Vec::new();
+        if self.stream.read_until(b'\n', &mut line)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(line)
+    }
+
     /// The next line without its end.
     ///
     /// # Errors
     /// The connection broke or ended.
     pub fn hear(&mut self) -> io::Result<String> {
-        let mut line = Vec::new();
-        if self.stream.read_until(b'\n', &mut line)? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
+        let mut line = self.line()?;
         while matches!(line.last(), Some(b'\r' | b'\n')) {
             line.pop();
         }

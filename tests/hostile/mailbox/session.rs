@@ -1,0 +1,94 @@
+//! A session whose every response is read as a strict client reads it.
+
+use std::time::{Duration, Instant};
+
+use test_support::System;
+use test_support::clients::Security;
+
+use super::dialogue::{Raw, check};
+use super::syntax;
+
+/// No command of a test may take longer, whatever the mailbox holds.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A session that has logged in.
+pub struct Session {
+    raw: Raw,
+    number: u32,
+}
+
+impl Session {
+    /// Logs in as a user with the password `secret`.
+    pub fn login(system: &System, user: &str, what: &'static str) -> Result<Self, String> {
+        let raw = Raw::connect(system.ports.at(system.ports.imap), Security::Clear, what)?;
+        let mut session = Self { raw, number: 0 };
+        session.ok(&format!("LOGIN {user} secret"))?;
+        Ok(session)
+    }
+
+    /// Sends a command of octets and gives all its responses, each well-formed, the tagged one last.
+    pub fn say(&mut self, command: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+        self.number += 1;
+        let tag = format!("t{}", self.number);
+        self.raw.send(&[tag.as_bytes(), b" ", command, b"\r\n"].concat())?;
+        let began = Instant::now();
+        let mut responses = Vec::new();
+        loop {
+            let response = self.response().map_err(|error| format!("{}: {error}", shown(command)))?;
+            let last = response.starts_with(format!("{tag} ").as_bytes());
+            syntax::check(&response).map_err(|error| format!("{}: {error}", shown(command)))?;
+            responses.push(response);
+            if last {
+                let took = began.elapsed();
+                check(took < PATIENCE, || format!("{} took {took:?}", shown(command)))?;
+                return Ok(responses);
+            }
+        }
+    }
+
+    /// A command that must succeed; its responses as text.
+    pub fn ok(&mut self, command: &str) -> Result<String, String> {
+        let text = self.text(command.as_bytes())?;
+        let good = text.rsplit("\r\n").nth(1).is_some_and(|line| line.contains(" OK "));
+        check(good, || format!("{}: {}", shown(command.as_bytes()), shown(text.as_bytes())))?;
+        Ok(text)
+    }
+
+    /// A command that must be refused with NO or BAD; the reply.
+    pub fn refused(&mut self, command: &[u8]) -> Result<String, String> {
+        let text = self.text(command)?;
+        let reply = text.rsplit("\r\n").nth(1).unwrap_or_default().to_owned();
+        check(reply.contains(" NO ") || reply.contains(" BAD "), || format!("{}: {reply}", shown(command)))?;
+        Ok(reply)
+    }
+
+    /// The responses to a command as text.
+    pub fn text(&mut self, command: &[u8]) -> Result<String, String> {
+        Ok(String::from_utf8_lossy(&self.say(command)?.concat()).into_owned())
+    }
+
+    /// One response: a line, and the literals that it announces with what follows them.
+    fn response(&mut self) -> Result<Vec<u8>, String> {
+        let mut response = Vec::new();
+        loop {
+            let line = self.raw.line()?;
+            let size = literal(&line);
+            response.extend_from_slice(&line);
+            match size {
+                Some(size) => response.extend(self.raw.take(size)?),
+                None => return Ok(response),
+            }
+        }
+    }
+}
+
+/// The size that a line announces at its end.
+fn literal(line: &[u8]) -> Option<usize> {
+    let line = line.strip_suffix(b"}\r\n")?;
+    let at = line.iter().rposition(|&b| b == b'{')?;
+    std::str::from_utf8(&line[at + 1..]).ok()?.parse().ok()
+}
+
+fn shown(octets: &[u8]) -> String {
+    octets[..octets.len().min(100)].escape_ascii().to_string()
+}
