@@ -1,7 +1,7 @@
 //! Many sessions at once, slow peers, and floods: what each costs, and that nobody else notices.
 //!
-//! `POSTRIDER_TEST_IMAP_SESSIONS` sets how many sessions over TLS idle at once, ten for each user (500 in CI: a debug build makes about 60 a second
-//! on two processors; 5,000 take a minute and a half).
+//! `POSTRIDER_TEST_IMAP_SESSIONS` sets how many sessions over TLS idle at once, ten for each user: 500 without it, which a debug build makes in two or
+//! three seconds on two processors. More need as many descriptors in the test, and twice as many in imapd's front.
 
 use std::time::{Duration, Instant};
 
