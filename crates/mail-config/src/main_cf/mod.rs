@@ -151,10 +151,18 @@ impl RawMain {
     /// The default of a parameter, unexpanded.
     #[must_use]
     pub fn default_of(&self, name: &str) -> Option<Cow<'_, str>> {
+        self.default_within(name, &[])
+    }
+
+    /// The default where those of `busy` are being computed: one that leads back to itself is that of a machine without a name.
+    fn default_within(&self, name: &str, busy: &[&str]) -> Option<Cow<'_, str>> {
+        let expanded = |inner: &str| self.expanded_within(inner, &[busy, &[name]].concat());
         let computed = match name {
-            "myhostname" => Some(self.default_hostname()),
-            "mydomain" => Some(self.default_domain()),
-            "mynetworks" => Some(self.default_networks()),
+            "myhostname" | "mydomain" if busy.contains(&name) => Some(DOMAIN.to_owned()),
+            "mynetworks" if busy.contains(&name) => Some(String::new()),
+            "myhostname" => Some(self.default_hostname(expanded)),
+            "mydomain" => Some(default_domain(expanded)),
+            "mynetworks" => Some(self.default_networks(expanded)),
             "config_directory" => Some(self.directory.clone()),
             "process_id" | "process_name" | "service_name" => Some(String::new()),
             _ => None,
@@ -162,6 +170,11 @@ impl RawMain {
         let declared = || PARAMETERS.iter().find(|p| p.name == name).map(|p| p.default);
         let known = || declared().or_else(|| catalogue::find(name).map(|unbuilt| unbuilt.default));
         computed.map(Cow::Owned).or_else(|| known().map(Cow::Borrowed)).or_else(|| transport_default(name))
+    }
+
+    fn expanded_within(&self, name: &str, busy: &[&str]) -> String {
+        let scope = Computing { raw: self, busy };
+        expand::Scope::raw(&scope, name).and_then(|text| expand::expand(&text, &scope).ok()).unwrap_or_default()
     }
 
     /// A value with everything expanded.
@@ -176,25 +189,40 @@ impl RawMain {
         self.lookup(name).and_then(|text| self.expand(&text).ok()).unwrap_or_default()
     }
 
-    fn default_hostname(&self) -> String {
+    fn default_hostname(&self, expanded: impl Fn(&str) -> String) -> String {
         let host = &self.machine.hostname;
         if host.contains('.') {
             return host.clone();
         }
         // Only a written domain completes the host name; the default domain comes from the host name itself.
-        let domain = if self.entries.contains_key("mydomain") { self.expanded("mydomain") } else { DOMAIN.to_owned() };
+        let domain = if self.entries.contains_key("mydomain") { expanded("mydomain") } else { DOMAIN.to_owned() };
         format!("{host}.{domain}")
     }
 
-    fn default_domain(&self) -> String {
-        self.expanded("myhostname").split_once('.').map_or(DOMAIN.to_owned(), |(_, domain)| domain.to_owned())
-    }
-
-    fn default_networks(&self) -> String {
-        let style = self.expanded("mynetworks_style");
-        let versions = self.expanded("inet_protocols");
+    fn default_networks(&self, expanded: impl Fn(&str) -> String) -> String {
+        let style = expanded("mynetworks_style");
+        let versions = expanded("inet_protocols");
         self.machine.networks(style.eq_ignore_ascii_case("subnet"), &versions)
     }
+}
+
+fn default_domain(expanded: impl Fn(&str) -> String) -> String {
+    expanded("myhostname").split_once('.').map_or(DOMAIN.to_owned(), |(_, domain)| domain.to_owned())
+}
+
+/// The scope of a default that is being computed.
+struct Computing<'a> {
+    raw: &'a RawMain,
+    busy: &'a [&'a str],
+}
+
+impl expand::Scope for Computing<'_> {
+    fn raw(&self, name: &str) -> Option<String> {
+        let written = self.raw.entries.get(name).map(|entry| entry.value.clone());
+        written.or_else(|| self.raw.default_within(name, self.busy).map(Cow::into_owned))
+    }
+
+    fn undefined(&self, _: &str) {}
 }
 
 /// The domain of a machine that has none.
