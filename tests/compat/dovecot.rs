@@ -20,11 +20,8 @@ impl Dovecot {
         let address = listener.local_addr().map_err(|error| error.to_string())?;
         drop(listener);
         let root = system.root().join("dovecot");
-        let text = configuration(
-            &root.display().to_string(),
-            &system.etc().join("users").display().to_string(),
-            address.port(),
-        );
+        let users = system.etc().join("users");
+        let text = configuration(&root.display().to_string(), &users.display().to_string(), address.port());
         fs::create_dir_all(root.join("run")).map_err(|error| error.to_string())?;
         let file = root.join("dovecot.conf");
         fs::write(&file, text).map_err(|error| error.to_string())?;
@@ -42,6 +39,16 @@ impl Dovecot {
         wait_for("Dovecot's greeting", Patience::default(), || greets(address).then_some(()))
             .map_err(|error| format!("{error}\n{}", fs::read_to_string(log).unwrap_or_default()))?;
         Ok(dovecot)
+    }
+
+    /// Where its LMTP server listens.
+    pub fn lmtp(system: &System) -> String {
+        system.root().join("dovecot/lmtp").display().to_string()
+    }
+
+    /// Where its SASL server listens, for a Postfix.
+    pub fn auth(system: &System) -> String {
+        system.root().join("dovecot/auth-client").display().to_string()
     }
 
     /// A session.
@@ -68,9 +75,11 @@ pub fn login(address: SocketAddr, user: &str) -> Result<Imap, String> {
 
 fn configuration(root: &str, users: &str, port: u16) -> String {
     format!(
-        "base_dir = {root}/run\nstate_dir = {root}/run\nlog_path = {root}/log\nprotocols = imap\nlisten = 127.0.0.1\nssl = no\n\
+        "base_dir = {root}/run\nstate_dir = {root}/run\nlog_path = {root}/log\nprotocols = imap lmtp\nlisten = 127.0.0.1\nssl = no\n\
          disable_plaintext_auth = no\nfirst_valid_uid = 1\nmail_location = maildir:~/Maildir\nnamespace inbox {{\n inbox = yes\n}}\n\
          passdb {{\n driver = passwd-file\n args = {users}\n}}\nuserdb {{\n driver = passwd-file\n args = {users}\n}}\n\
-         service imap-login {{\n inet_listener imap {{\n port = {port}\n }}\n inet_listener imaps {{\n port = 0\n }}\n}}\n"
+         service imap-login {{\n inet_listener imap {{\n port = {port}\n }}\n inet_listener imaps {{\n port = 0\n }}\n}}\n\
+         auth_mechanisms = plain login cram-md5\nauth_username_format = %Ln\nservice lmtp {{\n unix_listener {root}/lmtp {{\n mode = 0666\n }}\n}}\n\
+         service auth {{\n unix_listener {root}/auth-client {{\n mode = 0666\n }}\n}}\n"
     )
 }

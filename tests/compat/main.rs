@@ -5,7 +5,9 @@ mod dovecot;
 mod fetch;
 mod lmtp;
 mod postfix;
+mod relay;
 mod response;
+mod store;
 mod switch;
 
 use std::process::ExitCode;
@@ -14,6 +16,8 @@ use test_support::harness::{Need, main as run, test};
 
 /// Dovecot needs root to serve another user's mail.
 const WITH_DOVECOT: &[Need] = &[Need::Root, Need::Program("dovecot")];
+/// Both do.
+const WITH_BOTH: &[Need] = &[Need::Root, Need::Program("postfix"), Need::Program("dovecot")];
 /// Postfix needs root to become its own users.
 const WITH_POSTFIX: &[Need] = &[Need::Root, Need::Program("postfix")];
 
@@ -24,5 +28,17 @@ fn main() -> ExitCode {
         test("a Postfix beside us delivers through our LMTP listener", WITH_POSTFIX, lmtp::takes_mail_from_postfix),
         test("odd messages are shown by FETCH as Dovecot shows them", WITH_DOVECOT, fetch::is_the_same),
         test("UIDs, flags and keywords survive the switch in both directions", WITH_DOVECOT, switch::loses_nothing),
+        // L02
+        test(
+            "Dovecot's LMTP server takes our mail and its refusals come back",
+            WITH_DOVECOT,
+            store::delivers_to_dovecot,
+        ),
+        // T03
+        test(
+            "Postfix as relay host takes our mail after STARTTLS, a checked certificate and AUTH",
+            WITH_BOTH,
+            relay::takes_our_mail,
+        ),
     ])
 }

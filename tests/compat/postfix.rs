@@ -23,7 +23,11 @@ pub fn free_port() -> Result<SocketAddr, String> {
 impl Postfix {
     /// Starts it with these lines of main.cf on one port.
     pub fn start(main_cf: &str) -> Result<Self, String> {
-        let address = free_port()?;
+        Self::start_at(free_port()?, main_cf)
+    }
+
+    /// Starts it on an address.
+    pub fn start_at(address: SocketAddr, main_cf: &str) -> Result<Self, String> {
         let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
         let postfix = Self { directory, address };
         postfix.configure(main_cf).map_err(|error| error.to_string())?;
