@@ -397,7 +397,7 @@ mod tests {
         assert!(delivered("exit 0"), "a command of the shell itself");
     }
 
-    // Compared with local(8) of Postfix 3.7.11.
+    // The words of local(8) for what became of a command.
     #[test]
     fn the_end_of_a_program_decides_about_the_mail() {
         let bounced = |subject, detail, text: &str| Report::bounced(subject, detail, text);

@@ -197,6 +197,9 @@ impl Door {
         let daemon = start(directory.path());
         let door = Self { directory, daemon, address, queue };
         door.until("a greeting", || TcpStream::connect(door.address).ok());
+        // The ports are opened before the sockets.
+        let submit = door.state().join(sockets::SUBMIT.directory).join(sockets::SUBMIT.name);
+        door.until("the local socket", || submit.exists().then_some(()));
         door
     }
 
