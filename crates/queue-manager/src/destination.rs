@@ -42,7 +42,7 @@ impl Target {
     #[must_use]
     pub fn hop(&self) -> Hop {
         let text = match self {
-            Self::Worker(to) => format!("{} {} {}", kind_name(to.kind), to.transport, to.nexthop.to_ascii_lowercase()),
+            Self::Worker(to) => format!("{} {} {}", kind_name(to.kind), to.transport, folded(&to.nexthop)),
             Self::Discard(text) => format!("discard - {}", cut(text)),
             Self::Error(status, text) => format!("error {status} {}", cut(text)),
             Self::Retry(status, text) => format!("retry {status} {}", cut(text)),
@@ -82,6 +82,11 @@ fn kind_name(kind: TransportKind) -> &'static str {
     KINDS.iter().find(|(known, _)| *known == kind).map_or("local", |(_, name)| name)
 }
 
+/// Names are compared without case; a path of a socket is not.
+fn folded(nexthop: &str) -> String {
+    if nexthop.starts_with("unix:") { nexthop.to_owned() } else { nexthop.to_ascii_lowercase() }
+}
+
 fn cut(text: &str) -> &str {
     let mut end = text.len().min(TEXT_MAX);
     while !text.is_char_boundary(end) {
@@ -102,7 +107,7 @@ mod tests {
         for target in [
             to(TransportKind::Smtp, "relay", "[mail.example.org]:587"),
             to(TransportKind::Local, "local", "example.org"),
-            to(TransportKind::Lmtp, "lmtp", "unix:/a path/with spaces"),
+            to(TransportKind::Lmtp, "lmtp", "unix:/a path/with Spaces and Capitals"),
             Target::Discard("spam trap".to_owned()),
             Target::Error(EnhancedStatus::of(5, 1, 1), "no such user here".to_owned()),
             Target::Retry(EnhancedStatus::of(4, 3, 5), String::new()),
