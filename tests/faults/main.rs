@@ -46,6 +46,8 @@ fn main() -> ExitCode {
             &[],
             outcome::one_bounce,
         ),
+        // D03c
+        test("RET decides how much of a message its bounce returns", &[], outcome::returned),
         // S14
         test(
             "closed or silent after the final dot: tried again, two copies and never a third",
