@@ -41,11 +41,6 @@ impl Dovecot {
         Ok(dovecot)
     }
 
-    /// Where its LMTP server listens.
-    pub fn lmtp(system: &System) -> String {
-        system.root().join("dovecot/lmtp").display().to_string()
-    }
-
     /// Where its SASL server listens, for a Postfix.
     pub fn auth(system: &System) -> String {
         system.root().join("dovecot/auth-client").display().to_string()
