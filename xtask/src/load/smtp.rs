@@ -48,6 +48,7 @@ pub fn rows() -> Vec<Row> {
     const END_TO_END: [Metric; 2] = both(2.0, 3.0, 2.0, 4.0);
     const TO_MANY: [Metric; 2] =
         [metric("deliveries per second", Unit::PerSecond, 1.0, 2.0), shown("CPU s per 1,000", Unit::Cpu)];
+    const WORKERS: [Metric; 2] = [shown("deliveries per second", Unit::PerSecond), shown("CPU s per 1,000", Unit::Cpu)];
     const RELAY: [Metric; 2] = both(3.0, 5.0, 4.0, 8.0);
     const DRAIN: [Metric; 4] = [
         metric("messages per second", Unit::PerSecond, 1.5, 3.0),
@@ -63,6 +64,9 @@ pub fn rows() -> Vec<Row> {
         row("end to end to a Maildir", &END_TO_END, |scale, side| end_to_end(side, scale.messages)),
         row("one message to 100 users", &TO_MANY, |scale, side| to_many(side, scale.messages / 100)),
         row("relay", &RELAY, |scale, side| relay(side, scale.messages)),
+        row("two local-delivery workers, beside one of ours", &WORKERS, |scale, side| {
+            workers(side, scale.messages / 50)
+        }),
         row("queued for a dead host, then drained", &DRAIN, |scale, side| drain(side, scale.messages * 4)),
     ]
 }
@@ -96,17 +100,29 @@ fn end_to_end(side: Side, messages: usize) -> Round {
 }
 
 fn to_many(side: Side, messages: usize) -> Round {
+    let Some(server) = start(side, &many_mailboxes())? else { return Ok(None) };
+    deliver_to_many(server, messages).map(Some)
+}
+
+/// A load that is all delivery: here the reference is our own server with one worker.
+fn workers(side: Side, messages: usize) -> Round {
+    let workers = (side == Side::Ours).then_some("local-delivery=2");
+    let server = Ours::smtp(&format!("{COMMON}{}", many_mailboxes()), workers)?;
+    deliver_to_many(Box::new(server), messages).map(Some)
+}
+
+fn many_mailboxes() -> String {
     let users: Vec<String> = (0..=MANY).map(|n| format!("{n}user@load.example={n}/Maildir/")).collect();
     // smtp-source puts numbers before the address, but for one recipient.
     let users = users.join(" ");
-    let lines = format!(
-        "virtual_transport = virtual\nvirtual_mailbox_maps = inline:{{user@load.example=user/Maildir/ {users}}}\n"
-    );
-    let Some(mut server) = start(side, &lines)? else { return Ok(None) };
+    format!("virtual_transport = virtual\nvirtual_mailbox_maps = inline:{{user@load.example=user/Maildir/ {users}}}\n")
+}
+
+fn deliver_to_many(mut server: Box<dyn Mta>, messages: usize) -> Result<Vec<f64>, String> {
     let (before, began) = (server.cpu(), Instant::now());
     send(server.address(), &["-s", "1", "-l", "4096", "-r", &MANY.to_string()], messages)?;
     wait_until_removed(server.as_mut(), messages)?;
-    Ok(Some(rate_and_cpu(server.as_ref(), before, began.elapsed().as_secs_f64(), messages * MANY)))
+    Ok(rate_and_cpu(server.as_ref(), before, began.elapsed().as_secs_f64(), messages * MANY))
 }
 
 fn relay(side: Side, messages: usize) -> Round {
