@@ -18,7 +18,7 @@ use crate::store::Shared;
 /// A message's envelope and content as the log has them.
 #[derive(Debug)]
 pub struct Loaded {
-    /// The envelope; the recipients that are still open are in [`Store::recipients`].
+    /// The envelope; the recipients that are still open are in [`crate::Store::recipients`].
     pub envelope: Arc<Envelope>,
     /// The content.
     pub body: Body,
