@@ -168,7 +168,11 @@ pub fn queue_minfree_is_kept_free() -> Result<(), String> {
 pub fn a_full_mailbox_disk_defers_and_heals() -> Result<(), String> {
     let (system, disk, sink) = system_on("home", "size=8m", "")?;
     let load = Load::start(&system);
-    load.send_one(false, "").map_err(text)?;
+    let mut mailboxes = Mailboxes::default();
+    let first = load.send_one(false, "").map_err(text)?;
+    // The Maildir is there before the disk is full.
+    wait_for("the first message", Patience::default(), || mailboxes.count(&system).contains_key(&first).then_some(()))
+        .map_err(|error| format!("{error}\n{}", system.logs()))?;
     disk.fill()?;
     let killed = Instant::now();
     let number = load.send_one(false, &"0123456789abcde\r\n".repeat(500)).map_err(text)?;
@@ -177,7 +181,6 @@ pub fn a_full_mailbox_disk_defers_and_heals() -> Result<(), String> {
         log.lines().any(|line| line.contains("status=deferred") && line.contains("dsn=4.")).then_some(())
     })
     .map_err(|error| format!("{error}\n{}", system.logs()))?;
-    let mut mailboxes = Mailboxes::default();
     if mailboxes.count(&system).contains_key(&number) {
         return Err("delivered on a full disk".to_owned());
     }
