@@ -204,7 +204,7 @@ impl Builder {
         let root = temporary.as_ref().map_or_else(|| self.path.clone().unwrap_or_default(), |t| t.path().to_owned());
         fs::set_permissions(&root, fs::Permissions::from_mode(0o755))?;
         let ports = Ports::find(self.address)?;
-        for directory in ["etc", "home", "log", "queue"] {
+        for directory in ["etc", "home", "log", "queue", "queue/private"] {
             fs::create_dir(root.join(directory))?;
         }
         let certificate = mail_net::tls::self_signed(&format!("mail.{}", self.domain))?;
