@@ -2,11 +2,12 @@
 //! an overlay of this machine's files. Nothing that is written inside stays.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+use crate::feed::{feed, succeeded};
 use crate::harness::program;
 use crate::wait::{Patience, wait_for};
 
@@ -166,13 +167,7 @@ impl Booted {
             .env_remove("MAIL_CONFIG")
             .env_remove("NOTIFY_SOCKET")
             .env("PATH", "/opt/postrider/sbin:/usr/sbin:/usr/bin:/sbin:/bin");
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(wrong)?;
-        if let Some(mut stdin) = child.stdin.take() {
-            // Who reads nothing may have ended.
-            let _ = stdin.write_all(input.as_bytes());
-        }
-        child.wait_with_output().map_err(wrong)
+        feed(command, input.as_bytes()).map_err(wrong)
     }
 
     /// Runs a line of shell that must succeed; gives what it printed, errors last.
@@ -188,9 +183,7 @@ impl Booted {
     /// # Errors
     /// As [`Booted::shell`].
     pub fn shell_with(&self, line: &str, input: &str) -> Result<String, String> {
-        let output = self.try_shell(line, input)?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-        if output.status.success() { Ok(text) } else { Err(format!("{line}: {}\n{text}", output.status)) }
+        succeeded(line, &self.try_shell(line, input)?)
     }
 
     /// Waits until a shell line succeeds inside; gives what it printed.

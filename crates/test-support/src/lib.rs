@@ -8,6 +8,7 @@ pub mod binaries;
 pub mod booted;
 pub mod clients;
 pub mod dns;
+mod feed;
 pub mod harness;
 pub mod machine;
 pub mod remote;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use crate::binaries;
+use crate::feed::{feed, succeeded};
 use crate::wait::{Patience, wait_for};
 
 /// The users of our roles, as systemd-sysusers would make them.
@@ -102,13 +103,8 @@ impl Machine {
     pub fn try_shell(&self, line: &str, input: &str) -> Result<Output, String> {
         let wrong = |error: io::Error| format!("{}: {line}: {error}", self.name);
         let mut command = self.command("sh");
-        command.arg("-c").arg(line).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(wrong)?;
-        if let Some(mut stdin) = child.stdin.take() {
-            // Who reads nothing may have ended.
-            let _ = stdin.write_all(input.as_bytes());
-        }
-        child.wait_with_output().map_err(wrong)
+        command.arg("-c").arg(line);
+        feed(command, input.as_bytes()).map_err(wrong)
     }
 
     /// Runs a line of shell that must succeed; gives what it printed, errors last.
@@ -124,13 +120,7 @@ impl Machine {
     /// # Errors
     /// As [`Machine::shell`].
     pub fn shell_with(&self, line: &str, input: &str) -> Result<String, String> {
-        let output = self.try_shell(line, input)?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-        if output.status.success() {
-            Ok(text)
-        } else {
-            Err(format!("{}: {line}: {}\n{text}", self.name, output.status))
-        }
+        succeeded(&format!("{}: {line}", self.name), &self.try_shell(line, input)?)
     }
 
     /// Writes a file inside.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+use crate::feed::feed;
 use crate::wait::{Patience, wait_for};
 use crate::{binaries, clients};
 
@@ -406,13 +407,8 @@ impl System {
     /// It cannot be started or fed.
     pub fn tool(&self, arguments: &[&str], input: &[u8]) -> io::Result<Output> {
         let mut command = self.command("postrider");
-        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn()?;
-        if let Some(mut stdin) = child.stdin.take() {
-            // A command that reads nothing may have ended already.
-            let _ = io::Write::write_all(&mut stdin, input);
-        }
-        child.wait_with_output()
+        command.args(arguments);
+        feed(command, input)
     }
 
     /// Runs a tool that must succeed, and gives what it printed.
