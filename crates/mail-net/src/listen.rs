@@ -2,11 +2,15 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// How many connections the kernel queues before we accept them.
 const BACKLOG: i32 = 1024;
+
+/// The pause after a connection that could not be taken: no descriptor is left, or the client is gone.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Opens a listener, non-blocking, with SO_REUSEADDR; an IPv6 listener takes IPv6 only, so that `0.0.0.0` and `::` can stand side by side.
 ///

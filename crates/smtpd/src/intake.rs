@@ -246,13 +246,15 @@ impl HeaderPlan<'_> {
     /// [`mail_intake::HeaderError`].
     pub fn prepare(
         &self,
-        id: QueueId,
+        id: Option<QueueId>,
         when: UnixTime,
         sender: &Sender,
         received: Received<'_>,
         content: &[u8],
     ) -> Result<mail_intake::Prepared, mail_intake::HeaderError> {
         let main = self.main;
+        // Content is taken only for a transaction that has an id.
+        let id = id.unwrap_or_else(|| QueueId::new(0, 0, 0).expect("zeros are in range"));
         let origin = if *main.append_at_myorigin { main.myorigin.as_str() } else { "" };
         let dot_mydomain = (*main.append_dot_mydomain).then_some(main.mydomain.as_str());
         let origin = if self.ours {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use decision::{Event, Record, Stage};
 use mail_message::header::Received;
+use mail_net::listen::ACCEPT_PAUSE;
 use mail_net::{Answers, Driver, Handler, Stream};
 use mail_smtp::Path;
 use mail_smtp::server::{Answer, MailCommand, Note, Question, RcptCommand, Server};
@@ -19,7 +20,7 @@ use tokio::sync::watch;
 use crate::content::Content;
 use crate::intake::{Door, HeaderPlan, complete, now};
 use crate::ports::{Port, Seat, Shared};
-use crate::serve::{ACCEPT_PAUSE, Busy, is_among_the_last};
+use crate::serve::{Busy, is_among_the_last};
 use crate::transaction::{Accepted, Transaction};
 use crate::users::{Database, Known};
 
@@ -236,9 +237,7 @@ impl Session {
             recipient: transaction.only_recipient(),
         };
         let plan = HeaderPlan { main: &self.port.main, ours: false, full_name: None };
-        // Content is taken only for a transaction that has an id.
-        let id = transaction.id.unwrap_or_else(|| mail_types::QueueId::new(0, 0, 0).expect("zeros are in range"));
-        plan.prepare(id, transaction.arrival, &transaction.sender, received, octets)
+        plan.prepare(transaction.id, transaction.arrival, &transaction.sender, received, octets)
     }
 
     async fn end_of_data(&mut self) -> Answer {

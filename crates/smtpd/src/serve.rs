@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use decision::Ident;
 use mail_daemon::{Context, Running};
+use mail_net::listen::ACCEPT_PAUSE;
 use mail_net::{Driver, Stream};
 use mail_smtp::server::{Server, Summary};
 use rustix::process::{Resource, getrlimit};
@@ -22,8 +23,6 @@ use crate::session::Session;
 use crate::settings::MECHANISMS;
 use crate::{lmtp, maildrop, submit};
 
-/// The pause after a connection that could not be taken: no descriptor is left, or the client is gone.
-pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// So many descriptors are left to sessions for their work (files of long content, name servers, other daemons); clients that would take them hear 421.
 const KEPT_DESCRIPTORS: u64 = 20;
 

@@ -1,5 +1,6 @@
 //! One SMTP session: carries out the questions of its machine.
 
+mod auth;
 mod header_maker;
 
 use std::net::{IpAddr, SocketAddr};
@@ -21,7 +22,7 @@ use crate::facts::Fetched;
 use crate::intake::{Door, RouteView, complete, now};
 use crate::log::{About, SessionLog};
 use crate::ports::{Port, Shared};
-use crate::sasl::{Exchange, Origin, Step};
+use crate::sasl::Exchange;
 use crate::transaction::{Accepted, Transaction};
 use header_maker::HeaderMaker;
 
@@ -521,42 +522,6 @@ impl Session {
         {
             content.discard(&self.door.queue).await;
         }
-    }
-
-    async fn auth_start(&mut self, mechanism: String, initial: Option<Vec<u8>>) -> Answer {
-        let main = Arc::clone(&self.port.main);
-        if self.is_over(*main.smtpd_client_auth_rate_limit, Rate::Logins) {
-            let text = format!("Error: too many AUTH commands from {}", self.client.ip());
-            return Answer::Refuse(reply(450, (4, 7, 1), text));
-        }
-        let origin = Origin {
-            peer: self.client.ip(),
-            local: self.local,
-            tls: self.greeting.tls.is_some(),
-            session: format!("{}:{}", self.client, self.port.name),
-        };
-        let (exchange, step) = self.door.sasl.begin(mechanism, initial, &origin).await;
-        self.auth_step(exchange, step)
-    }
-
-    async fn auth_response(&mut self, response: Vec<u8>) -> Answer {
-        let Some(exchange) = self.exchange.take() else {
-            return Answer::Refuse(reply(503, (5, 5, 1), "Error: no authentication in progress"));
-        };
-        let step = self.door.sasl.respond(&exchange, response).await;
-        self.auth_step(exchange, step)
-    }
-
-    fn auth_step(&mut self, exchange: Exchange, step: Step) -> Answer {
-        match &step {
-            Step::Challenge(_) => self.exchange = Some(exchange),
-            Step::Good(user) => {
-                self.greeting.user = Some(user.clone());
-                self.greeting.method = Some(exchange.mechanism);
-            }
-            Step::Bad { reason, user, .. } => self.log.login_failed(&exchange.mechanism, reason, user.as_deref()),
-        }
-        step.into_answer()
     }
 
     fn note(&mut self, note: &Note) {

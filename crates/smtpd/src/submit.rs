@@ -10,6 +10,7 @@ use mail_ipc::hello::Hello;
 use mail_ipc::submit::{Request, Response};
 use mail_message::header::Received;
 use mail_net::ipc;
+use mail_net::listen::ACCEPT_PAUSE;
 use mail_smtp::Path;
 use mail_smtp::server::MailCommand;
 use mail_types::{
@@ -21,7 +22,7 @@ use tokio::sync::watch;
 use crate::content::Content;
 use crate::facts::Fetched;
 use crate::intake::{Door, HeaderPlan, RouteView, now};
-use crate::serve::{ACCEPT_PAUSE, Busy, is_among_the_last};
+use crate::serve::{Busy, is_among_the_last};
 use crate::transaction::{Accepted, Transaction};
 
 /// The most recipients of one submission.
@@ -310,7 +311,7 @@ impl Local {
     fn prepare(&self, content: &[u8]) -> Result<mail_intake::Prepared, mail_intake::HeaderError> {
         let plan = HeaderPlan { main: &self.shared.config.main, ours: true, full_name: self.full_name.as_deref() };
         let received = Received::Local { uid: self.uid };
-        plan.prepare(self.id, self.transaction.arrival, &self.transaction.sender, received, content)
+        plan.prepare(Some(self.id), self.transaction.arrival, &self.transaction.sender, received, content)
     }
 
     async fn push(&mut self, piece: Vec<u8>, door: &Door) {

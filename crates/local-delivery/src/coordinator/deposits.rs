@@ -2,7 +2,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use decision::{Event, Ident, Record, Stage};
 use mail_daemon::worker::Content;
@@ -11,6 +10,7 @@ use mail_ipc::delivery::{Content as Sent, Fate, Lease, Outcome};
 use mail_ipc::deposit::{Request, Response};
 use mail_ipc::hello::Role;
 use mail_net::ipc::{self, Received};
+use mail_net::listen::ACCEPT_PAUSE;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -21,9 +21,6 @@ use crate::content::scan;
 
 /// Kept by every conversation, so that a stop can wait for those that store something.
 pub(super) type Busy = mpsc::Sender<()>;
-
-/// The pause after a connection that could not be taken.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Takes conversations until the daemon stops.
 pub(super) async fn accept(coordinator: Arc<Coordinator>, listener: UnixListener, busy: Busy) {

@@ -59,8 +59,6 @@ impl HeaderMaker {
             recipient: self.recipient.as_ref(),
         };
         let plan = HeaderPlan { main: &self.main, ours: self.ours, full_name: None };
-        // Content is taken only for a transaction that has an id.
-        let id = self.id.unwrap_or_else(|| QueueId::new(0, 0, 0).expect("zeros are in range"));
-        plan.prepare(id, self.arrival, &self.sender, received, content)
+        plan.prepare(self.id, self.arrival, &self.sender, received, content)
     }
 }
