@@ -1,11 +1,11 @@
 //! A real Dovecot on the mail of one of our systems.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Child, Command, Stdio};
 
 use test_support::clients::{Imap, Security, greets};
-use test_support::{Patience, System, wait_for};
+use test_support::{Patience, System, free_port, wait_for};
 
 /// A running Dovecot; it ends when it is dropped.
 pub struct Dovecot {
@@ -16,9 +16,8 @@ pub struct Dovecot {
 impl Dovecot {
     /// Starts it with the accounts of a system, and with the system's own Maildirs or those of another user of the same home.
     pub fn beside(system: &System) -> Result<Self, String> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|error| error.to_string())?;
-        let address = listener.local_addr().map_err(|error| error.to_string())?;
-        drop(listener);
+        let port = free_port(Ipv4Addr::LOCALHOST).map_err(|error| error.to_string())?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let root = system.root().join("dovecot");
         let users = system.etc().join("users");
         let text = configuration(&root.display().to_string(), &users.display().to_string(), address.port());

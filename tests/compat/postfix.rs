@@ -1,7 +1,7 @@
 //! A real Postfix, for one dialogue after the other.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -16,8 +16,8 @@ pub struct Postfix {
 
 /// A port that nobody has now.
 pub fn free_port() -> Result<SocketAddr, String> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|error| error.to_string())?;
-    listener.local_addr().map_err(|error| error.to_string())
+    let port = test_support::free_port(Ipv4Addr::LOCALHOST).map_err(|error| error.to_string())?;
+    Ok((Ipv4Addr::LOCALHOST, port).into())
 }
 
 impl Postfix {

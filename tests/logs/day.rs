@@ -1,11 +1,11 @@
 //! A day of traffic against the real daemons, counted by fail2ban and pflogsumm in each of the forms that a log may have.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use test_support::dns::Dns;
-use test_support::{Patience, System, wait_for};
+use test_support::{Patience, System, free_port, wait_for};
 
 use crate::readers::{Totals, fail2ban, jails, pflogsumm};
 use crate::traffic::{Round, Truth, builder, remote};
@@ -21,7 +21,7 @@ pub fn is_counted_right() -> Result<(), String> {
     let wrong = |error: std::io::Error| error.to_string();
     let dns = Dns::start().map_err(wrong)?;
     let remote = remote().map_err(wrong)?;
-    let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|l| l.local_addr()).map_err(wrong)?;
+    let closed = (Ipv4Addr::LOCALHOST, free_port(Ipv4Addr::LOCALHOST).map_err(wrong)?).into();
     let files = "maillog_file = {root}/log/maillog";
     let mut system = builder(remote, closed, &dns).main_cf(files).dovecot("log_path = {root}/log/dovecot").start()?;
     let mut truth = Truth::default();

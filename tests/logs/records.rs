@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 
 use serde_json::Value;
 use test_support::dns::Dns;
-use test_support::{Patience, System, wait_for};
+use test_support::{Patience, System, free_port, wait_for};
 
 use crate::traffic::{Round, Truth, builder, remote};
 
@@ -14,7 +14,7 @@ pub fn stand_behind_every_line() -> Result<(), String> {
     let wrong = |error: std::io::Error| error.to_string();
     let dns = Dns::start().map_err(wrong)?;
     let remote = remote().map_err(wrong)?;
-    let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|l| l.local_addr()).map_err(wrong)?;
+    let closed = (Ipv4Addr::LOCALHOST, free_port(Ipv4Addr::LOCALHOST).map_err(wrong)?).into();
     let mut system =
         builder(remote, closed, &dns).main_cf("postrider_json_log = all\nmaximal_queue_lifetime = 0").start()?;
     let mut truth = Truth::default();

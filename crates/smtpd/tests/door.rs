@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::AsFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -157,7 +157,7 @@ const MAIN_CF: &str = "compatibility_level = 3.6\nmyhostname = server.info.net\n
     local_recipient_maps = inline:{john=1}\nvirtual_alias_maps = inline:{ {sales@info.net = john, x@y.org} }\n";
 
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port()
+    test_support::free_port(Ipv4Addr::LOCALHOST).expect("a free port")
 }
 
 /// Writes the configuration; the directory and the listener's address.

@@ -12,6 +12,8 @@ use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, PTR, SOA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
+use crate::free_port;
+
 /// What the server does with questions about a name.
 #[derive(Debug, Clone)]
 enum Behaviour {
@@ -61,7 +63,7 @@ impl Dns {
     /// # Errors
     /// No port is free.
     pub fn start() -> io::Result<Self> {
-        Self::start_at((Ipv4Addr::LOCALHOST, 0).into())
+        Self::start_at((Ipv4Addr::LOCALHOST, free_port(Ipv4Addr::LOCALHOST)?).into())
     }
 
     /// Starts a server on an address.

@@ -11,12 +11,14 @@ pub mod dns;
 mod feed;
 pub mod harness;
 pub mod machine;
+mod ports;
 pub mod remote;
 pub mod system;
 mod wait;
 
 pub use booted::Booted;
 pub use machine::Machine;
+pub use ports::free_port;
 pub use remote::Remote;
 pub use system::{Builder, System};
 pub use wait::{Patience, wait_for};

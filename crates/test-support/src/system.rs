@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::feed::feed;
 use crate::wait::{Patience, wait_for};
-use crate::{binaries, clients};
+use crate::{binaries, clients, free_port};
 
 /// The uid and gid that a system runs as when the caller is root: nobody.
 const UNPRIVILEGED: u32 = 65534;
@@ -38,19 +38,18 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// Finds free ports. They are held until all are found, so that they differ.
+    /// Finds free ports.
     fn find(address: Ipv4Addr) -> io::Result<Self> {
-        let held = (0..7).map(|_| TcpListener::bind((address, 0))).collect::<io::Result<Vec<_>>>()?;
-        let port = |at: usize| held[at].local_addr().map(|address| address.port());
+        let port = || free_port(address);
         Ok(Self {
             address,
-            smtp: port(0)?,
-            submission: port(1)?,
-            submissions: port(2)?,
-            imap: port(3)?,
-            imaps: port(4)?,
-            pop3: port(5)?,
-            pop3s: port(6)?,
+            smtp: port()?,
+            submission: port()?,
+            submissions: port()?,
+            imap: port()?,
+            imaps: port()?,
+            pop3: port()?,
+            pop3s: port()?,
         })
     }
 

@@ -1,12 +1,12 @@
 //! The limits per client and per session, with Postfix's names, on a system that has them set low. Each story is a client of its own address.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use test_support::clients::{Lines, Security, Smtp};
 use test_support::harness::{Test, test};
-use test_support::{Builder, Patience, System, wait_for};
+use test_support::{Builder, Patience, System, free_port, wait_for};
 
 use super::{ensure, wrong};
 
@@ -66,11 +66,9 @@ fn system() -> Result<Arc<Limited>, String> {
     if let Some(system) = &*system {
         return Ok(Arc::clone(system));
     }
-    let held = TcpListener::bind((FRIEND, 0)).map_err(wrong)?;
-    let few_seats = held.local_addr().map_err(wrong)?.port();
+    let few_seats = free_port(FRIEND).map_err(wrong)?;
     let builder = Builder::new("limits.example").main_cf(LIMITS);
     let builder = builder.master_cf(&format!("127.0.0.1:{few_seats} inet n - n - {SEATS} smtpd"));
-    drop(held);
     let started = Arc::new(Limited { system: builder.start()?, few_seats });
     *system = Some(Arc::clone(&started));
     Ok(started)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use test_support::harness::{Test, test};
-use test_support::{Builder, Patience, System, system, wait_for};
+use test_support::{Builder, Patience, System, free_port, system, wait_for};
 
 use super::smuggling::ENDS;
 use super::{ensure, wrong};
@@ -46,14 +46,12 @@ fn open() -> Result<Arc<Lmtp>, String> {
 }
 
 fn start() -> Result<Lmtp, String> {
-    let held = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(wrong)?;
-    let port = held.local_addr().map_err(wrong)?.port();
+    let port = free_port(Ipv4Addr::LOCALHOST).map_err(wrong)?;
     let listeners = format!(
         "service lmtp {{\n  inet_listener lmtp {{\n    address = 127.0.0.1\n    port = {port}\n  }}\n  \
          unix_listener {{root}}/queue/lmtp-in {{\n    mode = 0666\n  }}\n}}"
     );
     let builder = Builder::new("lmtp.example").dovecot(&listeners);
-    drop(held);
     Ok(Lmtp { system: builder.start()?, port })
 }
 

@@ -17,6 +17,8 @@ use std::time::Duration;
 
 use mail_net::tls::ServerTls;
 
+use crate::free_port;
+
 /// A step of the dialogue, named for what the server is about to answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum At {
@@ -349,8 +351,7 @@ impl Network {
     /// # Errors
     /// No port is free.
     pub fn new() -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::new(127, 31, 0, 1), 0))?;
-        Ok(Self { port: listener.local_addr()?.port(), next: Mutex::new(0) })
+        Ok(Self { port: free_port(Ipv4Addr::new(127, 31, 0, 1))?, next: Mutex::new(0) })
     }
 
     /// The port, for `smtp_tcp_port`.
