@@ -14,12 +14,11 @@ use mail_tables::address::{Delimiters, Key, Search, search};
 use mail_tables::{RemoteAnswer, Snapshot, TableKind};
 use mail_types::{Address, EnhancedStatus, UnixTime};
 
-use crate::command::Program;
 use crate::content::reference;
 use crate::deliverers::{Deliverers, Lost};
 use crate::expand;
 use crate::headers::{Scan, Trace};
-use crate::job::{Job, Report, Target};
+use crate::job::{Job, Program, Report, Target};
 use crate::route::{self, Place};
 use crate::template::{self, Person};
 use crate::users::{Found, Users};

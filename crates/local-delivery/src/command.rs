@@ -14,10 +14,9 @@ use mail_store::ToLf;
 use mail_types::{EnhancedStatus, Octets};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags};
-use serde::{Deserialize, Serialize};
 
 use crate::deliverer::Task;
-use crate::job::Report;
+use crate::job::{Program, Report};
 
 /// `_PATH_DEFPATH`: where programs without a path are looked for.
 const PATH: &str = "/usr/bin:/bin";
@@ -25,23 +24,6 @@ const PATH: &str = "/usr/bin:/bin";
 const OUTPUT_MAX: usize = 4096;
 /// What a command line may hold that is run without a shell.
 const PLAIN: &str = "1234567890!@%-_=+:,./abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ \t";
-
-/// A program, and how it is run.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Program {
-    /// The command as it is written.
-    pub command: String,
-    /// `local_command_shell`: the shell that runs it in any case; none if empty.
-    pub shell: String,
-    /// `command_execution_directory`.
-    pub directory: Option<Octets>,
-    /// What it sees of the mail.
-    pub environment: Vec<(String, Octets)>,
-    /// `export_environment`: names of variables of the daemon, or `name=value`.
-    pub export: Vec<String>,
-    /// `command_time_limit` in milliseconds.
-    pub time_limit: u64,
-}
 
 /// Runs a program with a task's message as its input: `From ` line, header fields, content, with LF line ends.
 #[must_use]

@@ -14,8 +14,9 @@ use mail_net::ipc::{self, Reader, Writer};
 use tokio::net::UnixStream;
 use tokio::sync::{Mutex, oneshot};
 
+use crate::job::Owner;
 use crate::job::{Answer as Said, Job, JobContent, Target};
-use crate::monitor::{Answer, Owner, Request};
+use crate::monitor::{Answer, Request};
 
 /// A deliverer without work for so long is ended.
 const IDLE: Duration = Duration::from_secs(20);

@@ -6,7 +6,7 @@
 //! queue-manager has recorded it, and then the coordinator announces the delivery to imapd. What came by LMTP it
 //! takes from smtpd, stores at once and answers: such mail is never queued.
 //!
-//! Not here: which addresses are ours and what an alias means (`mail-route`), the formats of mailboxes (`mail-store`), retries and bounces
+//! Not here: which addresses are ours and what an alias means (`mail-route`), what a recipient stands for (`local-plan`), the formats of mailboxes (`mail-store`), retries and bounces
 //! (queue-manager), Sieve.
 
 mod attempt;
@@ -15,18 +15,13 @@ mod content;
 mod coordinator;
 mod deliverer;
 mod deliverers;
-mod expand;
-mod forward;
 mod headers;
-mod job;
 mod lists;
 mod mailboxes;
 mod monitor;
-mod route;
-mod template;
 mod users;
-mod virtual_mailbox;
 
+use local_plan::{expand, forward, job, route, template, virtual_mailbox};
 use mail_daemon::{Daemon, Plan, Supervision};
 use mail_ipc::hello::Role;
 

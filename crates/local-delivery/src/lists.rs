@@ -8,8 +8,8 @@ use crate::attempt::{End, Tools, Work, end, program, trace};
 use crate::expand::{self, List, Rest, Rights, What};
 use crate::forward::Listed;
 use crate::headers::Scan;
+use crate::job::Owner;
 use crate::job::Report;
-use crate::monitor::Owner;
 use crate::route::{self, Place};
 use crate::template::Person;
 

@@ -19,44 +19,10 @@ use mail_posix::seccomp::Calls;
 use serde::{Deserialize, Serialize};
 
 use crate::deliverer;
+use crate::job::Owner;
 
 /// SIGKILL.
 const KILL: i32 = 9;
-
-/// Whom a deliverer is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Owner {
-    /// The caller, where nobody has rights to be somebody else.
-    Caller,
-    /// A user of the machine.
-    User {
-        /// The uid.
-        uid: u32,
-        /// The gid.
-        gid: u32,
-        /// Whether mail goes to `mail_spool_directory`, whose group may be needed for lock files.
-        spool: bool,
-    },
-    /// The owner of an alias file, who is a user of the machine; the group is that user's.
-    Uid {
-        /// The uid.
-        uid: u32,
-    },
-    /// An owner that `virtual_uid_maps` and `virtual_gid_maps` name, mostly no user of the machine.
-    Virtual {
-        /// The uid.
-        uid: u32,
-        /// The gid.
-        gid: u32,
-    },
-    /// A user of Dovecot's userdb.
-    MailUser {
-        /// The uid.
-        uid: u32,
-        /// The gid.
-        gid: u32,
-    },
-}
 
 /// From the coordinator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -17,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::clients::Clients;
 use crate::content::Prepare;
-use crate::facts::{Fetched, Sources, View};
+use crate::facts::{Fetched, Sources, View, resolver};
 use crate::ports::Shared;
 use crate::queue::Queue;
 use crate::sasl::Sasl;
@@ -45,7 +45,7 @@ pub struct Door {
     /// The way to authd's logins.
     pub sasl: Sasl,
     /// Users and DNS.
-    pub sources: Sources,
+    pub sources: Sources<Users>,
     /// Counts per client.
     pub clients: Clients,
     budget: Arc<Semaphore>,
@@ -189,16 +189,6 @@ impl Door {
         mail_posix::points::reached("intake-accepted");
         Ok(id)
     }
-}
-
-/// The name servers of `postrider_dns_servers`, or of the system; none if neither can be used.
-fn resolver(main: &mail_config::Main) -> Option<mail_dns::Resolver> {
-    let named = main.postrider_dns_servers.iter().filter_map(|text| {
-        let address = text.parse().ok();
-        address.or_else(|| text.parse().ok().map(|ip| std::net::SocketAddr::new(ip, 53)))
-    });
-    let named: Vec<_> = named.collect();
-    if named.is_empty() { mail_dns::Resolver::system().ok() } else { mail_dns::Resolver::with_servers(&named).ok() }
 }
 
 /// What routing works on: a view whose facts grow.

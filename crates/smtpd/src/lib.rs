@@ -9,9 +9,9 @@
 //! It owns sessions, limits per client, the memory that content may take, and the log lines of Postfix's smtpd, cleanup and pickup.
 //! It stores nothing itself and delivers nothing: after `250` the message is queue-manager's.
 
+mod certificates;
 mod clients;
 mod content;
-mod facts;
 mod intake;
 mod lmtp;
 mod log;
@@ -22,11 +22,11 @@ mod relay;
 mod sasl;
 mod serve;
 mod session;
-mod settings;
 mod submit;
 mod transaction;
 mod users;
 
+use admission::{facts, settings};
 use mail_config::Config;
 use mail_config::dovecot::LmtpSocket;
 use mail_daemon::{Daemon, Plan, SocketFile, Supervision, TlsFiles};
@@ -65,5 +65,5 @@ fn plan(config: &Config) -> Plan {
 
 /// The certificates, one for each listener that needs one, in the order of the listeners.
 fn tls(config: &Config) -> Vec<TlsFiles> {
-    config.listeners().iter().filter_map(|listener| settings::tls_files(&listener.main)).collect()
+    config.listeners().iter().filter_map(|listener| certificates::tls_files(&listener.main)).collect()
 }

@@ -18,11 +18,11 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 
 use crate::content::Content;
+use crate::facts::{Database, Known, Users as _};
 use crate::intake::{Door, HeaderPlan, complete, now};
 use crate::ports::{Port, Seat, Shared};
 use crate::serve::{Busy, is_among_the_last};
 use crate::transaction::{Accepted, Transaction};
-use crate::users::{Database, Known};
 
 /// A listener of dovecot.conf.
 pub enum Listener {

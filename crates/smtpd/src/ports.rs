@@ -13,7 +13,8 @@ use mail_smtp::server::Settings;
 use mail_tables::TableSet;
 use mail_types::SourceLine;
 
-use crate::settings::{machine_settings, tls_files};
+use crate::certificates::tls_files;
+use crate::settings::machine_settings;
 
 /// One listener: main.cf as its line of master.cf has it.
 pub struct Port {

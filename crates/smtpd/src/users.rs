@@ -10,32 +10,14 @@ use mail_ipc::lookup::{Request, Response};
 use mail_ipc::sockets;
 use mail_net::ipc::Caller;
 
+use crate::facts::{Database, Known};
+
 /// How long "there is such a user" is believed. "No such user" is never cached: the user may be made in the next second.
 const BELIEVED: Duration = Duration::from_secs(60);
 /// The most names in the cache; it is emptied when it is full.
 const NAMES_MAX: usize = 10_000;
 /// How long authd may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// What was found out about a user.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Known {
-    /// There is such a user.
-    Yes,
-    /// There is none.
-    No,
-    /// Nobody knows just now; the text is for the log.
-    Later(String),
-}
-
-/// Which database is asked.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Database {
-    /// `unix:passwd.byname`.
-    Passwd,
-    /// Dovecot's userdb.
-    Mail,
-}
 
 /// The conversation on `lookup.sock`, shared by all sessions.
 pub struct Users {
@@ -50,8 +32,27 @@ impl Users {
         Self { caller: Caller::new(state, sockets::LOOKUP, hello), found: Mutex::default() }
     }
 
-    /// Whether a user exists.
-    pub async fn exists(&self, database: Database, name: &str) -> Known {
+    /// Forgets everything, after a reload.
+    pub fn forget(&self) {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn is_cached(&self, key: &(Database, String)) -> bool {
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.get(key).is_some_and(|since| since.elapsed() < BELIEVED)
+    }
+
+    fn remember(&self, key: (Database, String)) {
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        if found.len() >= NAMES_MAX {
+            found.clear();
+        }
+        found.insert(key, Instant::now());
+    }
+}
+
+impl crate::facts::Users for Users {
+    async fn exists(&self, database: Database, name: &str) -> Known {
         let key = (database, name.to_owned());
         if self.is_cached(&key) {
             return Known::Yes;
@@ -73,23 +74,5 @@ impl Users {
                 Response::NotUnderstood => Known::Later("authd is of another version".to_owned()),
             },
         }
-    }
-
-    /// Forgets everything, after a reload.
-    pub fn forget(&self) {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
-
-    fn is_cached(&self, key: &(Database, String)) -> bool {
-        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        found.get(key).is_some_and(|since| since.elapsed() < BELIEVED)
-    }
-
-    fn remember(&self, key: (Database, String)) {
-        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        if found.len() >= NAMES_MAX {
-            found.clear();
-        }
-        found.insert(key, Instant::now());
     }
 }

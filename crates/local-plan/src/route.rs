@@ -8,9 +8,7 @@ use mail_store::Location;
 use mail_tables::address::Delimiters;
 use mail_types::{Address, Octets, UnixTime};
 
-use crate::command::Program;
-use crate::job::Target;
-use crate::monitor::Owner;
+use crate::job::{Owner, Program, Target};
 
 /// A mailbox, and as whom it is written.
 #[derive(Debug, Clone, PartialEq, Eq)]

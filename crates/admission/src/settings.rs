@@ -2,7 +2,6 @@
 
 use mail_config::Main;
 use mail_config::main_cf::kinds::{BareNewline as Bare, ServerTls as Level};
-use mail_daemon::TlsFiles;
 use mail_smtp::content::StrayCr;
 use mail_smtp::server::{AuthSettings, BareNewline, Dialect, Settings, Tls};
 
@@ -67,7 +66,9 @@ pub fn lmtp_settings(main: &Main, hostname: String, greeting: &str) -> Settings 
     }
 }
 
-fn tls_level(main: &Main) -> Tls {
+/// TLS as a listener offers it.
+#[must_use]
+pub fn tls_level(main: &Main) -> Tls {
     match main.smtpd_tls_security_level.value {
         // With TLS from the first octet there is nothing to start.
         _ if *main.smtpd_tls_wrappermode => Tls::Off,
@@ -98,22 +99,6 @@ fn auth_settings(main: &Main, mechanisms: &[String]) -> Option<AuthSettings> {
         response_limit: usize::try_from(*main.smtpd_sasl_response_limit).unwrap_or(12_288),
         broken_clients: *main.broken_sasl_auth_clients,
     })
-}
-
-/// The certificate of a listener; none if it needs none.
-#[must_use]
-pub fn tls_files(main: &Main) -> Option<TlsFiles> {
-    if tls_level(main) == Tls::Off && !*main.smtpd_tls_wrappermode {
-        return None;
-    }
-    if let Some(chain) = main.smtpd_tls_chain_files.first() {
-        return Some(TlsFiles { certificate: Some(chain.into()), key: None });
-    }
-    let (certificate, key) = match &main.smtpd_tls_cert_file.value {
-        Some(certificate) => (Some(certificate.clone()), main.smtpd_tls_key_file.value.clone()),
-        None => (main.smtpd_tls_eccert_file.value.clone(), main.smtpd_tls_eckey_file.value.clone()),
-    };
-    Some(TlsFiles { certificate, key })
 }
 
 #[cfg(test)]

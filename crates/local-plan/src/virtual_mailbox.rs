@@ -5,7 +5,7 @@ use mail_tables::TableRef;
 use mail_tables::address::{Delimiters, Search, map_keys, search};
 use mail_types::{Address, Octets};
 
-use crate::monitor::Owner;
+use crate::job::Owner;
 use crate::route::{Place, mbox};
 
 /// What virtual(8) says about a recipient.

@@ -12,8 +12,6 @@ use mail_route::{Answers, Class, Stop, World};
 use mail_tables::{Remote, RemoteAnswer, Snapshot};
 use mail_types::{Address, Domain};
 
-use crate::users::{Database, Known, Users};
-
 /// How long a name server may take for one question.
 const DNS_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -24,12 +22,49 @@ pub struct Fetched {
     dns: HashMap<Question, DnsFact>,
 }
 
+/// What was found out about a user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Known {
+    /// There is such a user.
+    Yes,
+    /// There is none.
+    No,
+    /// Nobody knows just now; the text is for the log.
+    Later(String),
+}
+
+/// Which database of users is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Database {
+    /// `unix:passwd.byname`.
+    Passwd,
+    /// Dovecot's userdb.
+    Mail,
+}
+
+/// Who knows users: authd for smtpd.
+pub trait Users {
+    /// Whether a user exists.
+    fn exists(&self, database: Database, name: &str) -> impl Future<Output = Known> + Send;
+}
+
 /// Where facts come from that are not in memory.
-pub struct Sources {
-    /// Users, from authd.
-    pub users: Users,
+pub struct Sources<U> {
+    /// Users.
+    pub users: U,
     /// The name servers; none if none could be found.
     pub dns: Option<Resolver>,
+}
+
+/// The name servers of `postrider_dns_servers`, or of the system; none if neither can be used.
+#[must_use]
+pub fn resolver(main: &Main) -> Option<Resolver> {
+    let named = main.postrider_dns_servers.iter().filter_map(|text| {
+        let address = text.parse().ok();
+        address.or_else(|| text.parse().ok().map(|ip| std::net::SocketAddr::new(ip, 53)))
+    });
+    let named: Vec<_> = named.collect();
+    if named.is_empty() { Resolver::system().ok() } else { Resolver::with_servers(&named).ok() }
 }
 
 /// Configuration, tables and fetched facts at one moment.
@@ -122,7 +157,7 @@ fn domain_class(class: Class) -> DomainClass {
     }
 }
 
-impl Sources {
+impl<U: Users> Sources<U> {
     /// Fetches one fact; afterwards the question that needed it goes on.
     pub async fn fetch(&self, view: &View<'_>, question: Question) -> Fact {
         match question {

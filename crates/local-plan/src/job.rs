@@ -1,10 +1,61 @@
-//! What the coordinator and a deliverer say to each other: one job per recipient, one report per job.
+//! What a delivery consists of: the target, as whom it is written, and what the coordinator and a deliverer say to each other about it.
 
 use mail_types::{EnhancedStatus, Octets, QueueId};
 use serde::{Deserialize, Serialize};
 
-use crate::command::Program;
 use crate::forward::Listed;
+
+/// A program, and how it is run.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Program {
+    /// The command as it is written.
+    pub command: String,
+    /// `local_command_shell`: the shell that runs it in any case; none if empty.
+    pub shell: String,
+    /// `command_execution_directory`.
+    pub directory: Option<Octets>,
+    /// What it sees of the mail.
+    pub environment: Vec<(String, Octets)>,
+    /// `export_environment`: names of variables of the daemon, or `name=value`.
+    pub export: Vec<String>,
+    /// `command_time_limit` in milliseconds.
+    pub time_limit: u64,
+}
+
+/// Whom a deliverer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Owner {
+    /// The caller, where nobody has rights to be somebody else.
+    Caller,
+    /// A user of the machine.
+    User {
+        /// The uid.
+        uid: u32,
+        /// The gid.
+        gid: u32,
+        /// Whether mail goes to `mail_spool_directory`, whose group may be needed for lock files.
+        spool: bool,
+    },
+    /// The owner of an alias file, who is a user of the machine; the group is that user's.
+    Uid {
+        /// The uid.
+        uid: u32,
+    },
+    /// An owner that `virtual_uid_maps` and `virtual_gid_maps` name, mostly no user of the machine.
+    Virtual {
+        /// The uid.
+        uid: u32,
+        /// The gid.
+        gid: u32,
+    },
+    /// A user of Dovecot's userdb.
+    MailUser {
+        /// The uid.
+        uid: u32,
+        /// The gid.
+        gid: u32,
+    },
+}
 
 /// Where the mail of a job goes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
