@@ -12,6 +12,7 @@ use mail_ipc::auth::{self, Failure};
 use mail_ipc::hello::{Hello, Role};
 use mail_ipc::{lookup, sockets};
 use mail_net::ipc::Caller;
+use test_support::binaries::place;
 use tokio::runtime::Runtime;
 
 type Outcome = Result<Completion, Failed>;
@@ -55,11 +56,7 @@ impl Daemon {
         let root = tempfile::Builder::new().prefix("authd-").tempdir()?;
         let path = root.path();
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))?;
-        // A link, not a copy: a copy is "busy" while some other test's fork still holds it open for writing.
-        let (built, place) = (env!("CARGO_BIN_EXE_authd"), path.join("authd"));
-        if std::fs::hard_link(built, &place).is_err() {
-            std::fs::copy(built, &place)?;
-        }
+        place(Path::new(env!("CARGO_BIN_EXE_authd")), path)?;
         let queue = path.join("queue");
         std::fs::create_dir(&queue)?;
         std::fs::write(path.join("main.cf"), format!("queue_directory = {}\n", queue.display()))?;

@@ -15,6 +15,7 @@ use mail_ipc::hello::{Hello, Role};
 use mail_ipc::sockets::{CONTROL, QUEUE};
 use mail_ipc::{Frame, control, intake};
 use mail_net::ipc::{self, Conversation};
+use test_support::binaries::place;
 
 /// As root the daemon would ask for its role user; it runs as nobody then.
 const NOBODY: u32 = 65_534;
@@ -50,7 +51,8 @@ impl System {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_queue-manager"));
+        let mut command =
+            Command::new(place(Path::new(env!("CARGO_BIN_EXE_queue-manager")), self.dir.path()).expect("placed"));
         command.arg("-c").arg(self.dir.path()).stdin(Stdio::null()).stdout(Stdio::null());
         if rustix::process::geteuid().is_root() {
             command.uid(NOBODY).gid(NOBODY);

@@ -19,6 +19,7 @@ use mail_ipc::sockets;
 use mail_ipc::submit;
 use mail_net::ipc;
 use mail_types::{Body, EnhancedStatus, Envelope, QueueId, Reply, ReplyCode};
+use test_support::binaries::place;
 
 /// Nothing here takes longer on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -182,7 +183,7 @@ fn configure(lines: &str, host: &str) -> (tempfile::TempDir, SocketAddr) {
 }
 
 fn start(root: &Path) -> Child {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_smtpd"));
+    let mut command = Command::new(place(Path::new(env!("CARGO_BIN_EXE_smtpd")), root).expect("placed"));
     command.arg("-c").arg(root).stderr(Stdio::piped());
     if is_root() {
         command.uid(NOBODY).gid(NOBODY);

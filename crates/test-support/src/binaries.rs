@@ -108,10 +108,21 @@ pub fn install(programs: &BTreeMap<String, PathBuf>, directory: &Path) -> io::Re
         let built = programs
             .get(*name)
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{name} was not built")))?;
-        let place = directory.join(name);
-        if fs::hard_link(built, &place).is_err() {
-            fs::copy(built, &place)?;
-        }
+        place(built, directory)?;
     }
     Ok(())
+}
+
+/// Puts one program into a directory and tells where it lies there; a program that is there already stays. A link where that is possible: a
+/// copy is "busy" while some other test's fork still holds it open for writing.
+///
+/// # Errors
+/// The program can be neither linked nor copied.
+pub fn place(built: &Path, directory: &Path) -> io::Result<PathBuf> {
+    let name = built.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
+    let place = directory.join(name);
+    if !place.exists() && fs::hard_link(built, &place).is_err() {
+        fs::copy(built, &place)?;
+    }
+    Ok(place)
 }

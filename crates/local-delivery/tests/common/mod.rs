@@ -16,6 +16,7 @@ use mail_ipc::lookup::{MailUser, PasswdUser, Request, Response};
 use mail_ipc::sockets::{DELIVERY, LOOKUP, Socket};
 use mail_net::ipc::{self, Conversation};
 use mail_types::{Body, Client, DsnOptions, Octets, QueueId, Sender, UnixTime};
+use test_support::binaries::place;
 use tokio::net::UnixListener;
 
 pub const NOBODY: u32 = 65534;
@@ -100,7 +101,7 @@ async fn start_in(dir: tempfile::TempDir, main: &str, aliases: &str) -> System {
 }
 
 pub fn spawn(dir: &Path) -> Child {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_local-delivery"));
+    let mut command = Command::new(place(Path::new(env!("CARGO_BIN_EXE_local-delivery")), dir).expect("placed"));
     command.arg("-c").arg(dir.join("etc")).current_dir("/");
     if is_root() {
         command.uid(NOBODY).gid(NOBODY);

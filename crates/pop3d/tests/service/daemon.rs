@@ -15,6 +15,7 @@ use mail_ipc::frame::Frame;
 use mail_ipc::hello::{Hello, Role};
 use mail_ipc::sockets::AUTH;
 use mail_types::Octets;
+use test_support::binaries::place;
 
 /// Nothing here takes longer on a slow machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -152,7 +153,7 @@ fn start_daemon(root: &Path) -> Child {
     let socket = UnixDatagram::bind(&notify).expect("bound");
     give(&notify);
     socket.set_read_timeout(Some(PATIENCE)).expect("a time");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pop3d"));
+    let mut command = Command::new(place(Path::new(env!("CARGO_BIN_EXE_pop3d")), root).expect("placed"));
     command.arg("-c").arg(root).env("NOTIFY_SOCKET", &notify).stdin(Stdio::null());
     if is_root() {
         command.uid(NOBODY).gid(NOBODY);
