@@ -1,9 +1,12 @@
-//! The generated pages: one manual page per daemon, from its crate's own words, those of the commands, and the page of all parameters of main.cf.
+//! The generated pages: one manual page per daemon, from its crate's own words, those of the commands, and the pages of all parameters of main.cf
+//! and all settings of dovecot.conf, each with its status.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use mail_config::main_cf::PARAMETERS;
+use mail_config::dovecot::{self, SETTINGS, catalogue};
+use mail_config::main_cf::catalogue::{Effect, UNBUILT, road};
+use mail_config::main_cf::{PARAMETERS, reference};
 use test_support::binaries;
 
 use crate::process;
@@ -31,7 +34,7 @@ pub fn run(arguments: &[String]) -> Result<(), String> {
 
 fn pages() -> Result<Vec<(PathBuf, String)>, String> {
     let root = binaries::workspace();
-    let mut pages = vec![(root.join("docs/parameters.md"), parameters())];
+    let mut pages = vec![(root.join("docs/parameters.md"), parameters()), (root.join("docs/settings.md"), settings())];
     for daemon in DAEMONS {
         let words = process::read(&format!("crates/{daemon}/src/lib.rs"))?;
         pages.push((root.join(format!("man/{daemon}.8")), manual(daemon, &words)));
@@ -117,16 +120,85 @@ const FILES: &str = "\
 postrider(1), smtpd(8), queue\\-manager(8), local\\-delivery(8), remote\\-delivery(8), authd(8), pop3d(8), imapd(8)
 ";
 
+/// Markdown's cell of a value.
+fn cell(text: &str) -> String {
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|");
+    if text.is_empty() { "(empty)".to_owned() } else { format!("`{text}`") }
+}
+
+/// The status of what is not built, in the words of `postrider check`.
+fn status(step: Option<u8>) -> String {
+    step.map_or("no effect".to_owned(), |step| format!("later: {}", road(step)))
+}
+
+/// What writing it does beside that.
+fn consequence(effect: Option<Effect>) -> &'static str {
+    match effect {
+        Some(Effect::Stops) => "**the start stops** unless `postrider_run_without` names it: ",
+        Some(Effect::Stricter) => "stricter: ",
+        _ => "",
+    }
+}
+
 fn parameters() -> String {
-    let mut page = "# Parameters of main.cf\n\nMade by `cargo xtask docs`. Names, defaults and meanings are Postfix's.\n\n| parameter | default | used by | meaning |\n|---|---|---|---|\n".to_owned();
+    let mut page = "# Parameters of main.cf\n\nMade by `cargo xtask docs`. Names, defaults and meanings are Postfix's. The third column says how many of eight \
+        distributions of mail servers set a parameter.\n\n## Carried out\n\n| parameter | default | of 8 | status | used by | meaning |\n|---|---|---|---|---|---|\n"
+        .to_owned();
     for parameter in PARAMETERS {
         let doc = parameter.doc.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|");
-        let default = if parameter.default.is_empty() {
-            "(empty)".to_owned()
-        } else {
-            format!("`{}`", parameter.default.replace('|', "\\|"))
-        };
-        let _ = writeln!(page, "| `{}` | {default} | {} | {doc} |", parameter.name, parameter.used_by.join(", "));
+        let used = reference::find(parameter.name).map_or("-".to_owned(), |known| known.used.to_string());
+        let status = parameter.partly.map_or("supported".to_owned(), |what| format!("partly: {what}"));
+        let (name, default, by) = (parameter.name, cell(parameter.default), parameter.used_by.join(", "));
+        let _ = writeln!(page, "| `{name}` | {default} | {used} | {status} | {by} | {doc} |");
+    }
+    page.push_str(
+        "\nParameters of one transport (`NAME_destination_concurrency_limit` and its relatives), restriction classes and names that a value mentions with `$` \
+         are known by what refers to them.\n\n## Not carried out\n\nWhat is not built never makes the server more permissive.\n\n\
+         | parameter | default | of 8 | status | what happens |\n|---|---|---|---|---|\n",
+    );
+    for unbuilt in UNBUILT.iter() {
+        let used = reference::find(unbuilt.name).map_or(0, |known| known.used);
+        let (name, default, status) = (unbuilt.name, cell(unbuilt.default()), status(unbuilt.step));
+        let note = unbuilt.note.replace('|', "\\|");
+        let _ = writeln!(
+            page,
+            "| `{name}` | {default} | {used} | {status} | {}{note} |",
+            consequence(Some(unbuilt.effect))
+        );
     }
     page
+}
+
+fn settings() -> String {
+    let mut page = "# Settings of dovecot.conf\n\nMade by `cargo xtask docs`. Names, defaults and meanings are Dovecot's (2.3.19).\n\n## Carried out\n\n\
+        | setting | default | meaning |\n|---|---|---|\n"
+        .to_owned();
+    for setting in SETTINGS {
+        let doc = setting.doc.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|");
+        let _ = writeln!(page, "| `{}` | {} | {doc} |", setting.name, cell(setting.default));
+    }
+    page.push_str(
+        "\n## What distributions of mail servers write\n\nEach setting as nine distributions write it, with the blocks around it; `both` is Dovecot 2.3 and 2.4.\n\n\
+         | setting | default of 2.3 | of 9 | generation | status | what happens |\n|---|---|---|---|---|---|\n",
+    );
+    for known in dovecot::reference::REFERENCE.iter().filter(|known| known.used > 0) {
+        let generation = match known.generation {
+            dovecot::reference::Generation::Old => "2.3",
+            dovecot::reference::Generation::New => "2.4",
+            dovecot::reference::Generation::Both => "both",
+        };
+        let (status, note) = dovecot_status(known.path);
+        let (default, path) = (cell(known.default), known.path);
+        let _ = writeln!(page, "| `{path}` | {default} | {} | {generation} | {status} | {note} |", known.used);
+    }
+    page
+}
+
+/// The status of a setting by its path, and what happens.
+fn dovecot_status(path: &str) -> (String, String) {
+    let unbuilt = match catalogue::of_path(path) {
+        None => return ("supported".to_owned(), String::new()),
+        Some(unbuilt) => unbuilt,
+    };
+    (status(unbuilt.step), format!("{}{}", consequence(unbuilt.effect), unbuilt.note.replace('|', "\\|")))
 }

@@ -25,4 +25,4 @@ pub use dovecot::Dovecot;
 pub use machine::Machine;
 pub use main_cf::{Main, Value};
 pub use master_cf::{Listener, ListenerMode, Master, Service, TransportKind};
-pub use report::{Errors, Excerpt, Level, Report, nearest};
+pub use report::{Errors, Excerpt, Level, Report, Status, nearest};

@@ -15,6 +15,41 @@ pub enum Level {
     Error,
 }
 
+/// What a report says about a parameter, in the words of `check`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// It does what Postfix or Dovecot does.
+    Supported,
+    /// A part of it does; the report says what does not.
+    Partly,
+    /// It has no meaning here.
+    NoEffect,
+    /// It belongs to a part that is not built; the report says what happens instead, which is never more permissive.
+    Later,
+    /// Nobody knows the name.
+    Unknown,
+    /// The value, the file or the syntax is wrong.
+    Wrong,
+    /// What is written is understood and may do harm.
+    Danger,
+}
+
+impl Status {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Supported => "supported",
+            Self::Partly => "partly",
+            Self::NoEffect => "no effect",
+            Self::Later => "later",
+            Self::Unknown => "unknown",
+            Self::Wrong => "wrong",
+            Self::Danger => "danger",
+        }
+    }
+}
+
 /// The line that a report is about, with the stretch to underline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Excerpt {
@@ -42,14 +77,37 @@ pub struct Report {
     /// What to write instead, or what happens now.
     pub hint: String,
     /// The line itself.
-    pub excerpt: Option<Excerpt>,
+    pub excerpt: Option<Box<Excerpt>>,
+    /// The parameter, setting or service that the remark is about; empty if it is about a file.
+    pub parameter: String,
+    /// What it says about it.
+    pub status: Status,
 }
 
 impl Report {
-    /// A report about a whole line or file.
+    /// A report about a whole line or file. An error is about something wrong, a warning about a danger, unless [`Report::about`] says
+    /// otherwise.
     #[must_use]
     pub fn new(level: Level, source: SourceLine, message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { level, source, column: 0, message: message.into(), hint: hint.into(), excerpt: None }
+        let status = match level {
+            Level::Note => Status::NoEffect,
+            Level::Warning => Status::Danger,
+            Level::Error => Status::Wrong,
+        };
+        let (parameter, excerpt) = (String::new(), None);
+        Self { level, source, column: 0, message: message.into(), hint: hint.into(), excerpt, parameter, status }
+    }
+
+    /// The same about a parameter, with what it says about it.
+    #[must_use]
+    pub fn about(self, parameter: impl Into<String>, status: Status) -> Self {
+        Self { parameter: parameter.into(), status, ..self }
+    }
+
+    /// The same about a parameter.
+    #[must_use]
+    pub fn of(self, parameter: impl Into<String>) -> Self {
+        Self { parameter: parameter.into(), ..self }
     }
 
     /// One line for the log: `FILE:LINE:COLUMN: message: hint`.
@@ -76,7 +134,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let level = if self.level == Level::Warning { "warning: " } else { "" };
         write!(f, "{}{level}{}", self.place(), self.message)?;
-        let Some(Excerpt { text, start, length }) = &self.excerpt else {
+        let Some(Excerpt { text, start, length }) = self.excerpt.as_deref() else {
             return if self.hint.is_empty() { Ok(()) } else { write!(f, ": {}", self.hint) };
         };
         // Columns are counted in characters on the screen; a tab is shown as one blank.
@@ -143,13 +201,12 @@ mod tests {
 
     #[test]
     fn a_mistake_is_shown_where_it_stands() {
+        let source = SourceLine::new("/etc/postfix/main.cf", 12);
+        let (message, hint) = ("unknown parameter `mydestinations'", "did you mean `mydestination'?");
         let report = Report {
-            level: Level::Error,
-            source: SourceLine::new("/etc/postfix/main.cf", 12),
             column: 1,
-            message: "unknown parameter `mydestinations'".into(),
-            hint: "did you mean `mydestination'?".into(),
-            excerpt: Some(Excerpt { text: "mydestinations = info.net".into(), start: 0, length: 14 }),
+            excerpt: Some(Box::new(Excerpt { text: "mydestinations = info.net".into(), start: 0, length: 14 })),
+            ..Report::new(Level::Error, source, message, hint)
         };
         let shown = "/etc/postfix/main.cf:12:1: unknown parameter `mydestinations'\n  mydestinations = info.net\n  ^~~~~~~~~~~~~~  did you mean `mydestination'?";
         assert_eq!(report.to_string(), shown);
@@ -159,7 +216,8 @@ mod tests {
     fn a_mistake_far_to_the_right_is_shown() {
         let (start, length) = (70_000, 66_000);
         let excerpt = Excerpt { text: "x".repeat(start + length), start, length };
-        let report = Report { excerpt: Some(excerpt), ..Report::new(Level::Error, SourceLine::built_in(), "no", "") };
+        let report =
+            Report { excerpt: Some(Box::new(excerpt)), ..Report::new(Level::Error, SourceLine::built_in(), "no", "") };
         let shown = report.to_string();
         let marks = shown.lines().last().expect("a line");
         assert_eq!((marks.find('^'), marks.matches('~').count()), (Some(start + 2), length - 1));

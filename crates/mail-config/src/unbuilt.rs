@@ -6,8 +6,9 @@ use crate::config::Config;
 use crate::dovecot;
 use crate::expand;
 use crate::main_cf::catalogue::{self, Effect};
+use crate::main_cf::reference::REFERENCE;
 use crate::main_cf::{Entry, PARAMETERS, TRANSPORT_PARAMETERS};
-use crate::report::{Level, Report, nearest};
+use crate::report::{Level, Report, Status, nearest};
 
 /// Reports every written parameter of main.cf and of the overrides in master.cf, and what dovecot.conf holds beyond us.
 pub(crate) fn report(config: &Config, reports: &mut Vec<Report>) {
@@ -20,13 +21,14 @@ pub(crate) fn report(config: &Config, reports: &mut Vec<Report>) {
         let found = match (declared(&entry.name), catalogue::find(&entry.name)) {
             (Some(partly), _) => supported(entry, partly),
             (None, Some(unbuilt)) => {
-                let default = raw.expand(unbuilt.default).unwrap_or_default();
+                let default = raw.expand(unbuilt.default()).unwrap_or_default();
                 not_built(entry, unbuilt, value.trim() == default.trim(), without.contains(entry.name.as_str()))
             }
-            (None, None) if known.contains(&entry.name) || is_transport_parameter(&entry.name) => {
-                entry.report_name(Level::Note, format!("{}: supported", entry.name), String::new())
-            }
-            (None, None) => unknown(entry),
+            (None, None) if known.contains(&entry.name) => supported(entry, None),
+            (None, None) => match transport_of(&entry.name) {
+                Some(transport) => of_transport(entry, transport, config),
+                None => unknown(entry),
+            },
         };
         reports.push(found);
     }
@@ -39,40 +41,48 @@ fn declared(name: &str) -> Option<Option<&'static str>> {
 }
 
 fn supported(entry: &Entry, partly: Option<&str>) -> Report {
-    match partly {
-        None => entry.report_name(Level::Note, format!("{}: supported", entry.name), String::new()),
-        Some(what) => entry.report_name(Level::Note, format!("{}: partly supported", entry.name), what.to_owned()),
-    }
+    let (status, what, hint) = match partly {
+        None => (Status::Supported, "supported", String::new()),
+        Some(missing) => (Status::Partly, "partly supported", missing.to_owned()),
+    };
+    entry.report_name(Level::Note, format!("{}: {what}", entry.name), hint).about(&entry.name, status)
 }
 
 fn not_built(entry: &Entry, unbuilt: &catalogue::Unbuilt, is_default: bool, without: bool) -> Report {
     let name = &entry.name;
     let note = unbuilt.note.to_owned();
-    if is_default {
-        return entry.report_name(Level::Note, format!("{name}: no effect, it is the default"), note);
-    }
-    match unbuilt.effect {
-        Effect::Reported => entry.report_name(Level::Warning, format!("{name}: no effect"), note),
-        Effect::Stricter => entry.report_name(Level::Warning, format!("{name}: not built, acts stricter"), note),
-        Effect::Stops if without => entry.report_name(
-            Level::Warning,
-            format!("{name}: not built, run without as postrider_run_without says"),
-            note,
-        ),
+    let status = if unbuilt.step.is_some() { Status::Later } else { Status::NoEffect };
+    let about = |level, what: &str, hint| entry.report_name(level, format!("{name}: {what}"), hint);
+    let report = match unbuilt.effect {
+        _ if is_default => about(Level::Note, "no effect, it is the default", note),
+        Effect::Reported if unbuilt.step.is_none() => about(Level::Note, "no effect", note),
+        Effect::Reported => about(Level::Warning, "no effect", note),
+        Effect::Stricter => about(Level::Warning, "not built, acts stricter", note),
+        Effect::Stops if without => about(Level::Warning, "not built, run without as postrider_run_without says", note),
         Effect::Stops => {
             let hint = format!("{note}; write `postrider_run_without = {name}' to run without it");
-            entry.report_name(Level::Error, format!("{name}: not built"), hint)
+            about(Level::Error, "not built", hint)
         }
+    };
+    report.about(name, status)
+}
+
+fn of_transport(entry: &Entry, transport: &str, config: &Config) -> Report {
+    if config.master.services.iter().any(|service| service.name == transport) {
+        return supported(entry, None);
     }
+    let hint = format!("master.cf has no service `{transport}'");
+    entry.report_name(Level::Note, format!("{}: no effect", entry.name), hint).about(&entry.name, Status::NoEffect)
 }
 
 fn unknown(entry: &Entry) -> Report {
-    let names = PARAMETERS.iter().map(|p| p.name).chain(catalogue::UNBUILT.iter().map(|unbuilt| unbuilt.name));
+    let names = PARAMETERS.iter().map(|p| p.name).chain(REFERENCE.iter().map(|known| known.name));
     let hint = match nearest(&entry.name, names) {
         Some(near) => format!("did you mean `{near}'?"),
         None => "it has no effect".to_owned(),
     };
-    entry.report_name(Level::Warning, format!("unknown parameter `{}'", entry.name), hint)
+    let message = format!("unknown parameter `{}'", entry.name);
+    entry.report_name(Level::Warning, message, hint).about(&entry.name, Status::Unknown)
 }
 
 /// The names that the files themselves make parameters: those that values mention with `$`, and restriction classes.
@@ -86,6 +96,8 @@ fn user_defined(config: &Config) -> BTreeSet<String> {
     names
 }
 
-fn is_transport_parameter(name: &str) -> bool {
-    TRANSPORT_PARAMETERS.iter().any(|(suffix, _)| name.len() > suffix.len() && name.ends_with(suffix))
+/// The transport whose own parameter a name is, such as `slow` of `slow_destination_rate_delay`.
+fn transport_of(name: &str) -> Option<&str> {
+    let suffixes = TRANSPORT_PARAMETERS.iter().map(|(suffix, _)| suffix);
+    suffixes.filter_map(|suffix| name.strip_suffix(suffix)).find(|transport| !transport.is_empty())
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 
-use mail_config::main_cf::catalogue::UNBUILT;
+use mail_config::main_cf::reference::REFERENCE;
 use mail_config::main_cf::{PARAMETERS, RawMain};
 use mail_config::{Config, Service};
 
@@ -137,7 +137,7 @@ fn written(raw: &RawMain) -> Vec<String> {
 
 /// Every name that means something: ours, Postfix's, and those that values of the file mention.
 fn known(raw: &RawMain) -> BTreeSet<String> {
-    let declared = PARAMETERS.iter().map(|parameter| parameter.name).chain(UNBUILT.iter().map(|unbuilt| unbuilt.name));
+    let declared = PARAMETERS.iter().map(|parameter| parameter.name).chain(REFERENCE.iter().map(|known| known.name));
     let mentioned = raw.entries.values().flat_map(|entry| mail_config::expand::mentioned(&entry.value));
     let transports = raw.entries.keys().filter(|name| raw.default_of(name).is_some()).cloned();
     declared.map(str::to_owned).chain(mentioned).chain(transports).filter(|name| raw.lookup(name).is_some()).collect()

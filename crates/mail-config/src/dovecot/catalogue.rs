@@ -6,17 +6,20 @@ use std::sync::LazyLock;
 use super::parse::{Block, Node};
 use super::{Dovecot, SETTINGS};
 use crate::main_cf::catalogue::Effect;
-use crate::report::{Excerpt, Level, Report, nearest};
+use crate::report::{Excerpt, Level, Report, Status, nearest};
 
-/// One line per name: kind (setting, plugin, block), name, effect, why; separated by tabs.
+/// One line per name: kind (setting, plugin, block, family, external), name, effect, step of the road, why; separated by tabs.
 const DATA: &str = include_str!("../../data/dovecot-settings.tsv");
 
 /// What writing a name does.
-#[derive(Debug, Clone, Copy)]
-struct Known {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
     /// Nothing for what is built.
-    effect: Option<Effect>,
-    note: &'static str,
+    pub effect: Option<Effect>,
+    /// The step of the road that builds it; none if it has no meaning here.
+    pub step: Option<u8>,
+    /// What happens instead.
+    pub note: &'static str,
 }
 
 static KNOWN: LazyLock<HashMap<(&str, &str), Known>> = LazyLock::new(|| DATA.lines().filter_map(read).collect());
@@ -30,22 +33,47 @@ fn read(line: &'static str) -> Option<((&'static str, &'static str), Known)> {
         "stricter" => Some(Effect::Stricter),
         _ => Some(Effect::Reported),
     };
-    Some(((kind, name), Known { effect, note: fields.next()? }))
+    let step = fields.next()?.parse().ok();
+    Some(((kind, name), Known { effect, step, note: fields.next()? }))
+}
+
+/// What the catalogue says about a setting, a `plugin`, or a `block`.
+#[must_use]
+pub fn find(kind: &str, name: &str) -> Option<Known> {
+    KNOWN.get(&(kind, name)).copied()
+}
+
+/// What it says about the file that a database reads, by the kind of its driver.
+#[must_use]
+pub fn external(kind: &str) -> Option<Known> {
+    find("external", kind)
+}
+
+/// What is said about a setting by the path that [`reference`](super::reference) gives it; nothing if it is built.
+#[must_use]
+pub fn of_path(path: &str) -> Option<Known> {
+    let (blocks, name) = path.rsplit_once('/').unwrap_or(("", path));
+    if let Some(rest) = path.strip_prefix("ext ") {
+        return external(rest.split('/').next().unwrap_or_default());
+    }
+    if blocks == "plugin" {
+        let known = find("setting", name).filter(|known| known.effect.is_some()).or_else(|| family(name));
+        return known.map(|known| Known { effect: Some(Effect::Reported), ..known });
+    }
+    let mut around = blocks.split('/').filter_map(|block| find("block", block.split(' ').next().unwrap_or_default()));
+    let unbuilt = around.find(|known| known.effect.is_some());
+    unbuilt.or_else(|| find("setting", name).filter(|known| known.effect.is_some()))
+}
+
+/// A setting of a plugin by the beginning of its name; such names are open (`quota_warning2`).
+fn family(name: &str) -> Option<Known> {
+    let families = KNOWN.iter().filter(|((kind, family), _)| *kind == "family" && name.starts_with(family));
+    families.max_by_key(|((_, family), _)| family.len()).map(|(_, known)| *known)
 }
 
 /// Blocks whose keys the file invents.
-const FREE_BLOCKS: [&str; 10] = [
-    "plugin",
-    "dict",
-    "fields",
-    "iterate_fields",
-    "parameters",
-    "metric",
-    "execute",
-    "event_exporter",
-    "map",
-    "sieve_env",
-];
+const FREE_BLOCKS: [&str; 9] =
+    ["dict", "fields", "iterate_fields", "parameters", "metric", "execute", "event_exporter", "map", "sieve_env"];
 
 /// Reports what the file holds beyond what is built. `without` are the words of `postrider_run_without`.
 pub(crate) fn report(dovecot: &Dovecot, without: &[String], reports: &mut Vec<Report>) {
@@ -55,7 +83,8 @@ pub(crate) fn report(dovecot: &Dovecot, without: &[String], reports: &mut Vec<Re
         if let super::Driver::Unsupported(driver) = &problem.driver {
             let message = format!("driver `{driver}' is not built");
             let hint = "users that only it knows are refused with a temporary failure";
-            reports.push(Report::new(Level::Warning, problem.source.clone(), message, hint));
+            let report = Report::new(Level::Warning, problem.source.clone(), message, hint);
+            reports.push(report.about("driver", Status::Later));
         }
     }
     let namespaces = dovecot.namespaces.iter().filter_map(|namespace| namespace.unsupported.as_ref());
@@ -65,7 +94,8 @@ pub(crate) fn report(dovecot: &Dovecot, without: &[String], reports: &mut Vec<Re
     };
     for problem in namespaces.chain(location) {
         let message = format!("{} is not built", problem.what);
-        reports.push(Report::new(Level::Warning, problem.source.clone(), message, "logins that need it are refused"));
+        let report = Report::new(Level::Warning, problem.source.clone(), message, "logins that need it are refused");
+        reports.push(report.about("mail_location", Status::Later));
     }
 }
 
@@ -73,13 +103,16 @@ fn nodes(nodes_of: &[Node], without: &[String], reports: &mut Vec<Report>) {
     for node in nodes_of {
         match node {
             Node::Setting { key, value, .. } => {
-                let known = KNOWN.get(&("setting", key.as_str()));
+                let known = find("setting", key);
                 if SETTINGS.iter().any(|declared| declared.name == key) || known.is_some_and(|k| k.effect.is_none()) {
+                    let message = format!("{key}: supported");
+                    let report = about(node, key, Level::Note, message, String::new());
+                    reports.push(report.about(key, Status::Supported));
                     continue;
                 }
                 let off = matches!(value.as_str(), "" | "no" | "0");
                 reports.push(match known {
-                    Some(known) => effect(node, key, known, off, without),
+                    Some(known) => effect(node, key, &known, off, without),
                     None => unknown(node, key),
                 });
             }
@@ -89,16 +122,32 @@ fn nodes(nodes_of: &[Node], without: &[String], reports: &mut Vec<Report>) {
 }
 
 fn block(node: &Node, block: &Block, without: &[String], reports: &mut Vec<Report>) {
-    match KNOWN.get(&("block", block.kind.as_str())) {
-        Some(known) if known.effect.is_some() => reports.push(effect(node, &block.kind, known, false, without)),
+    if block.kind == "plugin" && block.name.is_empty() {
+        return plugin_settings(block, reports);
+    }
+    match find("block", &block.kind) {
+        Some(known) if known.effect.is_some() => reports.push(effect(node, &block.kind, &known, false, without)),
         Some(_) if FREE_BLOCKS.contains(&block.kind.as_str()) || is_list(block) => {}
         Some(_) => nodes(&block.nodes, without, reports),
         None => {
             let known = KNOWN.keys().filter(|(kind, _)| *kind == "block").map(|(_, name)| *name);
             let hint = nearest(&block.kind, known)
                 .map_or("it has no effect".to_owned(), |near| format!("did you mean `{near}'?"));
-            reports.push(about(node, &block.kind, Level::Warning, format!("unknown block `{}'", block.title()), hint));
+            let message = format!("unknown block `{}'", block.title());
+            let report = about(node, &block.kind, Level::Warning, message, hint);
+            reports.push(report.about(&block.kind, Status::Unknown));
         }
+    }
+}
+
+/// The settings in `plugin { }`: whether a plugin is missed is said where `mail_plugins` names it.
+fn plugin_settings(block: &Block, reports: &mut Vec<Report>) {
+    for node in &block.nodes {
+        let Node::Setting { key, .. } = node else { continue };
+        let known = find("setting", key).filter(|known| known.effect.is_some()).or_else(|| family(key));
+        let nobody = Known { effect: Some(Effect::Reported), step: None, note: "no plugin reads it" };
+        let known = Known { effect: Some(Effect::Reported), ..known.unwrap_or(nobody) };
+        reports.push(effect(node, key, &known, false, &[]));
     }
 }
 
@@ -121,45 +170,40 @@ fn plugins(dovecot: &Dovecot, without: &[String], reports: &mut Vec<Report>) {
             let value = settings.mail_plugins.join(" ");
             let node =
                 Node::Setting { key: "mail_plugins".into(), value, source: settings.mail_plugins.source.clone() };
-            match KNOWN.get(&("plugin", plugin.as_str())) {
-                Some(known) => reports.push(effect(&node, &key, known, false, without)),
-                None => reports.push(about(
-                    &node,
-                    &key,
-                    Level::Warning,
-                    format!("unknown plugin `{plugin}'"),
-                    "it has no effect".into(),
-                )),
-            }
+            reports.push(match find("plugin", plugin) {
+                Some(known) => effect(&node, &key, &known, false, without),
+                None => {
+                    let message = format!("unknown plugin `{plugin}'");
+                    about(&node, &key, Level::Warning, message, "it has no effect".into()).about(&key, Status::Unknown)
+                }
+            });
         }
     }
 }
 
 fn effect(node: &Node, name: &str, known: &Known, off: bool, without: &[String]) -> Report {
     let note = known.note.to_owned();
-    match known.effect {
-        _ if off => about(node, name, Level::Note, format!("{name}: no effect"), note),
-        None | Some(Effect::Reported) => about(node, name, Level::Note, format!("{name}: no effect"), note),
-        Some(Effect::Stricter) => about(node, name, Level::Note, format!("{name}: not built, acts stricter"), note),
-        Some(Effect::Stops) if without.iter().any(|word| word == name) => about(
-            node,
-            name,
-            Level::Warning,
-            format!("{name}: not built, run without as postrider_run_without says"),
-            note,
-        ),
+    let said = |level, what: &str, hint| about(node, name, level, format!("{name}: {what}"), hint);
+    let report = match known.effect {
+        _ if off => said(Level::Note, "no effect", note),
+        None | Some(Effect::Reported) => said(Level::Note, "no effect", note),
+        Some(Effect::Stricter) => said(Level::Note, "not built, acts stricter", note),
+        Some(Effect::Stops) if without.iter().any(|word| word == name) => {
+            said(Level::Warning, "not built, run without as postrider_run_without says", note)
+        }
         Some(Effect::Stops) => {
             let hint = format!("{note}; write `postrider_run_without = {name}' into main.cf to run without it");
-            about(node, name, Level::Error, format!("{name}: not built"), hint)
+            said(Level::Error, "not built", hint)
         }
-    }
+    };
+    report.about(name, if known.step.is_some() { Status::Later } else { Status::NoEffect })
 }
 
 fn unknown(node: &Node, key: &str) -> Report {
     let catalogue = KNOWN.keys().filter(|(kind, _)| *kind == "setting").map(|(_, name)| *name);
     let names = SETTINGS.iter().map(|declared| declared.name).chain(catalogue);
     let hint = nearest(key, names).map_or("it has no effect".to_owned(), |near| format!("did you mean `{near}'?"));
-    about(node, key, Level::Warning, format!("unknown setting `{key}'"), hint)
+    about(node, key, Level::Warning, format!("unknown setting `{key}'"), hint).about(key, Status::Unknown)
 }
 
 /// A report with the line as the file has it, near enough: blanks are not kept.
@@ -170,8 +214,8 @@ fn about(node: &Node, name: &str, level: Level, message: String, hint: String) -
     };
     let start = text.find(name).unwrap_or(0);
     Report {
-        excerpt: Some(Excerpt { text, start, length: name.len() }),
-        ..Report::new(level, source.clone(), message, hint)
+        excerpt: Some(Box::new(Excerpt { text, start, length: name.len() })),
+        ..Report::new(level, source.clone(), message, hint).of(name)
     }
 }
 

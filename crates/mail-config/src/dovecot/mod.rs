@@ -1,11 +1,12 @@
 //! dovecot.conf: 2.3 and 2.4 syntax, and what of it concerns us as typed values.
 
 mod auth;
-pub(crate) mod catalogue;
+pub mod catalogue;
 pub mod kinds;
 mod listeners;
 mod location;
 mod parse;
+pub mod reference;
 mod settings;
 
 use std::path::Path;

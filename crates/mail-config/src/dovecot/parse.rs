@@ -273,7 +273,7 @@ impl Parser<'_> {
     fn mistake(&mut self, source: &SourceLine, text: &str, message: &str, hint: &str) {
         let mut report = Report::new(Level::Error, source.clone(), message, hint);
         report.column = 1;
-        report.excerpt = Some(Excerpt { text: text.to_owned(), start: 0, length: text.len() });
+        report.excerpt = Some(Box::new(Excerpt { text: text.to_owned(), start: 0, length: text.len() }));
         self.reports.push(report);
     }
 }

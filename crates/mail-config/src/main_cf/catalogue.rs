@@ -2,6 +2,8 @@
 
 use std::sync::LazyLock;
 
+use super::reference;
+
 /// What a written parameter does that is not built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
@@ -20,16 +22,36 @@ pub struct Unbuilt {
     pub name: &'static str,
     /// What writing it does.
     pub effect: Effect,
-    /// Its default in Postfix 3.7.11, for `$name` in other values.
-    pub default: &'static str,
-    /// Why, in a few words.
+    /// The step of the road that builds it; none if it has no meaning here.
+    pub step: Option<u8>,
+    /// What happens instead, in a few words.
     pub note: &'static str,
 }
 
-/// One line per parameter: name, effect, note, default; separated by tabs, sorted by name.
+impl Unbuilt {
+    /// Its default in Postfix 3.7.11, for `$name` in other values; empty for names of other versions.
+    #[must_use]
+    pub fn default(&self) -> &'static str {
+        reference::find(self.name).and_then(|known| known.default).unwrap_or_default()
+    }
+}
+
+/// What a step of the road is about, for `check` and the page of parameters.
+#[must_use]
+pub fn road(step: u8) -> &'static str {
+    match step {
+        4 => "queue and delivery agents",
+        5 => "IMAP, POP3 and logins",
+        6 => "filters and trust",
+        7 => "operation",
+        _ => "more than one machine",
+    }
+}
+
+/// One line per parameter: name, effect, step, note; separated by tabs, sorted by name.
 const DATA: &str = include_str!("../../data/postfix-parameters.tsv");
 
-/// Every parameter of Postfix 3.7.11 that is not in [`PARAMETERS`](super::PARAMETERS), sorted by name.
+/// Every parameter of Postfix that is not in [`PARAMETERS`](super::PARAMETERS), sorted by name.
 pub static UNBUILT: LazyLock<Vec<Unbuilt>> = LazyLock::new(|| DATA.lines().filter_map(read).collect());
 
 /// What the catalogue says about a name.
@@ -46,7 +68,8 @@ fn read(line: &'static str) -> Option<Unbuilt> {
         "stricter" => Effect::Stricter,
         _ => Effect::Reported,
     };
-    Some(Unbuilt { name, effect, note: fields.next()?, default: fields.next()? })
+    let step = fields.next()?.parse().ok();
+    Some(Unbuilt { name, effect, step, note: fields.next()? })
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ pub mod lists;
 mod parameters;
 mod parse;
 mod reader;
+pub mod reference;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -113,13 +114,13 @@ impl Entry {
     }
 
     fn report_at(&self, level: Level, at: usize, length: usize, message: String, hint: String) -> Report {
-        let mut report = Report::new(level, self.source.clone(), message, hint);
+        let mut report = Report::new(level, self.source.clone(), message, hint).of(&self.name);
         if let Some(piece) = self.written.iter().rev().find(|piece| piece.at <= at) {
             let start = piece.column as usize - 1 + at - piece.at;
             let length = length.min(piece.text.trim_end().len().saturating_sub(start));
             report.source.line = piece.line;
             report.column = u32::try_from(start + 1).unwrap_or(0);
-            report.excerpt = Some(Excerpt { text: piece.text.to_string(), start, length });
+            report.excerpt = Some(Box::new(Excerpt { text: piece.text.to_string(), start, length }));
         }
         report
     }
@@ -168,7 +169,7 @@ impl RawMain {
             _ => None,
         };
         let declared = || PARAMETERS.iter().find(|p| p.name == name).map(|p| p.default);
-        let known = || declared().or_else(|| catalogue::find(name).map(|unbuilt| unbuilt.default));
+        let known = || declared().or_else(|| reference::find(name).and_then(|known| known.default));
         computed.map(Cow::Owned).or_else(|| known().map(Cow::Borrowed)).or_else(|| transport_default(name))
     }
 

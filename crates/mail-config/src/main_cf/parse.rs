@@ -79,7 +79,7 @@ fn about(file: &Arc<str>, line: &LogicalLine, level: Level, message: &str, hint:
     let length = text.trim().len();
     Report {
         column: u32::try_from(start + 1).unwrap_or(0),
-        excerpt: Some(Excerpt { text, start, length }),
+        excerpt: Some(Box::new(Excerpt { text, start, length })),
         ..Report::new(level, SourceLine::new(Arc::clone(file), line.line), message, hint)
     }
 }

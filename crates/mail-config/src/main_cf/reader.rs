@@ -130,7 +130,7 @@ impl<'a> Reader<'a> {
         let message = format!("{name}: {}", mistake.what);
         let report = match entry {
             Some(entry) => entry.report(level, &mistake.fragment, message, mistake.instead),
-            None => Report::new(level, SourceLine::built_in(), message, mistake.instead),
+            None => Report::new(level, SourceLine::built_in(), message, mistake.instead).of(name),
         };
         self.push(report);
     }

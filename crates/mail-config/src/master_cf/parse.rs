@@ -39,7 +39,8 @@ impl Mistake {
         if let Some(piece) = line.pieces.iter().rev().find(|piece| piece.at <= at) {
             report.source.line = piece.line;
             report.column = u32::try_from(at - piece.at + 1).unwrap_or(0);
-            report.excerpt = Some(Excerpt { text: piece.text.to_string(), start: at - piece.at, length: word.len() });
+            report.excerpt =
+                Some(Box::new(Excerpt { text: piece.text.to_string(), start: at - piece.at, length: word.len() }));
         }
         report
     }
