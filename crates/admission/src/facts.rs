@@ -7,19 +7,23 @@ use std::time::Duration;
 
 use mail_config::{Config, Main};
 use mail_dns::{DnsError, Lookup as _, Resolver};
-use mail_policy::{AddressFact, DnsFact, DomainClass, Existence, Facts, Missing, Question};
+use mail_policy::{AddressFact, Classified, DnsFact, DomainClass, Existence, Facts, Missing, Question};
 use mail_route::{Answers, Class, Stop, World};
-use mail_tables::{Remote, RemoteAnswer, Snapshot};
+use mail_tables::{Query, Remote, RemoteAnswer, Snapshot, TableKind};
 use mail_types::{Address, Domain};
 
 /// How long a name server may take for one question.
 const DNS_PATIENCE: Duration = Duration::from_secs(10);
+
+/// So many octets of answers a transaction remembers.
+const ANSWERS_MAX: usize = 8 << 20;
 
 /// What was fetched for one transaction, so that the same question is asked once.
 #[derive(Default)]
 pub struct Fetched {
     answers: Answers,
     dns: HashMap<Question, DnsFact>,
+    octets: usize,
 }
 
 /// What was found out about a user.
@@ -42,10 +46,13 @@ pub enum Database {
     Mail,
 }
 
-/// Who knows users: authd for smtpd.
+/// Who knows users, and asks tables that must be waited for: authd for smtpd.
 pub trait Users {
     /// Whether a user exists.
     fn exists(&self, database: Database, name: &str) -> impl Future<Output = Known> + Send;
+
+    /// What a table of another process says. Only the transaction remembers it.
+    fn table(&self, query: &Query) -> impl Future<Output = RemoteAnswer> + Send;
 }
 
 /// Where facts come from that are not in memory.
@@ -109,11 +116,14 @@ impl Facts for View<'_> {
         &self.fetched.answers
     }
 
-    fn class(&self, domain: &Domain) -> Result<DomainClass, String> {
+    fn class(&self, domain: &Domain) -> Result<Classified, Missing> {
         match mail_route::class(&self.world(), domain, &mut Vec::new()) {
-            Ok(found) => Ok(domain_class(found.class)),
-            Err(Stop::Temporary(why)) => Err(why),
-            Err(Stop::Missing(question)) => Err(format!("{question:?} cannot stand in a list of domains")),
+            Ok(found) => Ok(Classified::Class(domain_class(found.class))),
+            Err(Stop::Temporary(why)) => Ok(Classified::Unavailable(why)),
+            Err(Stop::Missing(mail_route::Question::Table(query))) => Err(Missing(Question::Table(query))),
+            Err(Stop::Missing(other)) => {
+                Ok(Classified::Unavailable(format!("{other:?} is no question about a domain")))
+            }
         }
     }
 
@@ -179,6 +189,10 @@ impl<U: Users> Sources<U> {
     /// Fetches what routing asked for.
     pub async fn fetch_route(&self, question: mail_route::Question) -> Fact {
         let known = match &question {
+            mail_route::Question::Table(query) if query.table.kind != TableKind::UnixPasswd => {
+                let answer = self.users.table(query).await;
+                return Fact::Route(question, answer);
+            }
             mail_route::Question::Table(query) => self.users.exists(Database::Passwd, &query.key).await,
             mail_route::Question::Mailbox { user } => self.users.exists(Database::Mail, user).await,
         };
@@ -240,6 +254,13 @@ impl Fetched {
         match fact {
             Fact::Known => {}
             Fact::Route(question, answer) => {
+                if let RemoteAnswer::Found(value) = &answer {
+                    self.octets += value.len();
+                }
+                // Whatever is asked again costs time only.
+                if self.octets > ANSWERS_MAX {
+                    (self.answers, self.octets) = Default::default();
+                }
                 self.answers.0.insert(question, answer);
             }
             Fact::Dns(question, fact) => {

@@ -16,6 +16,7 @@ use crate::conversation::Guests;
 use crate::helper::Helper;
 use crate::questions::{Answer, Question};
 use crate::sources::FrontSources;
+use crate::tables::Tables;
 use crate::throttle::Throttle;
 use crate::tokens::Tokens;
 use crate::{login, lookup};
@@ -26,6 +27,8 @@ const EVALUATIONS: usize = 256;
 pub(crate) const LOGINS_MOST: usize = 8192;
 /// The most helpers, whatever the configuration says; the monitor refuses more.
 const HELPERS_MOST: usize = crate::helpers::HELPERS_MAX;
+/// Who asks for users and tables.
+const LOOKUP_GUESTS: [&str; 4] = ["postrider", "postrider-smtpd", "postrider-local", "postrider-remote"];
 /// How long logins under way may take after a stop.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -62,6 +65,7 @@ pub(crate) struct Front {
     pub(crate) log: Log,
     pub(crate) ident: Ident,
     pub(crate) sources: FrontSources,
+    pub(crate) tables: Tables,
     rules: RwLock<Arc<Rules>>,
     pub(crate) throttle: Mutex<Throttle>,
     pub(crate) tokens: Mutex<Tokens>,
@@ -112,6 +116,7 @@ pub(crate) async fn serve(mut context: Context) {
         log: context.log.clone(),
         ident,
         sources: FrontSources::new(helper, helpers(&context.now().config), tell),
+        tables: Tables::new(&context.now().config),
         rules: RwLock::new(Arc::new(rules(&context.now().config, &context.log, privileged))),
         throttle: Mutex::default(),
         tokens: Mutex::default(),
@@ -122,7 +127,7 @@ pub(crate) async fn serve(mut context: Context) {
     let mut listeners = std::mem::take(&mut context.unix).into_iter();
     let (Some(auth), Some(lookups)) = (listeners.next(), listeners.next()) else { return };
     let auth_guests = Arc::new(Guests::of(&["postrider-smtpd", "postrider-login"], privileged));
-    let lookup_guests = Arc::new(Guests::of(&["postrider-smtpd", "postrider-local"], privileged));
+    let lookup_guests = Arc::new(Guests::of(&LOOKUP_GUESTS, privileged));
     context.ready();
     tokio::select! {
         () = context.stop.requested() => {}
@@ -157,6 +162,7 @@ async fn follow(front: &Front, mut running: tokio::sync::watch::Receiver<Arc<mai
         let config = Arc::clone(&running.borrow_and_update().config);
         let rules = Arc::new(rules(&config, &front.log, front.privileged));
         front.sources.forget_files();
+        front.tables.take(&config);
         *front.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
     }
     std::future::pending().await
@@ -206,6 +212,7 @@ pub(crate) fn for_tests(text: &str) -> (tempfile::TempDir, Arc<Front>) {
     let log = Log::nowhere();
     let front = Front {
         hello: Hello::new(Role::Authd, "authd"),
+        tables: Tables::new(&config),
         rules: RwLock::new(Arc::new(rules(&config, &log, false))),
         log,
         ident: Ident::dovecot(),

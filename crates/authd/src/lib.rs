@@ -1,13 +1,13 @@
 //! authd: who may log in, and where a user's mail lies.
 //!
 //! One front without rights serves `auth.sock` (SASL for smtpd, pop3d and imapd; login tokens for their monitors) and `lookup.sock` (users of
-//! the machine and of Dovecot's userdb, for smtpd and local-delivery). What the plan of dovecot.conf means is in the crate `accounts`; here are
+//! the machine and of Dovecot's userdb, and the tables that servers answer ([`tables`]), for whoever decides about mail). What the plan of dovecot.conf means is in the crate `accounts`; here are
 //! the facts it asks for ([`sources`]), the brake on guessing ([`throttle`]), the tokens ([`tokens`]) and the conversations.
 //!
 //! What needs rights is done by the monitor's helpers ([`helpers`]): PAM and shadow in a process per question, and opening passwd-files that
 //! only root may read. The front may be restarted at any moment: it keeps nothing that matters, and its clients connect again.
 //!
-//! Deliberately not here: SQL, LDAP, OAuth2, master users; any mailbox, any network port.
+//! Deliberately not here: SQL and LDAP as sources of logins, OAuth2, master users; any mailbox, any network port.
 
 mod cache;
 mod conversation;
@@ -19,6 +19,7 @@ mod login;
 mod lookup;
 mod questions;
 mod sources;
+mod tables;
 mod throttle;
 mod tokens;
 

@@ -1,10 +1,11 @@
-//! `lookup.sock`: users of the machine and of Dovecot's userdb.
+//! `lookup.sock`: users of the machine and of Dovecot's userdb, and tables that servers answer.
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
 use accounts::lookup::{Found, by_name};
+use mail_ipc::hello::Role;
 use mail_ipc::lookup::{MailUser, PasswdUser, Request, Response};
 use mail_net::ipc;
 use mail_posix::users::User;
@@ -22,6 +23,7 @@ pub(crate) async fn serve(front: Arc<Front>, guests: Arc<Guests>, stream: UnixSt
         return;
     }
     let replies = Replies::start(conversation.writer.clone());
+    let role = conversation.hello.role;
     while let Ok(Some(received)) = conversation.reader.frame().await {
         let id = received.raw.id();
         match received.read::<Request>() {
@@ -30,7 +32,7 @@ pub(crate) async fn serve(front: Arc<Front>, guests: Arc<Guests>, stream: UnixSt
                 let Ok(permit) = Arc::clone(&front.evaluations).acquire_owned().await else { return };
                 let (front, replies) = (Arc::clone(&front), replies.clone());
                 tokio::spawn(async move {
-                    let response = answer(&front, frame.body).await;
+                    let response = answer(&front, role, frame.body).await;
                     drop(permit);
                     replies.send(id, response).await;
                 });
@@ -41,13 +43,26 @@ pub(crate) async fn serve(front: Arc<Front>, guests: Arc<Guests>, stream: UnixSt
 }
 
 /// Answers one request. The databases may block, so they are asked on a thread of their own.
-pub(crate) async fn answer(front: &Arc<Front>, request: Request) -> Response {
+pub(crate) async fn answer(front: &Arc<Front>, role: Role, request: Request) -> Response {
+    if let Request::Table { table, key } = &request {
+        return from_table(front, role, table, key).await;
+    }
     let front = Arc::clone(front);
     let asked = tokio::task::spawn_blocking(move || match request {
         Request::Passwd { name } => passwd(&front, &name),
         Request::Mail { user, service } => mail(&front, &user, &service),
+        Request::Table { .. } => Response::NotUnderstood,
     });
     asked.await.unwrap_or_else(|_| Response::Temporary { text: "the lookup failed".into() })
+}
+
+/// Whoever asked may know no more than that it must wait; why stands in our log.
+async fn from_table(front: &Front, role: Role, table: &str, key: &str) -> Response {
+    let response = front.tables.ask(role, table, key).await;
+    if let Response::Temporary { text } = &response {
+        front.say_at(decision::Level::Warning, decision::Stage::Daemon, None, &format!("auth: table {text}"));
+    }
+    response
 }
 
 fn passwd(front: &Front, name: &str) -> Response {
@@ -107,7 +122,7 @@ mod tests {
     const CONF: &str = "mail_location = maildir:~/Maildir\nuserdb {\n  driver = passwd-file\n  args = DIR/users\n}\n";
 
     async fn look(front: &Arc<Front>, user: &str) -> Response {
-        answer(front, Request::Mail { user: user.into(), service: "lmtp".into() }).await
+        answer(front, Role::Smtpd, Request::Mail { user: user.into(), service: "lmtp".into() }).await
     }
 
     #[tokio::test]
@@ -118,9 +133,9 @@ mod tests {
         assert_eq!((user.user.as_str(), user.uid, user.gid), ("john@info.net", Some(5000), Some(5001)));
         assert_eq!(user.mail.as_deref(), Some("maildir:/srv/john/Maildir"));
         assert_eq!(look(&front, "nobody@info.net").await, Response::NotFound);
-        let root = answer(&front, Request::Passwd { name: "root".into() }).await;
+        let root = answer(&front, Role::Smtpd, Request::Passwd { name: "root".into() }).await;
         assert!(matches!(root, Response::Passwd { user } if user.uid == 0 && user.home.as_str() == Some("/root")));
-        let absent = answer(&front, Request::Passwd { name: "no-such-user-anywhere".into() }).await;
+        let absent = answer(&front, Role::Smtpd, Request::Passwd { name: "no-such-user-anywhere".into() }).await;
         assert_eq!(absent, Response::NotFound);
     }
 

@@ -198,9 +198,7 @@ impl Tools {
                     Found::Later(text) => RemoteAnswer::Temporary(text),
                 }
             }
-            Question::Table(query) => {
-                RemoteAnswer::Temporary(format!("{}: no process answers for this table", query.table))
-            }
+            Question::Table(query) => self.users.table(query).await,
             Question::Mailbox { user } => RemoteAnswer::Temporary(format!("{user}: not asked by local-delivery")),
         }
     }

@@ -66,6 +66,11 @@ impl Users {
         }
     }
 
+    /// What a table says that must be waited for. Only the evaluation remembers it.
+    pub async fn table(&self, query: &mail_tables::Query) -> mail_tables::RemoteAnswer {
+        mail_daemon::lookups::ask(&self.caller, query).await
+    }
+
     /// Nothing is believed any more, as after a reload.
     pub fn forget(&self) {
         self.passwd.lock().unwrap_or_else(PoisonError::into_inner).clear();

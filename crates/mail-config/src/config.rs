@@ -156,6 +156,15 @@ impl Config {
         found
     }
 
+    /// The tables with passwords for other servers (`smtp_sasl_password_maps`), which are not among [`Config::tables`].
+    #[must_use]
+    pub fn secret_tables(&self) -> Vec<TableRef> {
+        let own = self.master.transports().filter(|transport| !transport.service.overrides.is_empty());
+        let mains = own.map(|transport| self.for_service(transport.service).smtp_sasl_password_maps.value);
+        let named = mains.chain([self.main.smtp_sasl_password_maps.value.clone()]).flatten();
+        named.flat_map(|table| table.with_parts()).collect()
+    }
+
     /// The directory of our state (DESIGN section 5): /var/spool/postrider, or `postrider` below a `queue_directory` that is
     /// not Postfix's own.
     #[must_use]
@@ -328,10 +337,10 @@ mod tests {
 
     #[test]
     fn what_is_not_built_stops_the_start_unless_named() {
-        let text = "smtpd_milters = inet:localhost:11332\nvirtual_alias_maps = ldap:/etc/postfix/virtual\n";
+        let text = "smtpd_milters = inet:localhost:11332\nvirtual_alias_maps = nis:virtual\n";
         let errors = load(&[("main.cf", text)]).expect_err("refused");
         assert_eq!(errors.0.len(), 2, "{errors}");
-        let loaded = main_cf(&format!("{text}postrider_run_without = smtpd_milters, ldap\n"));
+        let loaded = main_cf(&format!("{text}postrider_run_without = smtpd_milters, nis\n"));
         assert_eq!(loaded.reports.iter().filter(|r| r.column > 0 && r.level == Level::Warning).count(), 2);
         assert!(loaded.config.main.virtual_alias_maps.is_empty());
         let loaded = main_cf("smtpd_milters =\nsmtpd_tls_ciphers = high\n");
@@ -423,7 +432,7 @@ mod tests {
         assert_eq!(errors("\n\nslow_destination_rate_delay = 1x\n", ""), [3]);
         let class = "smtpd_restriction_classes = mine\nmine = check_client_access\n";
         assert_eq!(errors(class, ""), [2]);
-        let unbuilt = "smtpd_restriction_classes = mine\nmine = check_client_access ldap:/x\n";
+        let unbuilt = "smtpd_restriction_classes = mine\nmine = check_client_access nis:x\n";
         assert_eq!(errors(unbuilt, ""), [2]);
         assert_eq!(errors("", "big unix - - n - - smtp\n  -o smtp_connect_timeout=long\n"), [2]);
     }

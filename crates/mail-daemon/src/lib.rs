@@ -15,6 +15,7 @@ mod control;
 mod diagnostics;
 pub mod generation;
 pub mod log;
+pub mod lookups;
 pub mod monitor;
 pub mod notify;
 mod options;

@@ -89,7 +89,7 @@ pub const TABLE: &[Row] = &[
             Place::State("sled"),
             Place::State("ledger"),
         ],
-        sockets: &[],
+        sockets: &[sockets::LOOKUP],
         tcp: Tcp::Nobody,
         calls: &[Calls::Basic, Calls::Files, Calls::UnixSockets],
     },
@@ -114,7 +114,7 @@ pub const TABLE: &[Row] = &[
             Place::LocalTime,
         ],
         write: &[Place::Logs],
-        sockets: &[sockets::DELIVERY],
+        sockets: &[sockets::DELIVERY, sockets::LOOKUP],
         tcp: Tcp::Anybody,
         calls: &[Calls::Basic, Calls::Files, Calls::UnixSockets, Calls::InternetSockets, Calls::Netlink],
     },
@@ -164,7 +164,7 @@ impl Facts {
     /// The facts that a configuration has, with the files that the daemon's log goes to.
     #[must_use]
     pub fn of(config: &Config, state: &Path, logs: Vec<PathBuf>) -> Self {
-        let tables = config.tables().into_iter().map(|(table, _)| PathBuf::from(table.name));
+        let tables = config.tables().into_iter().filter_map(|(table, _)| table.file());
         let port = |server: &String| server.parse::<SocketAddr>().ok().map(|address| address.port());
         let named = config.main.postrider_dns_servers.iter().filter_map(port);
         Self {

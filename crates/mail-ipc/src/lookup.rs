@@ -1,9 +1,10 @@
-//! `lookup.sock`: users, asked by smtpd (does the recipient exist?) and local-delivery (where does the mail go?).
+//! `lookup.sock`: users, asked by smtpd (does the recipient exist?) and local-delivery (where does the mail go?), and tables that must be waited for,
+//! asked by every daemon that decides about mail.
 
 use mail_types::Octets;
 use serde::{Deserialize, Serialize};
 
-/// From smtpd or local-delivery.
+/// From smtpd, queue-manager, local-delivery or remote-delivery.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
     /// `unix:passwd.byname`: a user of the machine.
@@ -17,6 +18,13 @@ pub enum Request {
         user: String,
         /// The service the variables and filters see, mostly `lmtp`.
         service: String,
+    },
+    /// A key of a table that a server answers, or that needs a secret.
+    Table {
+        /// The table as the configuration names it, without `proxy:`: `pgsql:/etc/postfix/virtual.cf`.
+        table: String,
+        /// The key.
+        key: String,
     },
 }
 
@@ -68,7 +76,12 @@ pub enum Response {
         /// The user.
         user: MailUser,
     },
-    /// There is no such user; authoritative.
+    /// What a table says.
+    Value {
+        /// The value.
+        value: String,
+    },
+    /// There is no such user, or no such key; authoritative.
     NotFound,
     /// Nobody knows just now; the mail waits.
     Temporary {

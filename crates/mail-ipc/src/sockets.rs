@@ -23,7 +23,7 @@ pub const DELIVERY: Socket = Socket { directory: "private", name: "delivery.sock
 pub const DEPOSIT: Socket = Socket { directory: "private", name: "deposit.sock", mode: 0o660 };
 /// Logins, from smtpd, pop3d and imapd to authd.
 pub const AUTH: Socket = Socket { directory: "private", name: "auth.sock", mode: 0o660 };
-/// User lookups, from smtpd and local-delivery to authd.
+/// Lookups of users and of tables that must be waited for, from smtpd, queue-manager and the workers to authd.
 pub const LOOKUP: Socket = Socket { directory: "private", name: "lookup.sock", mode: 0o660 };
 /// Deliveries announced to imapd by local-delivery.
 pub const MAILBOX: Socket = Socket { directory: "private", name: "mailbox.sock", mode: 0o660 };

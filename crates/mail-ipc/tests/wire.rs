@@ -49,8 +49,8 @@ fn the_examples_of_version_1_decode() {
     assert_eq!(decode_all::<control::DaemonResponse>("daemon-response"), 3);
     assert_eq!(decode_all::<auth::Request>("auth-request"), 5);
     assert_eq!(decode_all::<auth::Response>("auth-response"), 7);
-    assert_eq!(decode_all::<lookup::Request>("lookup-request"), 2);
-    assert_eq!(decode_all::<lookup::Response>("lookup-response"), 5);
+    assert_eq!(decode_all::<lookup::Request>("lookup-request"), 3);
+    assert_eq!(decode_all::<lookup::Response>("lookup-response"), 6);
     assert_eq!(decode_all::<submit::Request>("submit-request"), 2);
     assert_eq!(decode_all::<submit::Response>("submit-response"), 3);
     assert_eq!(decode_all::<mailbox::Announcement>("mailbox"), 1);

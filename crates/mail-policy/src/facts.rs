@@ -20,6 +20,15 @@ pub enum DomainClass {
     Foreign,
 }
 
+/// The class of a domain, as far as the tables can say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Classified {
+    /// This one.
+    Class(DomainClass),
+    /// A table cannot say now; the text is for the log.
+    Unavailable(String),
+}
+
 /// Whether an address exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Existence {
@@ -78,11 +87,11 @@ pub trait Facts {
     /// The answers of tables in other processes that were fetched so far.
     fn remote(&self) -> &dyn Remote;
 
-    /// The class of a domain; the error text says which table could not answer.
+    /// The class of a domain. A table that cannot say is [`Classified::Unavailable`], never "foreign" by accident.
     ///
     /// # Errors
-    /// A temporary failure, never "foreign" by accident.
-    fn class(&self, domain: &Domain) -> Result<DomainClass, String>;
+    /// [`Missing`] where a table must be asked first.
+    fn class(&self, domain: &Domain) -> Result<Classified, Missing>;
 
     /// What an address is.
     ///

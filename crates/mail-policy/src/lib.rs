@@ -23,7 +23,7 @@ mod unlisted;
 mod verdict;
 
 pub use evaluate::evaluate;
-pub use facts::{AddressFact, DnsFact, DomainClass, Existence, Facts, Missing, Question};
+pub use facts::{AddressFact, Classified, DnsFact, DomainClass, Existence, Facts, Missing, Question};
 pub use input::{ClientName, Input};
 pub use plan::{Plan, Stage};
 pub use verdict::{Decision, Effect, Outcome, Verdict};

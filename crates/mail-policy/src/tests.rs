@@ -9,8 +9,8 @@ use mail_tables::{Remote, Snapshot, TableKind, TableRef};
 use mail_types::{Address, Domain, Sender};
 
 use crate::{
-    AddressFact, ClientName, Decision, DnsFact, DomainClass, Effect, Existence, Facts, Input, Missing, Outcome, Plan,
-    Question, Stage, Verdict, evaluate, relay,
+    AddressFact, Classified, ClientName, Decision, DnsFact, DomainClass, Effect, Existence, Facts, Input, Missing,
+    Outcome, Plan, Question, Stage, Verdict, evaluate, relay,
 };
 
 /// Tables by name, users by address, DNS by name; what is not there is not known.
@@ -30,21 +30,21 @@ impl Facts for Made {
         &()
     }
 
-    fn class(&self, domain: &Domain) -> Result<DomainClass, String> {
+    fn class(&self, domain: &Domain) -> Result<Classified, Missing> {
         if self.broken {
-            return Err("broken".to_owned());
+            return Ok(Classified::Unavailable("broken".to_owned()));
         }
-        Ok(match domain.key().as_str() {
+        Ok(Classified::Class(match domain.key().as_str() {
             "info.net" => DomainClass::Local,
             "alias.net" => DomainClass::VirtualAlias,
             "box.net" => DomainClass::VirtualMailbox,
             "relay.net" => DomainClass::Relay,
             _ => DomainClass::Foreign,
-        })
+        }))
     }
 
     fn address(&self, address: &Address) -> Result<AddressFact, Missing> {
-        let class = self.class(address.domain()).expect("not broken");
+        let Classified::Class(class) = self.class(address.domain())? else { panic!("broken") };
         let existence = match address.local() {
             "john" | "postmaster" => Existence::Listed,
             "ask" => return Err(Missing(Question::Address(address.clone()))),

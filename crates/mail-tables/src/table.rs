@@ -54,13 +54,30 @@ impl Answer {
     }
 }
 
-/// A question for another process: `unix:passwd.byname` goes to authd.
+/// A question for another process: what must be waited for goes to authd.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Query {
-    /// The table.
+    /// The table, without `proxy:`.
     pub table: TableRef,
-    /// The key.
+    /// The key, in lower case where the type of the table asks so.
     pub key: String,
+}
+
+impl Query {
+    /// The question for a key; none where the type of the table is never asked for such a key.
+    #[must_use]
+    pub fn of(table: &TableRef, key: &str, scope: Scope) -> Option<Self> {
+        let asked = match table.kind {
+            // No login name holds an `@`; nobody need be asked.
+            TableKind::UnixPasswd => !key.is_empty() && !key.contains('@'),
+            // socketmap_table(5), tcp_table(5): whole keys only, as with patterns.
+            TableKind::Socketmap | TableKind::Tcp => scope == Scope::Full,
+            _ => true,
+        };
+        let folded = !matches!(table.kind, TableKind::Socketmap | TableKind::Tcp);
+        let key = if folded { key.to_lowercase() } else { key.to_owned() };
+        asked.then(|| Self { table: TableRef { proxy: false, ..table.clone() }, key })
+    }
 }
 
 /// What another process answered.
@@ -74,7 +91,8 @@ pub enum RemoteAnswer {
     Temporary(String),
 }
 
-/// The answers of other processes that the caller has fetched so far.
+/// The answers of other processes that the caller has fetched so far. Whoever runs a function over tables remembers them for the length of one
+/// evaluation; a question that has an answer is not asked again, so the evaluation ends.
 pub trait Remote {
     /// The answer, or nothing if the question was not asked yet.
     fn answer(&self, query: &Query) -> Option<RemoteAnswer>;
@@ -121,6 +139,8 @@ enum Content {
     Cidr(CidrTable),
     Regexp(RegexpTable),
     List(ListFile),
+    /// The variables of this process.
+    Environ,
     /// Answered by another process.
     Remote,
     /// One of these, by chance.
@@ -141,7 +161,8 @@ impl Table {
         let file: Arc<str> = Arc::from(table.to_string());
         let content = match table.kind {
             TableKind::Static => Content::Static(inside.to_owned()),
-            TableKind::UnixPasswd => Content::Remote,
+            TableKind::Environ => Content::Environ,
+            kind if kind.is_remote() => Content::Remote,
             TableKind::Fail => Content::Broken(format!("{table}: fails as it is told to")),
             TableKind::Unionmap | TableKind::Pipemap => Content::Combined,
             TableKind::Randmap => Content::Random(split_commas(inside).unwrap_or_default()),
@@ -184,10 +205,11 @@ impl Table {
             }
             Content::Static(value) => Some((value.clone(), 0)),
             Content::Cidr(_) | Content::Regexp(_) if scope == Scope::Partial => None,
+            Content::Environ => std::env::var(key.to_lowercase()).ok().map(|value| (value, 0)),
             Content::Cidr(table) => table.get(key).map(|(value, line)| (value.to_owned(), line)),
             Content::Regexp(table) => table.get(key),
             Content::List(list) => list.get(key),
-            Content::Remote => return remote_answer(table, key, remote),
+            Content::Remote => return remote_answer(table, key, scope, remote),
             Content::Random(values) => by_chance(values).map(|value| (value.trim().to_owned(), 0)),
             Content::Combined => None,
             Content::Broken(why) => return Answer::Temporary(why.clone()),
@@ -221,7 +243,7 @@ impl Table {
             Content::Regexp(table) => table.is_empty(),
             Content::List(list) => list.is_empty(),
             Content::Random(values) => values.is_empty(),
-            Content::Static(_) | Content::Remote | Content::Combined | Content::Broken(_) => false,
+            Content::Static(_) | Content::Environ | Content::Remote | Content::Combined | Content::Broken(_) => false,
         }
     }
 
@@ -300,12 +322,8 @@ fn braces(text: &str) -> Vec<String> {
     words.iter().map(|word| unbraced(word).unwrap_or(word).to_owned()).collect()
 }
 
-fn remote_answer(table: &TableRef, key: &str, remote: &dyn Remote) -> Answer {
-    // No login name holds an `@`; nobody need be asked.
-    if key.is_empty() || key.contains('@') {
-        return Answer::NotFound;
-    }
-    let query = Query { table: TableRef { proxy: false, ..table.clone() }, key: key.to_lowercase() };
+fn remote_answer(table: &TableRef, key: &str, scope: Scope, remote: &dyn Remote) -> Answer {
+    let Some(query) = Query::of(table, key, scope) else { return Answer::NotFound };
     match remote.answer(&query) {
         None => Answer::Missing(query),
         Some(RemoteAnswer::NotFound) => Answer::NotFound,

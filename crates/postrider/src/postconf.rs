@@ -12,6 +12,8 @@ use mail_config::{Config, Service};
 
 use self::edit::{Edit, Edits};
 
+use mail_tables::TableKind;
+
 use crate::arguments::{Grammar, Parsed};
 use crate::exit::{Failure, Outcome, UNAVAILABLE};
 use crate::rewrite::rewrite;
@@ -19,9 +21,6 @@ use crate::system::System;
 use crate::terminal::{complain, print};
 
 const GRAMMAR: Grammar = Grammar::letters("aAbc:C:deEfFhHlmMno:pPtTvxX#");
-
-/// The table types that main.cf may name, as `postconf -m` lists them.
-const TABLE_TYPES: &[&str] = &["btree", "cidr", "hash", "inline", "proxy", "regexp", "static", "texthash", "unix"];
 
 /// How parameters are printed.
 #[derive(Debug, Clone, Copy, Default)]
@@ -48,7 +47,9 @@ pub fn run(arguments: &[OsString]) -> Outcome {
         return Ok(0);
     }
     if parsed.has('m') {
-        print(&(TABLE_TYPES.join("\n") + "\n"))?;
+        let mut types: Vec<&str> = TableKind::names().collect();
+        types.sort_unstable();
+        print(&(types.join("\n") + "\n"))?;
         return Ok(0);
     }
     let config = System::load(parsed.last('c'))?.config;

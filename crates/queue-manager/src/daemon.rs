@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use decision::Ident;
 use mail_config::Config;
+use mail_daemon::lookups::Lookups;
 use mail_daemon::{Context, Daemon, Log, Plan, Running, Supervision};
 use mail_ipc::hello::Role;
 use mail_ipc::sockets::{CONTROL, DELIVERY, QUEUE};
@@ -13,6 +14,7 @@ use mail_tables::{Disk, TableSet};
 use queue_store::{Options, Recovery, Store};
 use tokio::sync::broadcast;
 
+use crate::asked::{self, Asked};
 use crate::core::{Core, Event, Router};
 use crate::routes::Routes;
 use crate::serve::{Hub, Kind, listen};
@@ -54,9 +56,12 @@ async fn serve_queue(context: &mut Context, running: &Running, ident: &Ident) ->
     };
     tell(&log, ident, &recovery);
     let store = Arc::new(store);
-    let mut tables = Tables::open(&running.config, &log, ident);
+    let (asked, questions) = Asked::new();
+    let mut tables = Tables::open(&running.config, asked.clone(), &log, ident);
     let settings = Settings::of(&running.config);
     let (core, events) = Core::new(store.clone(), &recovery, settings, tables.router(), log.clone());
+    let lookups = Lookups::new(context.state().to_owned(), context.hello());
+    let fetching = tokio::spawn(asked::fetch(asked.clone(), questions, lookups, events.clone()));
     let mut core = tokio::task::spawn_blocking(move || core.run());
     let roles = context.setup.roles.clone();
     let hub = Hub::new(store.clone(), events.clone(), tables.router(), context.hello(), roles);
@@ -78,7 +83,8 @@ async fn serve_queue(context: &mut Context, running: &Running, ident: &Ident) ->
             ended = &mut core => { sound = ended.unwrap_or(false); break; }
             Ok(()) = context.running.changed() => {
                 let running = context.running.borrow_and_update().clone();
-                tables = Tables::open(&running.config, &log, ident);
+                asked.forget();
+                tables = Tables::open(&running.config, asked.clone(), &log, ident);
                 hub.set_router(tables.router());
                 let settings = Box::new(Settings::of(&running.config));
                 // The core ends only together with this loop.
@@ -88,6 +94,7 @@ async fn serve_queue(context: &mut Context, running: &Running, ident: &Ident) ->
             _ = every_second.tick() => tables.check(&events, &log, ident),
         }
     }
+    fetching.abort();
     listeners.iter().for_each(tokio::task::JoinHandle::abort);
     let _ = events.send(Event::Stop);
     if sound && !core.is_finished() {
@@ -127,13 +134,13 @@ struct Tables {
 }
 
 impl Tables {
-    fn open(config: &Arc<Config>, log: &Log, ident: &Ident) -> Self {
+    fn open(config: &Arc<Config>, asked: Arc<Asked>, log: &Log, ident: &Ident) -> Self {
         let (set, reports) = TableSet::open(config, Box::new(Disk));
         for report in reports {
             log.warning(ident, &report.to_string());
         }
         let set = Arc::new(set);
-        let routes = Arc::new(Routes::new(config.clone(), set.clone()));
+        let routes = Arc::new(Routes::new(config.clone(), set.clone(), asked));
         Self { config: config.clone(), set, routes }
     }
 

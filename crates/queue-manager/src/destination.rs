@@ -15,6 +15,8 @@ pub enum Target {
     Error(EnhancedStatus, String),
     /// Deferred at each attempt (`retry:`, or a route that cannot be found now).
     Retry(EnhancedStatus, String),
+    /// Not known until a table of another process has answered.
+    Asked,
 }
 
 /// Who carries out what a hop names: the key of the scheduler's rings.
@@ -46,6 +48,7 @@ impl Target {
             Self::Discard(text) => format!("discard - {}", cut(text)),
             Self::Error(status, text) => format!("error {status} {}", cut(text)),
             Self::Retry(status, text) => format!("retry {status} {}", cut(text)),
+            Self::Asked => return Hop::default(),
         };
         // A name that cannot be a key is routed again when it is due.
         Hop::new(&text).unwrap_or_default()

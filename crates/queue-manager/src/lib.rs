@@ -6,6 +6,7 @@
 //!
 //! It opens no connection to the outside, writes no mailbox, and parses no mail: contents are octets to it.
 
+pub mod asked;
 pub mod backoff;
 pub mod core;
 mod daemon;

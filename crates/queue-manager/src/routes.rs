@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use mail_config::Config;
 use mail_ipc::delivery::{Destination, Rule, TransportKind};
-use mail_route::{Kind, Routed, World, transport};
+use mail_route::{Kind, Question, Routed, Stop, World, transport};
 use mail_tables::TableSet;
 use mail_types::{Address, EnhancedStatus, Sender, Severity};
 
+use crate::asked::Asked;
 use crate::core::Router;
 use crate::destination::Target;
 
@@ -15,31 +16,39 @@ use crate::destination::Target;
 pub struct Routes {
     config: Arc<Config>,
     tables: Arc<TableSet>,
+    asked: Arc<Asked>,
 }
 
 impl Routes {
-    /// Routes by these.
+    /// Routes by these; `asked` has the answers of tables that must be waited for.
     #[must_use]
-    pub fn new(config: Arc<Config>, tables: Arc<TableSet>) -> Self {
-        Self { config, tables }
+    pub fn new(config: Arc<Config>, tables: Arc<TableSet>, asked: Arc<Asked>) -> Self {
+        Self { config, tables, asked }
+    }
+
+    fn find(&self, address: &Address) -> Result<Routed, Stop> {
+        let tables = self.tables.snapshot();
+        let facts: &Asked = &self.asked;
+        let world = World { config: &self.config, main: &self.config.main, tables: &tables, facts };
+        transport(&world, address, &mut Vec::new())
     }
 }
 
 impl Router for Routes {
     fn route(&self, _sender: &Sender, address: &Address) -> Target {
-        let tables = self.tables.snapshot();
-        let world = World { config: &self.config, main: &self.config.main, tables: &tables, facts: &() };
-        match transport(&world, address, &mut Vec::new()) {
+        match self.find(address) {
             Ok(routed) => target(routed),
-            // A table that cannot say, or that another process would have to answer, defers: never "unknown".
+            Err(Stop::Missing(Question::Table(query))) => {
+                self.asked.ask(query);
+                Target::Asked
+            }
+            // A table that cannot say defers: never "unknown".
             Err(_) => Target::Retry(EnhancedStatus::of(4, 3, 0), "address resolver failure".to_owned()),
         }
     }
 
     fn rule(&self, address: &Address) -> Option<Rule> {
-        let tables = self.tables.snapshot();
-        let world = World { config: &self.config, main: &self.config.main, tables: &tables, facts: &() };
-        let routed = transport(&world, address, &mut Vec::new()).ok()?;
+        let routed = self.find(address).ok()?;
         Some(Rule { name: routed.rule.to_owned(), source: routed.source })
     }
 }

@@ -19,7 +19,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::oneshot;
 
 use crate::Shared;
-use crate::generation::Generation;
+use crate::generation::{Generation, View};
 use crate::job::{self, End, Job, Peer};
 use crate::policy;
 use crate::sasl;
@@ -147,7 +147,8 @@ async fn prepare(
     let lmtp = destination.kind == TransportKind::Lmtp;
     let unusable = || Failed::temporary(3, 5, format!("`{}' is no next hop of this transport", destination.nexthop));
     let hop = NextHop::parse(&destination.nexthop).ok_or_else(unusable)?;
-    let policy = tls::policy(generation, main, destination.kind, &destination.nexthop, &hop)
+    let policy = tls::policy(generation, &shared.lookups, main, destination.kind, &destination.nexthop, &hop)
+        .await
         .map_err(|text| Failed::temporary(7, 5, text))?;
     let (name, named_port, by_mx) = match hop {
         NextHop::Unix(path) if lmtp => {
@@ -273,7 +274,7 @@ impl Attempt<'_> {
 
     /// Hands the message to a new connection and waits until it comes back.
     async fn session(&self, job: Job, target: &Target, stream: Stream, policy: &Policy) -> Option<(Job, SessionEnd)> {
-        let settings = match self.settings(&job, target, policy) {
+        let settings = match self.settings(&job, target, policy).await {
             Ok(settings) => settings,
             Err(text) => return Some((job, SessionEnd::NotBegun(text))),
         };
@@ -307,7 +308,7 @@ impl Attempt<'_> {
     }
 
     /// How the client machine talks to a target.
-    fn settings(&self, job: &Job, target: &Target, policy: &Policy) -> Result<Settings, String> {
+    async fn settings(&self, job: &Job, target: &Target, policy: &Policy) -> Result<Settings, String> {
         let destination = &job.lease.destination;
         let starttls = match policy.tls {
             Tls::Off | Tls::Wrapped => Starttls::Off,
@@ -316,9 +317,10 @@ impl Attempt<'_> {
         };
         let mut settings = policy::settings(self.main, destination.kind, starttls);
         if destination.kind == TransportKind::Smtp {
-            let (tables, name) = (self.generation.tables(), target.name());
-            let (sender, hop) = (&job.lease.sender, &destination.nexthop);
-            settings.credentials = sasl::credentials(self.main, &tables, sender, &name, hop, policy.verifies())?;
+            let (sender, hop, name) = (&job.lease.sender, &destination.nexthop, target.name());
+            let verified = policy.verifies();
+            let find = |view: &View| sasl::credentials(self.main, view, sender, &name, hop, verified);
+            settings.credentials = self.generation.decide(&self.shared.lookups, find).await?;
         }
         // On another port than that of SMTP a host of the same name may well be another server.
         let own_port = policy::port(&self.generation.config, &self.main.smtp_tcp_port);

@@ -7,14 +7,19 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use mail_config::main_cf::lists::{TableKind, TableRef};
+use mail_config::main_cf::lists::TableRef;
 use mail_config::{Config, Main, Report};
+use mail_daemon::lookups::Lookups;
 use mail_daemon::{Running, TlsFiles};
 use mail_net::tls::Roots;
+use mail_route::{Answers, Question, Stop};
 use mail_tables::{Answer, Disk, Files, Scope, Snapshot, Stamp, TableSet};
 
 /// The certificates of the machine's own authorities (`tls_append_default_CA`).
 const DEFAULT_AUTHORITIES: &str = "/etc/ssl/certs";
+
+/// Questions to other processes that one decision may need.
+const QUESTIONS_MAX: usize = 100;
 
 /// One generation of the configuration.
 pub struct Generation {
@@ -31,7 +36,7 @@ type Authorities = (Option<PathBuf>, Option<PathBuf>, bool);
 /// The files with passwords that the configuration names, each once. They are read by the process with rights, as keys are.
 #[must_use]
 pub fn secrets(config: &Config) -> Vec<TlsFiles> {
-    let paths = secret_tables(config).into_iter().map(|table| PathBuf::from(table.name));
+    let paths = secret_tables(config).into_iter().filter_map(|table| table.file());
     paths.map(|path| TlsFiles { certificate: Some(path), key: None }).collect()
 }
 
@@ -49,7 +54,7 @@ fn secret_tables(config: &Config) -> Vec<TableRef> {
 }
 
 fn has_file(table: &TableRef) -> bool {
-    !matches!(table.kind, TableKind::Inline | TableKind::Static | TableKind::UnixPasswd)
+    table.file().is_some()
 }
 
 /// main.cf as each SMTP or LMTP transport sees it, with the `-o` of its line in master.cf; under the empty name as all others do.
@@ -70,9 +75,10 @@ impl Generation {
         let mut wanted: Vec<(TableRef, bool)> = Vec::new();
         for main in mains.values() {
             let secret = main.smtp_sasl_password_maps.iter().filter(|_| *main.smtp_sasl_auth_enable);
-            wanted.extend(main.smtp_tls_policy_maps.iter().chain(secret).map(|table| (table.clone(), true)));
+            let named = main.smtp_tls_policy_maps.iter().chain(secret).flat_map(TableRef::with_parts);
+            wanted.extend(named.map(|table| (table, true)));
         }
-        let paths = secret_tables(&config).into_iter().map(|table| PathBuf::from(table.name));
+        let paths = secret_tables(&config).into_iter().filter_map(|table| table.file());
         let secrets = paths.zip(running.tls.iter().map(|pem| pem.certificate.clone())).collect();
         let (tables, reports) = TableSet::of(&wanted, &[], Box::new(WithSecrets(secrets)));
         (Self { config, mains, tables, roots: Mutex::default() }, reports)
@@ -84,10 +90,23 @@ impl Generation {
         Arc::clone(self.mains.get(transport).unwrap_or(&self.config.main))
     }
 
-    /// The tables as they are now.
-    #[must_use]
-    pub fn tables(&self) -> Arc<Snapshot> {
-        self.tables.snapshot()
+    /// Runs a function over tables until it has every answer that it misses.
+    ///
+    /// # Errors
+    /// The reason of a deferral.
+    pub async fn decide<T>(&self, lookups: &Lookups, run: impl Fn(&View) -> Result<T, Stop>) -> Result<T, String> {
+        let mut view = View { tables: self.tables.snapshot(), answers: Answers::default() };
+        for _ in 0..QUESTIONS_MAX {
+            let question = match run(&view) {
+                Ok(decided) => return Ok(decided),
+                Err(Stop::Temporary(why)) => return Err(why),
+                Err(Stop::Missing(question)) => question,
+            };
+            let Question::Table(query) = &question else { return Err(format!("{question:?}: not asked here")) };
+            let answer = lookups.table(query).await;
+            view.answers.0.insert(question, answer);
+        }
+        Err("too many lookups".to_owned())
     }
 
     /// Takes tables whose sources have changed.
@@ -105,12 +124,26 @@ impl Generation {
     }
 }
 
-/// Asks one key of tables that need nobody else.
-#[must_use]
-pub fn ask(tables: &[TableRef], snapshot: &Snapshot, key: &str, scope: Scope) -> Answer {
-    match snapshot.search(tables, key, scope, &()) {
-        Answer::Missing(query) => Answer::Temporary(format!("{}: cannot be asked here", query.table)),
-        other => other,
+/// The tables at one moment, with what was fetched of those that must be waited for.
+pub struct View {
+    /// The tables.
+    pub tables: Arc<Snapshot>,
+    /// The answers.
+    pub answers: Answers,
+}
+
+impl View {
+    /// Asks tables for one key.
+    ///
+    /// # Errors
+    /// [`Stop`] if a table cannot say or another process must be asked first.
+    pub fn ask(&self, tables: &[TableRef], key: &str, scope: Scope) -> Result<Option<String>, Stop> {
+        match self.tables.search(tables, key, scope, &self.answers) {
+            Answer::Found(found) => Ok(Some(found.value)),
+            Answer::NotFound => Ok(None),
+            Answer::Temporary(why) => Err(Stop::Temporary(why)),
+            Answer::Missing(query) => Err(Stop::Missing(Question::Table(query))),
+        }
     }
 }
 

@@ -21,6 +21,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use decision::Ident;
+use mail_daemon::lookups::Lookups;
 use mail_daemon::worker::{self, Carrier, Content, Reports};
 use mail_daemon::{Context, Daemon, Log, Plan, Running, Supervision};
 use mail_dns::{Lookup, Resolver};
@@ -56,6 +57,8 @@ struct Shared {
     dns: watch::Receiver<Arc<dyn Lookup>>,
     pool: Pool,
     generation: RwLock<Arc<Generation>>,
+    /// Asks tables that must be waited for.
+    lookups: Lookups,
 }
 
 impl Shared {
@@ -110,6 +113,7 @@ async fn serve(context: Context) {
         dns: receiver,
         pool: Pool::default(),
         generation: RwLock::new(Arc::new(generation)),
+        lookups: Lookups::new(context.state().to_owned(), context.hello()),
     });
     tokio::spawn(follow(Arc::clone(&shared), context.running.clone(), sender, ident.clone()));
     context.ready();

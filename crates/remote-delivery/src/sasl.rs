@@ -1,12 +1,13 @@
 //! Which user and password a server gets (`smtp_sasl_password_maps`), and which mechanisms may carry them.
 
 use mail_config::Main;
+use mail_route::Stop;
 use mail_smtp::client::{Credentials, Mechanism};
+use mail_tables::Scope;
 use mail_tables::address::{Delimiters, map_keys};
-use mail_tables::{Answer, Scope, Snapshot};
 use mail_types::Sender;
 
-use crate::generation::ask;
+use crate::generation::View;
 
 /// The login for a host of a next hop; none where no table has one. `verified` says that the certificate was checked.
 ///
@@ -14,30 +15,31 @@ use crate::generation::ask;
 /// A table cannot say now, or the parameters ask for what is not built: the reason of a deferral.
 pub fn credentials(
     main: &Main,
-    tables: &Snapshot,
+    view: &View,
     sender: &Sender,
     host: &str,
     nexthop: &str,
     verified: bool,
-) -> Result<Option<Credentials>, String> {
+) -> Result<Option<Credentials>, Stop> {
     if !*main.smtp_sasl_auth_enable {
         return Ok(None);
     }
-    let Some(found) = find(main, tables, sender, host, nexthop)? else { return Ok(None) };
+    let Some(found) = find(main, view, sender, host, nexthop)? else { return Ok(None) };
     let (user, password) = found.split_once(':').unwrap_or((&found, ""));
     if user.is_empty() {
-        return Err("an entry of smtp_sasl_password_maps names no user".to_owned());
+        return Err(Stop::Temporary("an entry of smtp_sasl_password_maps names no user".to_owned()));
     }
     let in_tls = match verified {
         true => &main.smtp_sasl_tls_verified_security_options,
         false => &main.smtp_sasl_tls_security_options,
     };
     let filter = &main.smtp_sasl_mechanism_filter;
+    let allowed = |options: &[String]| allowed(options, filter).map_err(Stop::Temporary);
     Ok(Some(Credentials {
         user: user.to_owned(),
         password: password.to_owned(),
-        in_clear: allowed(&main.smtp_sasl_security_options, filter)?,
-        in_tls: allowed(in_tls, filter)?,
+        in_clear: allowed(&main.smtp_sasl_security_options)?,
+        in_tls: allowed(in_tls)?,
         soft_bounce: *main.smtp_sasl_auth_soft_bounce,
     }))
 }
@@ -49,7 +51,7 @@ pub fn may_share(main: &Main) -> bool {
 }
 
 /// By sender, then by the host's name, then by the next hop as it is written, as Postfix asks.
-fn find(main: &Main, tables: &Snapshot, sender: &Sender, host: &str, nexthop: &str) -> Result<Option<String>, String> {
+fn find(main: &Main, view: &View, sender: &Sender, host: &str, nexthop: &str) -> Result<Option<String>, Stop> {
     let mut keys = Vec::new();
     if let Some(address) = sender.address().filter(|_| *main.smtp_sender_dependent_authentication) {
         keys.extend(map_keys(address, Delimiters::of(main), false).into_iter().map(|key| (key.text, key.scope)));
@@ -57,10 +59,8 @@ fn find(main: &Main, tables: &Snapshot, sender: &Sender, host: &str, nexthop: &s
     keys.push((host.to_owned(), Scope::Full));
     keys.push((nexthop.to_owned(), Scope::Full));
     for (key, scope) in keys {
-        match ask(&main.smtp_sasl_password_maps, tables, &key, scope) {
-            Answer::Found(found) => return Ok(Some(found.value)),
-            Answer::Temporary(why) => return Err(why),
-            _ => {}
+        if let Some(found) = view.ask(&main.smtp_sasl_password_maps, &key, scope)? {
+            return Ok(Some(found));
         }
     }
     Ok(None)

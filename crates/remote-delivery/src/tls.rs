@@ -2,12 +2,13 @@
 
 use mail_config::Main;
 use mail_config::main_cf::kinds::ClientTls as Level;
+use mail_daemon::lookups::Lookups;
 use mail_ipc::delivery::TransportKind;
 use mail_net::tls::{Check, Digest, NamePattern, Roots};
-use mail_route::NextHop;
-use mail_tables::{Answer, Scope, Snapshot};
+use mail_route::{NextHop, Stop};
+use mail_tables::Scope;
 
-use crate::generation::{Generation, ask};
+use crate::generation::{Generation, View};
 
 /// How TLS is used towards a destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,8 +83,9 @@ fn pattern(word: &str, host: &str, domain: &str) -> NamePattern {
 ///
 /// # Errors
 /// It asks for more than is built, or a table cannot say: the reason of a deferral (fail closed).
-pub fn policy(
+pub async fn policy(
     generation: &Generation,
+    lookups: &Lookups,
     main: &Main,
     kind: TransportKind,
     text: &str,
@@ -92,7 +94,7 @@ pub fn policy(
     if kind == TransportKind::Lmtp {
         return lmtp(main);
     }
-    let entry = match look_up(main, &generation.tables(), text, hop)? {
+    let entry = match generation.decide(lookups, |view| look_up(main, view, text, hop)).await? {
         Some(value) => Entry::read(&value)?,
         None => Entry { level: level(main), ..Entry::default() },
     };
@@ -174,7 +176,7 @@ fn domain(hop: &NextHop) -> &str {
 }
 
 /// The entry of a next hop: as it is written, then for a bare domain its parents with their dots.
-fn look_up(main: &Main, tables: &Snapshot, text: &str, hop: &NextHop) -> Result<Option<String>, String> {
+fn look_up(main: &Main, view: &View, text: &str, hop: &NextHop) -> Result<Option<String>, Stop> {
     let maps = &main.smtp_tls_policy_maps;
     let mut keys = vec![(text, Scope::Full)];
     if matches!(hop, NextHop::Domain { port: None, .. }) {
@@ -183,10 +185,8 @@ fn look_up(main: &Main, tables: &Snapshot, text: &str, hop: &NextHop) -> Result<
         );
     }
     for (key, scope) in keys {
-        match ask(maps, tables, key, scope) {
-            Answer::Found(found) => return Ok(Some(found.value)),
-            Answer::Temporary(why) => return Err(why),
-            _ => {}
+        if let Some(found) = view.ask(maps, key, scope)? {
+            return Ok(Some(found));
         }
     }
     Ok(None)

@@ -71,8 +71,14 @@ impl crate::facts::Users for Users {
                 }
                 Response::NotFound => Known::No,
                 Response::Temporary { text } => Known::Later(text),
-                Response::NotUnderstood => Known::Later("authd is of another version".to_owned()),
+                Response::Value { .. } | Response::NotUnderstood => {
+                    Known::Later("authd is of another version".to_owned())
+                }
             },
         }
+    }
+
+    async fn table(&self, query: &mail_tables::Query) -> mail_tables::RemoteAnswer {
+        mail_daemon::lookups::ask(&self.caller, query).await
     }
 }

@@ -1,6 +1,7 @@
 //! Parameters that are lists of patterns, tables or restrictions.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use ipnet::IpNet;
 
@@ -34,13 +35,33 @@ pub enum TableKind {
     Randmap,
     /// Every lookup fails.
     Fail,
+    /// The variables of the process's environment.
+    Environ,
+    /// A constant database, which postmap makes.
+    Cdb,
+    /// An LMDB file, which postmap makes.
+    Lmdb,
+    /// A server of the socketmap protocol; authd asks it.
+    Socketmap,
+    /// A server of Postfix's tcp_table(5) protocol; authd asks it.
+    Tcp,
+    /// An SQLite database; authd asks it.
+    Sqlite,
+    /// A PostgreSQL server; authd asks it.
+    Pgsql,
+    /// A MySQL or MariaDB server; authd asks it.
+    Mysql,
+    /// An LDAP server; authd asks it.
+    Ldap,
+    /// A memcached server, with another table behind it; authd asks it.
+    Memcache,
     /// `unix:passwd.byname`, answered by authd.
     UnixPasswd,
     /// The path alone of a file that holds more items of a match list.
     ListFile,
 }
 
-const TABLE_KINDS: [(&str, TableKind); 12] = [
+const TABLE_KINDS: [(&str, TableKind); 22] = [
     ("hash", TableKind::Hash),
     ("btree", TableKind::Btree),
     ("texthash", TableKind::Texthash),
@@ -53,30 +74,39 @@ const TABLE_KINDS: [(&str, TableKind); 12] = [
     ("pipemap", TableKind::Pipemap),
     ("randmap", TableKind::Randmap),
     ("fail", TableKind::Fail),
+    ("environ", TableKind::Environ),
+    ("cdb", TableKind::Cdb),
+    ("lmdb", TableKind::Lmdb),
+    ("socketmap", TableKind::Socketmap),
+    ("tcp", TableKind::Tcp),
+    ("sqlite", TableKind::Sqlite),
+    ("pgsql", TableKind::Pgsql),
+    ("mysql", TableKind::Mysql),
+    ("ldap", TableKind::Ldap),
+    ("memcache", TableKind::Memcache),
 ];
 
+impl TableKind {
+    /// The types that main.cf may name, by their names.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        TABLE_KINDS.iter().map(|(name, _)| *name).chain(["unix", "proxy"])
+    }
+
+    /// Whether an answer must be waited for: such a table is asked by authd, and is a missing fact to whoever decides.
+    #[must_use]
+    pub fn is_remote(self) -> bool {
+        self == Self::UnixPasswd || self.has_client_file() || matches!(self, Self::Socketmap | Self::Tcp)
+    }
+
+    /// Whether a file says how the table is asked.
+    #[must_use]
+    pub fn has_client_file(self) -> bool {
+        matches!(self, Self::Sqlite | Self::Pgsql | Self::Mysql | Self::Ldap | Self::Memcache)
+    }
+}
+
 /// The table types that Postfix has and we do not build.
-const UNBUILT_TABLES: [&str; 19] = [
-    "cdb",
-    "dbm",
-    "environ",
-    "internal",
-    "ldap",
-    "lmdb",
-    "memcache",
-    "mysql",
-    "netinfo",
-    "nis",
-    "nisplus",
-    "pgsql",
-    "sdbm",
-    "socketmap",
-    "sqlite",
-    "tcp",
-    "unix",
-    "mongodb",
-    "redis",
-];
+const UNBUILT_TABLES: [&str; 9] = ["dbm", "internal", "netinfo", "nis", "nisplus", "sdbm", "unix", "mongodb", "redis"];
 
 /// A table that a parameter names.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -115,9 +145,7 @@ impl TableRef {
         if name.is_empty() {
             return Err(Mistake::new(format!("`{word}' names no table"), format!("write `{kind}:/PATH'")).at(word));
         }
-        let built = TABLE_KINDS.iter().find(|(known, _)| *known == kind).map(|(_, kind)| *kind);
-        let built = built.or((kind == "unix" && name == "passwd.byname").then_some(TableKind::UnixPasswd));
-        match built {
+        match kind_of(kind, name) {
             Some(kind) => {
                 let table = Self { kind, name: name.to_owned(), proxy };
                 table.check_parts(word, context)?;
@@ -128,14 +156,39 @@ impl TableRef {
     }
 }
 
+fn kind_of(kind: &str, name: &str) -> Option<TableKind> {
+    let known = TABLE_KINDS.iter().find(|(known, _)| *known == kind).map(|(_, kind)| *kind);
+    known.or((kind == "unix" && name == "passwd.byname").then_some(TableKind::UnixPasswd))
+}
+
 impl TableRef {
+    /// The file that holds the table's keys and values; none where it stands in main.cf, or where somebody else is asked.
+    #[must_use]
+    pub fn file(&self) -> Option<PathBuf> {
+        use TableKind::{Btree, Cdb, Cidr, Hash, ListFile, Lmdb, Pcre, Regexp, Texthash};
+        match self.kind {
+            Hash | Btree | Texthash | ListFile => Some(PathBuf::from(&self.name)),
+            Cidr | Regexp | Pcre => unbraced(&self.name).is_none().then(|| PathBuf::from(&self.name)),
+            Cdb => Some(PathBuf::from(format!("{}.cdb", self.name))),
+            Lmdb => Some(PathBuf::from(format!("{}.lmdb", self.name))),
+            _ => None,
+        }
+    }
+
+    /// The file that says how a server is asked for the table; it may hold passwords.
+    #[must_use]
+    pub fn client_file(&self) -> Option<PathBuf> {
+        // Any other name is a prefix of parameters in main.cf.
+        let named = self.kind.has_client_file() && self.name.starts_with(['/', '.']);
+        named.then(|| PathBuf::from(&self.name))
+    }
+
     /// The tables that a `unionmap:` or `pipemap:` is made of, in their order; none for other types.
     #[must_use]
     pub fn parts(&self) -> Vec<Self> {
         let plain = |word: &String| {
             let (kind, name) = word.split_once(':')?;
-            let kind = TABLE_KINDS.iter().find(|(known, _)| *known == kind)?.1;
-            Some(Self { kind, name: name.to_owned(), proxy: false })
+            Some(Self { kind: kind_of(kind, name)?, name: name.to_owned(), proxy: false })
         };
         self.words()
             .iter()
@@ -168,7 +221,7 @@ impl TableRef {
             );
         }
         for part in self.words() {
-            if Self::parse(&part, context)?.is_none_or(|table| table.kind == TableKind::UnixPasswd) {
+            if Self::parse(&part, context)?.is_none() {
                 return Err(Mistake::new(format!("`{part}' cannot be part of a table"), "use another type").at(word));
             }
         }
@@ -183,10 +236,10 @@ fn unbuilt(word: &str, kind: &str, context: &mut Context<'_>) -> Result<(), Mist
     }
     if !UNBUILT_TABLES.contains(&kind) {
         let known = TABLE_KINDS.iter().map(|(name, _)| *name).chain(UNBUILT_TABLES);
-        let hint = crate::report::nearest(kind, known).map_or(
-            "the types are hash, btree, texthash, inline, static, cidr, regexp, pcre, unionmap, pipemap, randmap, fail and unix:passwd.byname".to_owned(),
-            |near| format!("did you mean `{near}'?"),
-        );
+        let hint = crate::report::nearest(kind, known)
+            .map_or(format!("the types are {}", TABLE_KINDS.map(|(name, _)| name).join(", ")), |near| {
+                format!("did you mean `{near}'?")
+            });
         return Err(Mistake::new(format!("unknown table type `{kind}'"), hint).at(word));
     }
     let what = format!("table type `{kind}' is not built");
@@ -451,8 +504,8 @@ mod tests {
             read::<Tables>("hash:/etc/aliases, proxy:unix:passwd.byname inline:{ a=b, c = d }").expect("reads");
         let shown: Vec<_> = tables.iter().map(ToString::to_string).collect();
         assert_eq!(shown, ["hash:/etc/aliases", "proxy:unix:passwd.byname", "inline:{ a=b, c = d }"]);
-        assert!(read::<Tables>("mysql:/etc/x").expect_err("not built").what.contains("`mysql' is not built"));
-        assert!(read::<Tables>("unionmap:{hash:/a, mysql:/b}").expect_err("not built").what.contains("`mysql'"));
+        assert!(read::<Tables>("nis:x").expect_err("not built").what.contains("`nis' is not built"));
+        assert!(read::<Tables>("unionmap:{hash:/a, nis:b}").expect_err("not built").what.contains("`nis'"));
         let union = &read::<Tables>("unionmap:{ hash:/a, pipemap:{cidr:/b, static:c} }").expect("reads")[0];
         let shown: Vec<_> = union.with_parts()[1..].iter().map(ToString::to_string).collect();
         assert_eq!(shown, ["hash:/a", "pipemap:{cidr:/b, static:c}", "cidr:/b", "static:c"]);

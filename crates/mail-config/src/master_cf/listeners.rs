@@ -165,7 +165,9 @@ fn known_ports(words: &[String]) -> BTreeMap<String, u16> {
     ports
 }
 
-fn system_port(name: &str) -> Option<u16> {
+/// The number of a TCP port that the machine's /etc/services names.
+#[must_use]
+pub fn system_port(name: &str) -> Option<u16> {
     let services = std::fs::read_to_string("/etc/services").unwrap_or_default();
     services.lines().find_map(|line| {
         let line = line.split('#').next().unwrap_or_default();

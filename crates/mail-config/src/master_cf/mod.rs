@@ -8,7 +8,7 @@ use std::fmt;
 use mail_types::SourceLine;
 use serde::{Deserialize, Serialize};
 
-pub use listeners::{Listener, ListenerMode};
+pub use listeners::{Listener, ListenerMode, system_port};
 pub(crate) use listeners::{listeners, port_number, service_main};
 pub use parse::parse;
 

@@ -4,7 +4,7 @@ use mail_types::{Address, Domain, Sender};
 
 use super::names::{is_fqdn, is_host_name};
 use crate::evaluate::Run;
-use crate::facts::{DnsFact, DomainClass, Missing, Question};
+use crate::facts::{Classified, DnsFact, DomainClass, Missing, Question};
 use crate::plan::Stage;
 use crate::replies::{Subject, lookup_failure, refusal};
 use crate::verdict::Effect;
@@ -49,10 +49,10 @@ fn unknown_domain(
     null_mx: (u64, (u16, u16)),
 ) -> Result<Effect, Missing> {
     let Some(address) = address.filter(|address| !address.domain().is_literal()) else { return Ok(Effect::Neutral) };
-    match run.facts.class(address.domain()) {
-        Ok(DomainClass::Foreign) => {}
-        Ok(_) => return Ok(Effect::Neutral),
-        Err(_) => return Ok(Effect::DeferIfPermit(lookup_failure(&address.to_string()))),
+    match run.facts.class(address.domain())? {
+        Classified::Class(DomainClass::Foreign) => {}
+        Classified::Class(_) => return Ok(Effect::Neutral),
+        Classified::Unavailable(_) => return Ok(Effect::DeferIfPermit(lookup_failure(&address.to_string()))),
     }
     let subject = Subject::of(stage, run.input);
     let domain = address.domain().key();

@@ -5,7 +5,7 @@ use mail_types::Sender;
 
 use crate::access::record;
 use crate::evaluate::Run;
-use crate::facts::{DomainClass, Missing, Question};
+use crate::facts::{Classified, DomainClass, Missing, Question};
 use crate::plan::Stage;
 use crate::replies::{Subject, lookup_failure, refusal};
 use crate::verdict::Effect;
@@ -65,7 +65,7 @@ enum Owners {
 fn owners(run: &mut Run<'_>) -> Result<Owners, Missing> {
     let Some(Sender::Address(address)) = run.input.sender else { return Ok(Owners::Nobody) };
     let main = &run.plan.main;
-    let is_local = matches!(run.facts.class(address.domain()), Ok(DomainClass::Local));
+    let is_local = run.facts.class(address.domain())? == Classified::Class(DomainClass::Local);
     let keys = map_keys(address, Delimiters::of(main), is_local);
     match search(&main.smtpd_sender_login_maps, &keys, run.facts.tables(), run.facts.remote()) {
         Search::Found { found, .. } => {

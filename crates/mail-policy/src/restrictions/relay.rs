@@ -3,13 +3,13 @@
 use mail_types::{Address, Reply};
 
 use crate::evaluate::Run;
-use crate::facts::{DomainClass, Missing};
+use crate::facts::{Classified, DomainClass, Missing};
 use crate::replies::{lookup_failure, refusal};
 use crate::verdict::Effect;
 
 pub(super) fn permit_auth_destination(run: &mut Run<'_>) -> Result<Effect, Missing> {
     let Some(recipient) = run.input.recipient else { return Ok(Effect::Neutral) };
-    Ok(match destination(run, recipient) {
+    Ok(match destination(run, recipient)? {
         Destination::Ours => Effect::Permit,
         Destination::Foreign => Effect::Neutral,
         Destination::Unknown => Effect::DeferIfPermit(lookup_failure(&run.input.recipient_name())),
@@ -17,20 +17,20 @@ pub(super) fn permit_auth_destination(run: &mut Run<'_>) -> Result<Effect, Missi
 }
 
 pub(super) fn reject_unauth_destination(run: &mut Run<'_>) -> Result<Effect, Missing> {
-    Ok(unauth(run, *run.plan.main.relay_domains_reject_code))
+    unauth(run, *run.plan.main.relay_domains_reject_code)
 }
 
 pub(super) fn defer_unauth_destination(run: &mut Run<'_>) -> Result<Effect, Missing> {
-    Ok(unauth(run, 454))
+    unauth(run, 454)
 }
 
-fn unauth(run: &Run<'_>, code: u64) -> Effect {
-    let Some(recipient) = run.input.recipient else { return Effect::Neutral };
-    match destination(run, recipient) {
+fn unauth(run: &Run<'_>, code: u64) -> Result<Effect, Missing> {
+    let Some(recipient) = run.input.recipient else { return Ok(Effect::Neutral) };
+    Ok(match destination(run, recipient)? {
         Destination::Ours => Effect::Neutral,
         Destination::Foreign => Effect::Refuse(denied(run, code)),
         Destination::Unknown => Effect::Refuse(lookup_failure(&run.input.recipient_name())),
-    }
+    })
 }
 
 fn denied(run: &Run<'_>, code: u64) -> Reply {
@@ -46,13 +46,13 @@ enum Destination {
 
 /// Whether mail for an address ends here. Routing that the sender wrote into the local part is never followed for strangers: such a
 /// recipient counts as foreign, unless `allow_untrusted_routing` says otherwise.
-fn destination(run: &Run<'_>, recipient: &Address) -> Destination {
-    match run.facts.class(recipient.domain()) {
-        Err(_) => Destination::Unknown,
-        Ok(DomainClass::Foreign) => Destination::Foreign,
-        Ok(_) if is_routed(run, recipient.local()) => Destination::Foreign,
-        Ok(_) => Destination::Ours,
-    }
+fn destination(run: &Run<'_>, recipient: &Address) -> Result<Destination, Missing> {
+    Ok(match run.facts.class(recipient.domain())? {
+        Classified::Unavailable(_) => Destination::Unknown,
+        Classified::Class(DomainClass::Foreign) => Destination::Foreign,
+        Classified::Class(_) if is_routed(run, recipient.local()) => Destination::Foreign,
+        Classified::Class(_) => Destination::Ours,
+    })
 }
 
 fn is_routed(run: &Run<'_>, local: &str) -> bool {

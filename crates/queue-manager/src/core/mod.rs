@@ -112,6 +112,8 @@ pub enum Event {
     FlushFrom(operators::Flush),
     /// The store granted serial numbers.
     Serials(u32, u32),
+    /// A table of another process has answered a question about a route.
+    Answered,
     /// Ends: nothing new is granted, what is under way is recorded.
     Stop,
 }
@@ -206,6 +208,8 @@ pub struct Core {
     /// Who waits until the end of an expired message is recorded.
     expiring: HashMap<QueueId, Arc<operators::Waiting>>,
     again: Vec<(UnixTime, outcomes::Again)>,
+    /// What waits for the answer of a table before its route is known.
+    unrouted: Vec<Grant>,
     orphans: HashMap<String, UnixTime>,
     awaited: HashSet<String>,
     started: UnixTime,
@@ -255,6 +259,7 @@ impl Core {
             recording: HashSet::new(),
             expiring: HashMap::new(),
             again: Vec::new(),
+            unrouted: Vec::new(),
             orphans: HashMap::new(),
             awaited: recovery.workers.iter().cloned().collect(),
             started: now(),
@@ -363,6 +368,7 @@ impl Core {
                     self.find_due_reports();
                 }
             }
+            Event::Answered => self.answered(),
             Event::Stop => self.stopping = Some((self.now)()),
         }
     }
@@ -441,6 +447,7 @@ impl Core {
         self.settings = settings;
         self.router = router;
         self.routing += 1;
+        self.answered();
         let now = (self.now)();
         // What could not be routed, or was to wait, may have a route now.
         for hop in self.scheduler.hops() {

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use decision::{Delivery, Event as Line, Record, Stage};
 use mail_ipc::delivery::{self, OutcomeKey};
 use mail_posix::points;
-use mail_types::{EnhancedStatus, QueueId, UnixTime};
+use mail_types::{EnhancedStatus, Envelope, QueueId, UnixTime};
 use queue_store::{Answer, Answers, Class, Expanded, Fate, Hop, Member, Op, Outcome, RecipientState, Remote};
 
 use super::{AGAIN, Connection, Core, Event, Index, ToWorker};
 use crate::destination::{Carrier, Target};
-use crate::schedule::Ended;
+use crate::schedule::{Ended, Grant};
 
 /// What the store answered to outcomes of one message.
 pub struct Committed {
@@ -368,16 +368,7 @@ impl Core {
         while let Some(grant) = self.scheduler.grant(Carrier::Here, now, &Index(&self.store)) {
             match (Target::of(&grant.hop), self.envelope(grant.id)) {
                 (_, Err(error)) => self.unreadable(&grant, &error, now),
-                (None, Ok(envelope)) => {
-                    for &number in &grant.recipients {
-                        let Ok(Some(state)) = self.store.recipient(grant.id, number) else { continue };
-                        let sender = state.owner.as_ref().unwrap_or(&envelope.sender);
-                        let hop = self.router.route(sender, &state.recipient.address).hop();
-                        let hop = if hop.is_unrouted() { no_route().hop() } else { hop };
-                        self.reroute(&grant, number, hop, &state, now);
-                    }
-                    self.scheduler.finished(&grant, Ended::Untried, now);
-                }
+                (None, Ok(envelope)) => self.find_routes(grant, &envelope, now),
                 (Some(target), Ok(envelope)) => {
                     let ready = self.ready_recipients(&grant, &envelope, now);
                     let outcomes: Vec<_> = ready
@@ -387,6 +378,37 @@ impl Core {
                     self.scheduler.finished(&grant, Ended::Untried, now);
                     self.outcomes(None, outcomes);
                 }
+            }
+        }
+    }
+
+    /// Finds the routes of a grant's recipients. Where a table must be asked first, the grant waits for [`super::Event::Answered`].
+    fn find_routes(&mut self, grant: Grant, envelope: &Envelope, now: UnixTime) {
+        let mut found = Vec::with_capacity(grant.recipients.len());
+        for &number in &grant.recipients {
+            let Ok(Some(state)) = self.store.recipient(grant.id, number) else { continue };
+            let target = self.router.route(state.owner.as_ref().unwrap_or(&envelope.sender), &state.recipient.address);
+            found.push((number, state, target));
+        }
+        if found.iter().any(|(.., target)| *target == Target::Asked) {
+            self.unrouted.push(grant);
+            return;
+        }
+        for (number, state, target) in found {
+            let hop = target.hop();
+            let hop = if hop.is_unrouted() { no_route().hop() } else { hop };
+            self.reroute(&grant, number, hop, &state, now);
+        }
+        self.scheduler.finished(&grant, Ended::Untried, now);
+    }
+
+    /// A table has answered: the routes that waited may be found.
+    pub(super) fn answered(&mut self) {
+        let now = (self.now)();
+        for grant in std::mem::take(&mut self.unrouted) {
+            match self.envelope(grant.id) {
+                Ok(envelope) => self.find_routes(grant, &envelope, now),
+                Err(error) => self.unreadable(&grant, &error, now),
             }
         }
     }
@@ -408,7 +430,7 @@ impl Core {
             Target::Retry(status, text) => {
                 (&idents.error, delivery::Fate::Deferred { dead: false }, *status, text.as_str(), "deferred")
             }
-            Target::Worker(_) => return no_outcome(id, number, state),
+            Target::Worker(_) | Target::Asked => return no_outcome(id, number, state),
         };
         let now = (self.now)();
         let to = state.recipient.address.to_string();

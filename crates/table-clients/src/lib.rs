@@ -1,0 +1,19 @@
+//! Clients of the servers that answer lookup tables: socketmap_table(5), tcp_table(5) and their relatives.
+//!
+//! [`Clients`] asks a table for a key and gives what `mail-tables` calls a [`RemoteAnswer`]: a value, "not found", or a temporary failure, which are
+//! never mixed up. It keeps connections open between questions and limits the time of each question and the size of each answer.
+//!
+//! authd uses it for all daemons, since here are the passwords and the connections; `postmap` and `explain` use it for themselves.
+//! Not here: who may ask what, how long an answer is believed, and any table that is read from a file into memory.
+
+mod clients;
+mod connection;
+mod netstring;
+mod pool;
+mod socketmap;
+mod tcp;
+
+pub use clients::Clients;
+pub use mail_tables::RemoteAnswer;
+pub use netstring::decode as decode_netstring;
+pub use tcp::{decoded as decode_tcp_text, reply as decode_tcp_reply};
