@@ -38,6 +38,16 @@ impl Record<'_> {
     }
 }
 
+/// Any value as JSON on one line, all of it within 0x20-0x7e, so that nothing in it can move a terminal.
+///
+/// # Errors
+/// The value has a map whose keys are no strings.
+pub fn ascii_json<T: Serialize>(value: &T) -> serde_json::Result<String> {
+    let mut octets = Vec::with_capacity(512);
+    value.serialize(&mut serde_json::Serializer::with_formatter(&mut octets, Ascii))?;
+    Ok(String::from_utf8(octets).unwrap_or_default())
+}
+
 /// Serialises something as it is printed.
 pub(crate) fn shown<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)

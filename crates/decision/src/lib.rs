@@ -12,6 +12,7 @@ mod json;
 mod text;
 
 pub use event::{Counts, Delivery, Event, LoginEvent, Peer, Said};
+pub use json::ascii_json;
 pub use text::{Delay, Safe};
 
 use std::borrow::Cow;

@@ -55,13 +55,14 @@ pub struct Wishes {
     pub warning: Option<String>,
 }
 
-/// Reads the first file that is there. One that is no regular file, belongs to somebody else or may be written by everybody is left alone.
+/// Reads the first file that is there. One that is no regular file, belongs neither to root nor to `uid` (the user whose mail it is) or may be
+/// written by everybody is left alone.
 #[must_use]
-pub fn look(candidates: &[Octets]) -> Wishes {
+pub fn look(candidates: &[Octets], uid: u32) -> Wishes {
     for candidate in candidates {
         let path = Path::new(std::ffi::OsStr::from_bytes(candidate.as_bytes()));
         match std::fs::symlink_metadata(path) {
-            Ok(_) => return wishes(path),
+            Ok(_) => return wishes(path, uid),
             Err(error) if is_absent(&error) => {}
             // A home that does not answer now may hold one.
             Err(error) => {
@@ -79,10 +80,10 @@ fn is_absent(error: &io::Error) -> bool {
         || error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
 }
 
-fn wishes(path: &Path) -> Wishes {
+fn wishes(path: &Path, uid: u32) -> Wishes {
     let shown = path.display();
     let mut left = LENGTH_MAX;
-    match read(path, &mut left, true) {
+    match read(path, &mut left, Some(uid)) {
         Ok(text) => {
             let mut listed = Vec::new();
             take(&text, false, 0, &mut left, &mut listed);
@@ -107,7 +108,7 @@ fn take(text: &str, included: bool, depth: usize, left: &mut u64, listed: &mut V
                 let text = match (depth < DEPTH_MAX, path.starts_with('/')) {
                     (false, _) => Err("too many :include: files in one another".to_owned()),
                     (_, false) => Err("is not an absolute path".to_owned()),
-                    _ => read(Path::new(&path), left, false),
+                    _ => read(Path::new(&path), left, None),
                 };
                 match text {
                     Ok(text) => take(&text, true, depth + 1, left, listed),
@@ -121,21 +122,20 @@ fn take(text: &str, included: bool, depth: usize, left: &mut u64, listed: &mut V
     }
 }
 
-/// Reads a regular file, without ever waiting for one that is none. `own` asks for one of ours or of root.
-fn read(path: &Path, left: &mut u64, own: bool) -> Result<String, String> {
+/// Reads a regular file, without ever waiting for one that is none. `own` asks for one of this user or of root.
+fn read(path: &Path, left: &mut u64, own: Option<u32>) -> Result<String, String> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-    let flags = if own { flags | OFlags::NOFOLLOW } else { flags };
+    let flags = if own.is_some() { flags | OFlags::NOFOLLOW } else { flags };
     let file = match rustix::fs::open(path, flags, Mode::empty()) {
         Ok(file) => File::from(file),
         Err(rustix::io::Errno::LOOP) => return Err("is not a regular file".to_owned()),
         Err(error) => return Err(format!("cannot be opened: {}", io::Error::from(error))),
     };
     let metadata = file.metadata().map_err(|error| error.to_string())?;
-    let uid = rustix::process::geteuid().as_raw();
     if !metadata.is_file() {
         return Err("is not a regular file".to_owned());
     }
-    if own && metadata.uid() != 0 && metadata.uid() != uid {
+    if own.is_some_and(|uid| metadata.uid() != 0 && metadata.uid() != uid) {
         return Err(format!("has bad owner uid {}", metadata.uid()));
     }
     if metadata.mode() & 0o002 != 0 {
@@ -169,7 +169,7 @@ mod tests {
 
         fn look(&self, names: &[&str]) -> Wishes {
             let names = names.iter().map(|name| Octets::new(self.path(name).as_os_str().as_bytes()));
-            look(&names.collect::<Vec<_>>())
+            look(&names.collect::<Vec<_>>(), rustix::process::geteuid().as_raw())
         }
 
         fn left_alone(&self) -> String {

@@ -6,7 +6,9 @@ use std::process::ExitCode;
 
 use crate::exit::{Outcome, USAGE};
 use crate::terminal::{complain, print};
-use crate::{check, doctor, doveconf, manual, postcat, postconf, postfix, postmap, postqueue, postsuper, sendmail, up};
+use crate::{
+    check, doctor, doveconf, explain, manual, postcat, postconf, postfix, postmap, postqueue, postsuper, sendmail, up,
+};
 
 /// The names of this binary itself.
 const OURSELVES: &str = "postrider";
@@ -36,6 +38,8 @@ pub const COMMANDS: &[Command] = &[
         postfix::reload_command,
     ),
     command("publish", "check and publish the configuration; the units do so before a daemon starts", check::publish),
+    command("explain", "say what would become of a message, rule by rule, and what would change that", explain::run),
+    command("test", "run a file of cases with what must become of them", explain::cases::run),
     command("doctor", "ask a server whether it is an open relay", doctor::run),
     command("sendmail", "hand in a message", |arguments| sendmail::run("sendmail", arguments)),
     command("mailq", "list the queue", |arguments| sendmail::run("mailq", arguments)),
@@ -116,7 +120,7 @@ mod tests {
         for command in COMMANDS {
             assert_eq!(COMMANDS.iter().filter(|other| other.name == command.name).count(), 1, "{}", command.name);
         }
-        for name in ["explain", "trace", "queue", "ledger", "adopt"] {
+        for name in ["trace", "queue", "ledger", "adopt"] {
             assert!(find(name).is_none(), "{name}");
         }
     }

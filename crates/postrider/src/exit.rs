@@ -4,6 +4,8 @@ use std::fmt;
 
 /// The command line is wrong.
 pub const USAGE: u8 = 64;
+/// The data given are wrong.
+pub const DATA: u8 = 65;
 /// What was asked for is not to be had: a service is down, an address does not exist.
 pub const UNAVAILABLE: u8 = 69;
 /// Something inside went wrong.

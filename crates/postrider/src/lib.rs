@@ -17,6 +17,7 @@ mod daemons;
 mod doctor;
 mod doveconf;
 pub mod exit;
+mod explain;
 mod mailboxes;
 pub mod manual;
 mod postcat;

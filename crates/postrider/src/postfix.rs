@@ -17,7 +17,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 use crate::arguments::Grammar;
-use crate::exit::{Failure, Outcome, UNAVAILABLE};
+use crate::exit::{CONFIGURATION, Failure, Outcome, UNAVAILABLE};
 use crate::system::{DEFAULT_DIRECTORY, System, directory};
 use crate::terminal::complain;
 use crate::up::{LOCK_FILE, ReadySocket};
@@ -182,8 +182,9 @@ pub fn reload(option: Option<&OsStr>) -> Outcome {
     if before.is_empty() && up.is_none() {
         return Err(Failure::new(1, "the mail system is not running"));
     }
-    let published =
-        generation::publish(&directory, dovecot_of(&directory, &state).as_deref()).map_err(crate::up::published)?;
+    let dovecot = dovecot_of(&directory, &state);
+    gate(&directory, dovecot.as_deref())?;
+    let published = generation::publish(&directory, dovecot.as_deref()).map_err(crate::up::published)?;
     for report in published.reports.iter().filter(|report| report.level >= mail_config::Level::Warning) {
         say(&report.line());
     }
@@ -205,6 +206,16 @@ pub fn reload(option: Option<&OsStr>) -> Outcome {
         }
     }
     if lagging.is_empty() { Ok(0) } else { Err(Failure::new(1, lagging.join("; "))) }
+}
+
+/// Runs the cases of `postrider_reload_tests` on what the files say now.
+///
+/// # Errors
+/// 78 for wrong files, and where a case does not come out as it expects.
+pub fn gate(directory: &Path, dovecot: Option<&Path>) -> Result<(), Failure> {
+    let loaded = mail_config::Config::load(directory, dovecot);
+    let loaded = loaded.map_err(|errors| Failure::new(CONFIGURATION, errors.to_string()))?;
+    crate::explain::cases::gate(&loaded.config)
 }
 
 /// The dovecot.conf of the generation that runs, where it is another file than the usual ones: `up --dovecot FILE` named it.

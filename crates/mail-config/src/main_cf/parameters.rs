@@ -126,6 +126,9 @@ parameters! {
     postrider_session_limit: Positive = "10000", used by ["smtpd", "imapd", "pop3d"];
     /// Whether a listener that relays for strangers may start.
     postrider_allow_open_relay: YesNo = "no", used by ["smtpd"];
+    /// Files of cases as `postrider test` runs them; a reload after which one of them does not come out as it expects is refused, and nothing changes.
+    /// Ours alone; Postfix has no such parameter.
+    postrider_reload_tests: List = "", used by ["postrider"];
     /// The name servers to ask, `ADDRESS` or `ADDRESS:PORT`, instead of those of /etc/resolv.conf. Ours alone; Postfix has no such parameter.
     postrider_dns_servers: List = "", used by ["smtpd", "remote-delivery"];
 

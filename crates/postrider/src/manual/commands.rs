@@ -35,6 +35,7 @@ fn page(
 pub(super) fn pages() -> Vec<Page> {
     let mut pages = vec![postrider()];
     pages.extend(system());
+    pages.extend(explanations());
     pages.extend(submission());
     pages.extend(queue());
     pages.extend(configuration());
@@ -64,6 +65,97 @@ fn postrider() -> Page {
 fn sentence(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
+/// explain, test.
+fn explanations() -> Vec<Page> {
+    vec![explain(), test()]
+}
+
+fn explain() -> Page {
+    page(
+        "postrider-explain",
+        "say what would become of a message, rule by rule, and what would change that",
+        &[
+            "postrider explain --client IP --helo NAME --from ADDRESS --to ADDRESS [--name NAME] [--auth USER] [--tls] [--size N]",
+            "                  [--port PORT | --service NAME] [--no-dns] [--json] [--why-not [OUTCOME]] [-c DIR] [--dovecot FILE]",
+        ],
+        &[
+            "Says what the mail system would do with a message, from the connection to the mailbox file or the next server, and why: each command of the session with the reply that smtpd would send, each restriction with its verdict, each table with key and value, each rewriting, class, transport, next hop and mail exchangers, aliases, forward files and mailboxes, every step with the file and line that says so, and the lines that the log would show.",
+            "The files are read as they are now, not the generation that runs. The functions are those of the daemons. Nothing is changed, nothing is sent, no message is needed, and no root where the files can be read. A login is supposed to succeed; policy services and probes are not asked, since asking them leaves traces.",
+            "Users are looked up by the running authd if it talks to the caller (root does), else in the passwd database and in the files of dovecot.conf; the answer says by whom. Names are looked up in DNS by the configured name servers.",
+            "QUEUEID stands where the queue id will stand. The output holds no control characters, whatever the arguments and the tables hold.",
+        ],
+        &[
+            ("--client IP", "The client's address."),
+            ("--helo NAME", "What it says in EHLO."),
+            ("--from ADDRESS", "MAIL FROM, with or without angle brackets; empty or <> for the null sender."),
+            ("--to ADDRESS", "RCPT TO."),
+            ("--name NAME", "The client's verified name, instead of asking DNS; unknown for none."),
+            ("--auth USER", "The client logs in as this user."),
+            ("--tls", "The client uses STARTTLS."),
+            ("--size N", "The size that MAIL declares, in octets."),
+            (
+                "--port PORT, --service NAME",
+                "The listener, by its port or its name in master.cf. Without it the one on port 25, else the first.",
+            ),
+            ("--no-dns", "DNS is not asked; names are supposed to exist, and the answer says so."),
+            (
+                "--why-not [OUTCOME]",
+                "Names the smallest changes that would lead to accept, reject, defer, hold or discard; without OUTCOME to the opposite of what happens. Each is made (not in the files) and evaluated, alone, then with up to two others; none that would make the server an open relay is proposed.",
+            ),
+            ("--json", "One JSON object on one line; docs/explain.md describes it."),
+            DIRECTORY,
+            DOVECOT,
+        ],
+        &[
+            ("0", "There is an answer, whatever it is."),
+            ("64", "The command line is wrong."),
+            ("78", "The configuration is wrong."),
+        ],
+    )
+}
+
+fn test() -> Page {
+    page(
+        "postrider-test",
+        "run a file of cases with what must become of them",
+        &["postrider test [-c DIR] [--dovecot FILE] [--quiet] [--json] FILE ..."],
+        &[
+            "Evaluates each case of the files as postrider explain does, and compares what comes out with what the case expects. The parameter postrider_reload_tests names files that every reload runs first; if one case fails, the reload is refused and nothing changes.",
+            "A file has one thing per line: a word, blanks, its value. Indentation does not matter; a line that begins with # is a comment. What stands before the first case holds for all.",
+            "client, name, helo, from, to, auth, tls (yes or no), size, and service or port say what postrider explain takes as options. dns yes, before the first case, allows questions to name servers; without it they are not asked, since a test that the network can break is none.",
+            "case NAME begins a case. Each of its lines expect WHAT is checked.",
+        ],
+        &[
+            ("expect accept, reject, defer, hold, discard", "The outcome."),
+            ("expect reply TEXT", "A line of the reply that decides begins with TEXT."),
+            ("expect says TEXT", "A line of that reply holds TEXT."),
+            (
+                "expect at COMMAND",
+                "The command that is answered so, such as RCPT; end of data for a message that is taken.",
+            ),
+            ("expect rule NAME", "The restriction, list or parameter that decides."),
+            ("expect source FILE:LINE", "The line that decides ends in this."),
+            ("expect recipients A, B ...", "The addresses where the mail ends, all of them."),
+            ("expect mailbox PATH", "Some of the mail is written into this Maildir or mbox."),
+            ("expect command TEXT", "Some of it is read by a program whose command line holds TEXT."),
+            ("expect transport NAME", "Some of it goes by this transport of master.cf."),
+            ("expect nexthop NAME", "Some of it goes to this next hop or host."),
+            ("expect bounce TEXT", "Some of it is returned, for a reason that holds TEXT."),
+            ("--quiet", "Only what fails is shown."),
+            ("--json", "One JSON object on one line."),
+            DIRECTORY,
+            DOVECOT,
+        ],
+        &[
+            ("0", "Every case came out as expected."),
+            ("1", "Some did not."),
+            ("64", "The command line is wrong."),
+            ("65", "A file of cases cannot be read; each mistake is shown with file and line."),
+            ("78", "The configuration is wrong."),
+        ],
+    )
 }
 
 /// up, check, reload, publish, postfix, doctor.
@@ -112,7 +204,7 @@ fn system() -> Vec<Page> {
             "have changed files taken",
             &["postrider reload [-c DIR]", "postfix [-c DIR] reload"],
             &[
-                "Checks the files. If they are wrong, nothing changes. Else they are published as a new generation, and the command waits until every daemon runs on it; it names those that do not.",
+                "Checks the files, and runs the cases of postrider_reload_tests. If anything is wrong, nothing changes. Else they are published as a new generation, and the command waits until every daemon runs on it; it names those that do not.",
             ],
             &[DIRECTORY],
             &[

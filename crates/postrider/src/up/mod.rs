@@ -60,6 +60,12 @@ impl Options {
         generation::publish(&self.directory, self.dovecot.as_deref()).map_err(published)
     }
 
+    /// Publishes at a reload, which `postrider_reload_tests` may refuse.
+    fn publish_again(&self) -> Result<Published, Failure> {
+        crate::postfix::gate(&self.directory, self.dovecot.as_deref())?;
+        self.publish()
+    }
+
     fn plan(&self, published: &Published) -> Vec<plan::Planned> {
         let dovecot = &published.config.dovecot;
         plan(self.workers, Doors { pop3: dovecot.serves("pop3"), imap: dovecot.serves("imap") })

@@ -100,7 +100,7 @@ impl Witness for Console {
     }
 
     fn reload(&mut self) -> Option<Vec<Planned>> {
-        match self.options.publish() {
+        match self.options.publish_again() {
             Ok(published) => {
                 self.published = published;
                 say(&format!("postrider: reload, generation {}", self.published.number));

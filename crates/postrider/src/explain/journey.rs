@@ -1,0 +1,270 @@
+//! Where the mail goes once it is taken: class, transport and next hop of each recipient, hosts, and the end on this machine.
+
+use std::net::{IpAddr, SocketAddr};
+
+use admission::facts::Fetched;
+use decision::Lookup;
+use mail_config::Main;
+use mail_dns::Mx;
+use mail_dns::route::{self, for_domain, for_host};
+use mail_ipc::delivery::LeaseRecipient;
+use mail_route::{Class, Classified, Kind, NextHop, Routed};
+use mail_types::{Address, EnhancedStatus, Sender, Severity};
+
+use super::explanation::{Destination, Host, Place};
+use super::local::Local;
+use super::setting::{Outside, Route, Setting};
+
+/// How deep lists in lists are followed.
+const DEPTH_MAX: usize = 60;
+
+/// Follows recipients to their places.
+pub struct Journey<'a> {
+    /// The configuration and its tables.
+    pub setting: &'a Setting,
+    /// Users and names.
+    pub outside: &'a Outside,
+    /// What was fetched.
+    pub fetched: Fetched,
+    /// What the reader should know.
+    pub notes: Vec<String>,
+}
+
+impl<'a> Journey<'a> {
+    /// A journey through a configuration.
+    #[must_use]
+    pub fn new(setting: &'a Setting, outside: &'a Outside) -> Self {
+        Self { setting, outside, fetched: Fetched::default(), notes: Vec::new() }
+    }
+
+    /// main.cf as the daemons behind the queue have it.
+    pub(super) fn route(&self) -> Route<'a> {
+        Route { setting: self.setting, main: &self.setting.config.main, outside: self.outside }
+    }
+
+    /// Where the mail of one recipient goes.
+    pub async fn follow(&mut self, recipient: &LeaseRecipient, sender: &Sender) -> Destination {
+        let via: Vec<String> = recipient.chain.iter().map(ToString::to_string).collect();
+        let address = recipient.address.clone();
+        let route = self.route();
+        let routed = route.decide(&mut self.fetched, |world, lookups| {
+            let resolved = mail_route::resolve(world, &address, &mut Vec::new())?;
+            Ok((resolved.class, mail_route::transport(world, &address, lookups)?))
+        });
+        match routed.await {
+            Ok(((class, routed), lookups)) => {
+                let place = self.place(&routed, recipient, sender).await;
+                destination(recipient, via, &class, routed, lookups, place)
+            }
+            Err(why) => Destination {
+                address: recipient.address.to_string(),
+                via,
+                sender: None,
+                class: "unknown".to_owned(),
+                class_source: String::new(),
+                transport: String::new(),
+                nexthop: String::new(),
+                rule: String::new(),
+                source: String::new(),
+                lookups: Vec::new(),
+                place: Place::Defer { status: "4.3.0".to_owned(), text: format!("address resolver failure: {why}") },
+            },
+        }
+    }
+
+    async fn place(&mut self, routed: &Routed, recipient: &LeaseRecipient, sender: &Sender) -> Place {
+        if recipient.chain.len() > DEPTH_MAX {
+            return Place::Unknown { text: "lists are nested deeper than explain follows".to_owned() };
+        }
+        match &routed.kind {
+            Kind::Local => Box::pin(Local { journey: self, recipient, sender }.place()).await,
+            Kind::Virtual => Local { journey: self, recipient, sender }.virtual_mailbox().await,
+            Kind::Mailbox => Local { journey: self, recipient, sender }.mailbox(),
+            Kind::Smtp => self.remote(routed, false).await,
+            Kind::Lmtp => self.remote(routed, true).await,
+            Kind::Discard => Place::Discard { text: routed.nexthop.clone() },
+            Kind::Error(text) => {
+                let (status, text) = status_of(text, EnhancedStatus::of(5, 0, 0));
+                Place::Bounce { status: status.to_string(), text }
+            }
+            Kind::Retry(text) => {
+                let (status, text) = status_of(text, EnhancedStatus::of(4, 0, 0));
+                Place::Defer { status: status.to_string(), text }
+            }
+        }
+    }
+
+    /// The members of a list, each followed to its own place.
+    pub(super) async fn members(
+        &mut self,
+        members: Vec<mail_ipc::delivery::Member>,
+        original: &LeaseRecipient,
+        sender: &Sender,
+    ) -> Vec<Destination> {
+        let mut found = Vec::new();
+        for member in members {
+            let recipient =
+                LeaseRecipient { address: member.address, chain: member.chain, part: member.part, ..original.clone() };
+            let owner = member.owner.map(Sender::Address);
+            let own = owner.as_ref().unwrap_or(sender);
+            let mut destination = Box::pin(self.follow(&recipient, own)).await;
+            destination.sender = owner.map(|owner| owner.to_string());
+            found.push(destination);
+        }
+        found
+    }
+
+    async fn remote(&mut self, routed: &Routed, lmtp: bool) -> Place {
+        let main = self.transport_main(&routed.transport);
+        let protocol = if lmtp { "lmtp" } else { "smtp" }.to_owned();
+        let Some(hop) = NextHop::parse(&routed.nexthop) else {
+            let text = format!("`{}' is no next hop of this transport", routed.nexthop);
+            return Place::Defer { status: "4.3.5".to_owned(), text };
+        };
+        let (name, port, by_mx) = match hop {
+            NextHop::Unix(path) => {
+                let path = std::path::Path::new(main.queue_directory.as_str()).join(path);
+                let host = Host { name: path.display().to_string(), address: None, port: None };
+                return Place::Remote { protocol, hosts: vec![host], note: None };
+            }
+            NextHop::Host { name, port } => (name, port, false),
+            NextHop::Domain { name, port } => (name, port, !lmtp),
+        };
+        let default = if lmtp { main.lmtp_tcp_port.as_str() } else { main.smtp_tcp_port.as_str() };
+        let port = port.as_deref().unwrap_or(default);
+        let Some(port) = port.parse().ok().or_else(|| self.setting.config.port(port)) else {
+            return Place::Defer { status: "4.3.5".to_owned(), text: format!("unknown service `{port}'") };
+        };
+        let literal = name.parse::<IpAddr>().ok().filter(|_| !by_mx);
+        if let Some(address) = literal {
+            let host = Host { name, address: Some(address.to_string()), port: Some(port) };
+            return Place::Remote { protocol, hosts: vec![host], note: None };
+        }
+        let Some(dns) = self.outside.sources.dns.as_ref() else {
+            let note = if self.outside.ask_dns { "no name server can be used" } else { "DNS was not asked (--no-dns)" };
+            let what = if by_mx { format!("the mail exchangers of {name}") } else { name.clone() };
+            let note = Some(format!("{what}, port {port}; {note}"));
+            return Place::Remote { protocol, hosts: Vec::new(), note };
+        };
+        let rules = Rules { config: &self.setting.config, main: &main, port };
+        let hosts = if by_mx { for_domain(dns, &name, &rules).await } else { for_host(dns, &name, &rules).await };
+        match hosts {
+            Ok(hosts) => {
+                let hosts = hosts.into_iter().map(|host| Host {
+                    name: host.name,
+                    address: Some(host.address.to_string()),
+                    port: Some(port),
+                });
+                Place::Remote { protocol, hosts: hosts.collect(), note: None }
+            }
+            Err(none) => {
+                let (status, text) = (none.status.to_string(), none.text);
+                let text = if text == "Host unknown" { format!("{name}: Host unknown") } else { text };
+                match none.status.severity() {
+                    Severity::Permanent => Place::Bounce { status, text },
+                    _ => Place::Defer { status, text },
+                }
+            }
+        }
+    }
+
+    /// main.cf with the overrides of a transport's line.
+    fn transport_main(&self, transport: &str) -> Main {
+        let config = &self.setting.config;
+        match config.master.transport(transport) {
+            Some(found) if !found.service.overrides.is_empty() => config.for_service(found.service),
+            _ => Main::clone(&config.main),
+        }
+    }
+}
+
+fn destination(
+    recipient: &LeaseRecipient,
+    via: Vec<String>,
+    class: &Classified,
+    routed: Routed,
+    lookups: Vec<Lookup>,
+    place: Place,
+) -> Destination {
+    Destination {
+        address: recipient.address.to_string(),
+        via,
+        sender: None,
+        class: class_word(class.class).to_owned(),
+        class_source: class.source.to_string(),
+        transport: routed.transport,
+        nexthop: routed.nexthop,
+        rule: routed.rule.to_owned(),
+        source: routed.source.to_string(),
+        lookups,
+        place,
+    }
+}
+
+fn class_word(class: Class) -> &'static str {
+    match class {
+        Class::Local => "local",
+        Class::VirtualAlias => "virtual-alias",
+        Class::VirtualMailbox => "virtual-mailbox",
+        Class::Relay => "relay",
+        Class::Default => "default",
+    }
+}
+
+/// The enhanced status that a text of `error:` or `retry:` may begin with, in the class of `otherwise`.
+fn status_of(text: &str, otherwise: EnhancedStatus) -> (EnhancedStatus, String) {
+    let (first, rest) = text.split_once(' ').unwrap_or((text, ""));
+    let stated: Option<EnhancedStatus> = first.parse().ok();
+    match stated.filter(|status| status.severity() != Severity::Success) {
+        Some(status) => (status.with_severity(otherwise.severity()), rest.trim().to_owned()),
+        None => (otherwise, text.to_owned()),
+    }
+}
+
+/// What main.cf says about hosts, as remote-delivery has it; equal ones stay in the order of their names, so that the answer is the same twice.
+struct Rules<'a> {
+    config: &'a mail_config::Config,
+    main: &'a Main,
+    port: u16,
+}
+
+impl route::Rules for Rules<'_> {
+    fn is_self(&self, _: &str, address: Option<IpAddr>) -> bool {
+        let Some(address) = address else { return false };
+        let machine = &self.config.main.raw().machine.interfaces;
+        let bound = self.config.listeners().iter().flat_map(|listener| &listener.addresses);
+        bound.into_iter().filter(|own| own.port() == self.port).any(|own: &SocketAddr| {
+            own.ip() == address
+                || own.ip().is_unspecified()
+                    && (address.is_loopback() || machine.iter().any(|net| net.addr() == address))
+        }) || self.main.proxy_interfaces.iter().any(|text| text.parse() == Ok(address))
+    }
+
+    fn usable(&self, address: IpAddr) -> bool {
+        let versions = *self.main.inet_protocols;
+        if address.is_ipv4() { versions.v4 } else { versions.v6 }
+    }
+
+    fn shuffle(&self, exchangers: &mut Vec<Mx>) {
+        exchangers.sort_by(|a, b| a.exchange.cmp(&b.exchange));
+    }
+
+    fn limit(&self) -> usize {
+        usize::try_from(*self.main.smtp_mx_address_limit).unwrap_or(usize::MAX)
+    }
+}
+
+/// A recipient as it comes from the queue.
+#[must_use]
+pub fn queued(address: &Address, original: &str) -> LeaseRecipient {
+    LeaseRecipient {
+        number: 0,
+        address: address.clone(),
+        original: Some(original.to_owned()),
+        orcpt: None,
+        notify: None,
+        chain: Vec::new(),
+        rule: None,
+        part: None,
+    }
+}

@@ -1,0 +1,242 @@
+//! `postrider explain`: what the mail system would do with a message, and why, without sending one.
+//!
+//! The session is the machine of `mail-smtp` with the settings of the listener; restrictions, rewriting, routing and the end on this machine
+//! are the functions that smtpd, queue-manager and local-delivery call. Nothing is changed, nothing is sent; DNS is asked unless
+//! `--no-dns` says otherwise, and users of authd, or where that is away of the same files.
+
+mod case;
+pub mod cases;
+mod changes;
+mod explanation;
+mod journey;
+mod local;
+mod session;
+mod setting;
+mod text;
+mod users;
+mod why_not;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::Path;
+use std::sync::Arc;
+
+use admission::facts::Fetched;
+use mail_config::Config;
+use serde::Serialize;
+
+use crate::arguments::{Grammar, Parsed};
+use crate::exit::{CONFIGURATION, Failure, Outcome, SOFTWARE, USAGE};
+use crate::system::directory;
+use crate::terminal::print;
+use case::Case;
+use explanation::{Explanation, Listener, Outcome as Answered, Rewritten};
+use setting::{Outside, Route, Setting};
+use text::shown;
+use why_not::WhyNot;
+
+const USAGE_TEXT: &str = "usage: explain --client IP --helo NAME --from ADDRESS --to ADDRESS [--name NAME] [--auth USER] [--tls] \
+                          [--port PORT | --service NAME] [--size N] [--no-dns] [--json] [--why-not[=OUTCOME]] [-c DIR] [--dovecot FILE]";
+
+/// What stands in for DNS where it is not asked.
+const SUPPOSED: &str = "DNS was not asked: the client is supposed to have the name that --name gives, else none, and every other name to exist";
+
+const GRAMMAR: Grammar = Grammar {
+    letters: "c:D:i:n:h:f:t:a:sp:z:NjW::",
+    long: &[
+        ("dovecot", 'D'),
+        ("client", 'i'),
+        ("name", 'n'),
+        ("helo", 'h'),
+        ("from", 'f'),
+        ("to", 't'),
+        ("auth", 'a'),
+        ("tls", 's'),
+        ("port", 'p'),
+        ("service", 'p'),
+        ("size", 'z'),
+        ("no-dns", 'N'),
+        ("json", 'j'),
+        ("why-not", 'W'),
+    ],
+};
+
+/// The explanation and what would change it, as `--json` writes it.
+#[derive(Serialize)]
+struct Written<'a> {
+    /// The version of this format; it grows when a field changes its meaning.
+    version: u32,
+    #[serde(flatten)]
+    explanation: &'a Explanation,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why_not: Option<&'a WhyNot>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// 64 for a wrong command line, 78 for wrong files. Else 0, whatever becomes of the message.
+pub fn run(arguments: &[OsString]) -> Outcome {
+    let arguments = with_detached_value(arguments);
+    let usage = |error: &dyn std::fmt::Display| Failure::new(USAGE, format!("{error}; {USAGE_TEXT}"));
+    let parsed = GRAMMAR.parse(&arguments).map_err(|error| usage(&error))?;
+    if let Some(operand) = parsed.operands.first() {
+        return Err(usage(&format!("`{}' belongs to no option", shown(&operand.to_string_lossy()))));
+    }
+    let case = case_of(&parsed).map_err(|error| usage(&error))?;
+    let wanted = wanted(&parsed).map_err(|error| usage(&error))?;
+    let config = load(&parsed)?;
+    let setting = Setting::new(Arc::new(config), &BTreeMap::new());
+    setting.listener(case.service.as_deref()).map_err(|error| Failure::new(USAGE, error))?;
+    let runtime = runtime()?;
+    let outside = runtime.block_on(async { Outside::new(&setting.config, !parsed.has('N')) });
+    let mut found = runtime.block_on(explain(&setting, &outside, &case)).map_err(|error| Failure::new(USAGE, error))?;
+    found.notes.extend(remarks(&setting, &found));
+    let ways = wanted.map(|wanted| runtime.block_on(why_not::search(&setting, &outside, &found, wanted)));
+    if parsed.has('j') {
+        let written = Written { version: 1, explanation: &found, why_not: ways.as_ref() };
+        let json = decision::ascii_json(&written).map_err(|error| Failure::new(SOFTWARE, error.to_string()))?;
+        print(&format!("{json}\n"))?;
+    } else {
+        let ways = ways.as_ref().map_or_else(String::new, text::why_not);
+        print(&format!("{}{ways}", text::explanation(&found)))?;
+    }
+    Ok(0)
+}
+
+/// `--why-not accept` as `--why-not=accept`: its value may be left out, so the grammar wants it in the word.
+fn with_detached_value(arguments: &[OsString]) -> Vec<OsString> {
+    let mut joined: Vec<OsString> = Vec::new();
+    for word in arguments {
+        let known = word.to_str().is_some_and(|word| Answered::of(word).is_some());
+        match joined.last_mut() {
+            Some(last) if known && last == "--why-not" => {
+                last.push("=");
+                last.push(word);
+            }
+            _ => joined.push(word.clone()),
+        }
+    }
+    joined.iter().map(|word| if word == "--why-not" { OsString::from("-W") } else { word.clone() }).collect()
+}
+
+/// What is wrong with the tables that were asked.
+fn remarks(setting: &Setting, found: &Explanation) -> Vec<String> {
+    let rules = found.steps.iter().flat_map(|step| &step.rules);
+    let asked: String = rules.map(|rule| format!("{} ", rule.rule)).collect();
+    let about = |report: &&String| {
+        let file = report.split(':').next().unwrap_or_default();
+        file.starts_with('/') && asked.contains(file)
+    };
+    setting.reports.iter().filter(about).cloned().collect()
+}
+
+/// A runtime for the questions to name servers.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    built.map_err(|error| Failure::new(SOFTWARE, error.to_string()))
+}
+
+fn load(parsed: &Parsed) -> Result<Config, Failure> {
+    let loaded = Config::load(&directory(parsed.last('c')), parsed.last('D').map(Path::new));
+    loaded.map(|loaded| loaded.config).map_err(|errors| Failure::new(CONFIGURATION, errors.to_string()))
+}
+
+fn case_of(parsed: &Parsed) -> Result<Case, String> {
+    let text = |option| match parsed.last(option) {
+        None => Ok(None),
+        Some(value) => match value.to_str() {
+            Some(text) => Ok(Some(text.to_owned())),
+            None => Err(format!("`{}' is no UTF-8", shown(&value.to_string_lossy()))),
+        },
+    };
+    let needed = |option, name: &str| text(option)?.ok_or_else(|| format!("--{name} is missing"));
+    let case = Case {
+        client: case::client(&needed('i', "client")?)?,
+        name: text('n')?,
+        helo: needed('h', "helo")?,
+        from: case::bare(&needed('f', "from")?),
+        to: case::bare(&needed('t', "to")?),
+        auth: text('a')?,
+        tls: parsed.has('s'),
+        service: text('p')?,
+        size: text('z')?
+            .map(|size| size.parse().map_err(|_| "--size needs a number of octets".to_owned()))
+            .transpose()?,
+    };
+    case.check()?;
+    Ok(case)
+}
+
+/// What `--why-not` asks for: an outcome; none inside: the opposite of what happens.
+fn wanted(parsed: &Parsed) -> Result<Option<Option<Answered>>, String> {
+    let Some(given) = parsed.options.iter().rfind(|given| given.option == 'W') else { return Ok(None) };
+    match given.argument.as_ref().map(|word| word.to_string_lossy().into_owned()) {
+        None => Ok(Some(None)),
+        Some(word) => match Answered::of(&word) {
+            Some(outcome) => Ok(Some(Some(outcome))),
+            None => Err(format!("--why-not {}: accept, reject, defer, hold or discard", shown(&word))),
+        },
+    }
+}
+
+/// Explains one case.
+///
+/// # Errors
+/// The case names no listener that there is.
+pub async fn explain(setting: &Setting, outside: &Outside, case: &Case) -> Result<Explanation, String> {
+    let listener = setting.listener(case.service.as_deref())?;
+    let session = session::run(setting, outside, listener, case).await;
+    let mut notes = Vec::new();
+    if !outside.ask_dns && session.steps.iter().any(|step| step.facts.iter().any(|fact| fact.from == "supposed")) {
+        notes.push(SUPPOSED.to_owned());
+    }
+    let mut found = Explanation {
+        case: case.clone(),
+        outcome: session.outcome,
+        at: session.at,
+        reply: session.reply,
+        decided_by: session.decider,
+        listener: Listener {
+            service: listener.service.name.clone(),
+            source: listener.service.source.to_string(),
+            port: listener.addresses.first().map(std::net::SocketAddr::port),
+        },
+        steps: session.steps,
+        sender: None,
+        recipient: None,
+        destinations: Vec::new(),
+        log: session.log,
+        notes,
+    };
+    if let Some((sender, recipient, all)) = session.taken {
+        let mut fetched = Fetched::default();
+        let route = Route { setting, main: &listener.main, outside };
+        let asked =
+            route.decide(&mut fetched, |world, lookups| mail_route::rewrite_sender(world, &sender, lookups)).await;
+        let written = sender.to_string();
+        let (queued, rewritten) = match asked {
+            Ok((queued, lookups)) => {
+                let to = vec![queued.to_string()];
+                (queued, Rewritten { from: written, to, lookups, error: None })
+            }
+            Err(error) => {
+                (sender, Rewritten { from: written, to: Vec::new(), lookups: Vec::new(), error: Some(error) })
+            }
+        };
+        found.sender = Some(rewritten);
+        let asked = route
+            .decide(&mut fetched, |world, lookups| mail_route::rewrite_recipient(world, &recipient, lookups))
+            .await;
+        let lookups = asked.map(|(_, lookups)| lookups).unwrap_or_default();
+        let to = all.iter().map(ToString::to_string).collect();
+        found.recipient = Some(Rewritten { from: recipient.to_string(), to, lookups, error: None });
+        let mut journey = journey::Journey::new(setting, outside);
+        for address in &all {
+            let queued_recipient = journey::queued(address, &case.to);
+            found.destinations.push(journey.follow(&queued_recipient, &queued).await);
+        }
+        found.notes.extend(journey.notes);
+    }
+    Ok(found)
+}

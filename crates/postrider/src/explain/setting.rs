@@ -1,0 +1,187 @@
+//! What a case is evaluated in: a configuration with its tables, and whoever knows users and names.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use admission::facts::{Fact as Fetch, Fetched, Sources, View};
+use decision::Lookup;
+use mail_config::{Config, Listener, Main, Report};
+use mail_dns::Resolver;
+use mail_policy::DnsFact;
+use mail_route::{Stop, World};
+use mail_tables::{Disk, Files, Snapshot, Stamp, TableSet};
+
+use super::explanation::Fact;
+use super::users::{Existing, Users};
+
+/// How often one decision may ask for one more fact, as in smtpd.
+const FACTS_MAX: usize = 2000;
+
+/// A configuration with its tables.
+#[derive(Clone)]
+pub struct Setting {
+    /// main.cf, master.cf, dovecot.conf.
+    pub config: Arc<Config>,
+    /// The tables.
+    pub tables: Arc<Snapshot>,
+    /// What is wrong with the tables.
+    pub reports: Vec<String>,
+}
+
+impl Setting {
+    /// Reads the tables of a configuration; `overlay` are files with another content than they have, for "what if".
+    #[must_use]
+    pub fn new(config: Arc<Config>, overlay: &BTreeMap<PathBuf, Vec<u8>>) -> Self {
+        let (tables, reports) = TableSet::open(&config, Box::new(Overlaid(overlay.clone())));
+        let reports = reports.iter().map(Report::line).collect();
+        Self { tables: tables.snapshot(), config, reports }
+    }
+
+    /// The listener that a case names: by its name in master.cf or its port; without one, that of port 25, else the first.
+    ///
+    /// # Errors
+    /// A sentence that lists those there are.
+    pub fn listener(&self, named: Option<&str>) -> Result<&Listener, String> {
+        let listeners = self.config.listeners();
+        let on = |port: u16| listeners.iter().find(|listener| listener.addresses.iter().any(|a| a.port() == port));
+        let found = match named {
+            Some(named) => {
+                let by_name = listeners.iter().find(|listener| listener.service.name == named);
+                by_name.or_else(|| on(self.config.port(named)?))
+            }
+            None => on(25).or_else(|| listeners.first()),
+        };
+        found.ok_or_else(|| {
+            let names: Vec<&str> = listeners.iter().map(|listener| listener.service.name.as_str()).collect();
+            match named {
+                Some(named) => {
+                    format!("no listener `{}'; master.cf has {}", super::text::shown(named), names.join(", "))
+                }
+                None => "master.cf has no smtpd that listens".to_owned(),
+            }
+        })
+    }
+}
+
+/// The file system with some files changed.
+struct Overlaid(BTreeMap<PathBuf, Vec<u8>>);
+
+impl Files for Overlaid {
+    fn stamp(&self, path: &Path) -> io::Result<Stamp> {
+        match self.0.get(path) {
+            Some(octets) => Ok(Stamp { size: octets.len() as u64, modified: std::time::SystemTime::UNIX_EPOCH }),
+            None => Disk.stamp(path),
+        }
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.0.get(path).map_or_else(|| Disk.read(path), |octets| Ok(octets.clone()))
+    }
+}
+
+/// Whoever knows what stands in no file: users and names. What was found out is kept, so that a case evaluated again asks nothing twice.
+pub struct Outside {
+    /// Users.
+    pub users: Arc<Users>,
+    /// Users and DNS as smtpd has them.
+    pub sources: Sources<Existing>,
+    /// Whether DNS may be asked.
+    pub ask_dns: bool,
+}
+
+impl Outside {
+    /// The outside of a configuration. Without `ask_dns` every name is supposed to exist, and the explanation says so.
+    #[must_use]
+    pub fn new(config: &Config, ask_dns: bool) -> Self {
+        let users = Arc::new(Users::new(config));
+        let dns: Option<Resolver> = if ask_dns { admission::facts::resolver(&config.main) } else { None };
+        Self { sources: Sources { users: Existing::new(Arc::clone(&users)), dns }, users, ask_dns }
+    }
+
+    /// The same with users that there are not.
+    #[must_use]
+    pub fn supposing(&self, config: &Config, names: &[&str]) -> Self {
+        let users = Arc::new(Users::supposing(config, names));
+        let sources = Sources { users: Existing::new(Arc::clone(&users)), dns: self.sources.dns.clone() };
+        Self { users, sources, ask_dns: self.ask_dns }
+    }
+
+    /// Fetches what a restriction asked for, and says what came back.
+    pub async fn fetch(&self, view: &View<'_>, question: mail_policy::Question) -> (Fetch, Vec<Fact>) {
+        if !self.ask_dns && is_dns(&question) {
+            let fact = Fact {
+                question: describe(&question),
+                answer: "there is such a name".to_owned(),
+                from: "supposed".to_owned(),
+            };
+            return (Fetch::Dns(question, DnsFact::Found), vec![fact]);
+        }
+        let described = is_dns(&question).then(|| describe(&question));
+        let fetched = self.sources.fetch(view, question).await;
+        let mut facts = self.users.take_facts();
+        if let (Some(question), Fetch::Dns(_, answer)) = (described, &fetched) {
+            facts.push(Fact { question, answer: dns_words(*answer).to_owned(), from: "dns".to_owned() });
+        }
+        (fetched, facts)
+    }
+}
+
+fn is_dns(question: &mail_policy::Question) -> bool {
+    matches!(question, mail_policy::Question::MailDomain(_) | mail_policy::Question::Host(_))
+}
+
+fn describe(question: &mail_policy::Question) -> String {
+    match question {
+        mail_policy::Question::MailDomain(name) => format!("mail domain {name}"),
+        mail_policy::Question::Host(name) => format!("host {name}"),
+        other => format!("{other:?}"),
+    }
+}
+
+fn dns_words(fact: DnsFact) -> &'static str {
+    match fact {
+        DnsFact::Found => "exists",
+        DnsFact::NullMx => "accepts no mail (null MX)",
+        DnsFact::Nothing => "does not exist",
+        DnsFact::Temporary => "no answer for now",
+    }
+}
+
+/// What routing works on, and what it learns on the way.
+pub struct Route<'a> {
+    /// The configuration and its tables.
+    pub setting: &'a Setting,
+    /// main.cf as the asking daemon has it.
+    pub main: &'a Main,
+    /// Users and names.
+    pub outside: &'a Outside,
+}
+
+impl Route<'_> {
+    /// Asks a pure function again and again until it has all facts.
+    ///
+    /// # Errors
+    /// Why it cannot be said now.
+    pub async fn decide<T>(
+        &self,
+        fetched: &mut Fetched,
+        run: impl Fn(&World<'_>, &mut Vec<Lookup>) -> Result<T, Stop>,
+    ) -> Result<(T, Vec<Lookup>), String> {
+        for _ in 0..FACTS_MAX {
+            let question = {
+                let view =
+                    View { config: &self.setting.config, main: self.main, tables: &self.setting.tables, fetched };
+                let mut lookups = Vec::new();
+                match run(&view.world(), &mut lookups) {
+                    Ok(decided) => return Ok((decided, lookups)),
+                    Err(Stop::Temporary(why)) => return Err(why),
+                    Err(Stop::Missing(question)) => question,
+                }
+            };
+            fetched.add(self.outside.sources.fetch_route(question).await);
+        }
+        Err("too many lookups".to_owned())
+    }
+}
