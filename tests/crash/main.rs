@@ -8,6 +8,7 @@ mod index_deleted;
 mod load;
 mod points;
 mod power_cut;
+mod questions;
 mod sink;
 mod slow_remote;
 mod system;
@@ -50,6 +51,12 @@ fn main() -> ExitCode {
             "a process dies at each named point: every acknowledged message arrives, twice only where nobody can know",
             &[],
             points::a_death_at_any_of_them_loses_nothing,
+        ),
+        // R6
+        test(
+            "queue-manager dies at its commits while sendmail -bv asks: each question is answered once",
+            &[],
+            questions::are_answered_once,
         ),
         // R6, R7
         test(

@@ -114,7 +114,7 @@ fn die_at(system: &System, load: &Load, sink: &Sink, point: &Point, file: &std::
 }
 
 /// Arms a point: the file appears whole, and the system's user may count in it.
-fn arm(fresh: &std::path::Path, file: &std::path::Path, passages: usize) -> Result<(), String> {
+pub fn arm(fresh: &std::path::Path, file: &std::path::Path, passages: usize) -> Result<(), String> {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::write(fresh, passages.to_string())
         .and_then(|()| std::fs::set_permissions(fresh, std::fs::Permissions::from_mode(0o666)))
@@ -122,7 +122,7 @@ fn arm(fresh: &std::path::Path, file: &std::path::Path, passages: usize) -> Resu
         .map_err(|error| error.to_string())
 }
 
-fn open_to_all(directory: &std::path::Path) -> Result<(), String> {
+pub fn open_to_all(directory: &std::path::Path) -> Result<(), String> {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755)).map_err(|error| error.to_string())
 }

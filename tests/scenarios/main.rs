@@ -5,6 +5,7 @@ mod a_taken_over_process_reaches_nothing;
 mod a_user_submits_and_reads;
 mod every_process_is_the_user_it_should_be;
 mod mail_waits_while_the_relay_host_is_down;
+mod sendmail_asks_what_would_become_of_mail;
 mod systemd_runs_the_target;
 mod two_workers_share_the_work;
 
@@ -35,6 +36,16 @@ fn main() -> ExitCode {
             a_taken_over_process_reaches_nothing::of_a_system_without_root,
         ),
         test("mail waits while the relay host is down", &[], mail_waits_while_the_relay_host_is_down::and_then_goes_on),
+        test(
+            "sendmail -bv: the sender hears what would become of each recipient, and nothing is delivered",
+            &[],
+            sendmail_asks_what_would_become_of_mail::and_nothing_is_delivered,
+        ),
+        test(
+            "sendmail -v: the mail arrives, and the sender hears of its first attempt",
+            &[],
+            sendmail_asks_what_would_become_of_mail::and_a_traced_message_arrives,
+        ),
         // S16. Attack class: loops
         test("a forwarding loop ends at once", &[], a_forwarding_loop_ends_at_once::with_one_bounce),
         // R6

@@ -274,6 +274,7 @@ fn message() -> client::Message {
         body: Body::EightBitMime,
         smtputf8: false,
         dsn: DsnOptions::default(),
+        verify: false,
     }
 }
 

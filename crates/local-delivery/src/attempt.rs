@@ -346,7 +346,9 @@ impl Tools {
             angles: true,
         };
         let report = self.carry_out(work, recipient, &place, trace.to_text(), scan).await;
-        end(report, Some(place.login), |_| format!("250 2.0.0 <{address}> Saved"))
+        let accepted = work.lease.purpose.is_verification();
+        let reply = || if accepted { "250 2.1.5 OK".to_owned() } else { format!("250 2.0.0 <{address}> Saved") };
+        end(report, Some(place.login), |_| reply())
     }
 
     pub(crate) async fn carry_out(
@@ -363,12 +365,17 @@ impl Tools {
             // Without rights everything is the caller's, whose mailbox it may be.
             target = target.of_any_owner();
         }
+        let verify = lease.purpose.is_verification();
+        if verify && place.forward_files.is_empty() {
+            return target.verified();
+        }
         let mut job = Job {
             target,
             id: lease.id,
             recipient: recipient.number,
             host: work.config.main.myhostname.value.clone(),
             repeated: lease.unreported || lease.attempt > 1,
+            verify,
             forward_files: place.forward_files.clone(),
             prefix,
             from_line: route::from_line(&lease.sender, work.granted, &self.zone),

@@ -232,7 +232,7 @@ impl Coordinator {
         }
         let end = self.tools.attempt(work, recipient).await;
         mail_posix::points::reached("mailbox-reported");
-        if let Some(login) = end.login.clone() {
+        if let Some(login) = end.login.clone().filter(|_| !work.lease.purpose.is_verification()) {
             self.logins.lock().unwrap_or_else(PoisonError::into_inner).insert(key, login);
         }
         let relay = self.relay(&work.lease);
@@ -261,6 +261,8 @@ impl Coordinator {
         let (to, original) = (recipient.address.to_string(), original(recipient));
         let done = now();
         let status = match end.fate {
+            Fate::Deferred { .. } | Fate::Bounced if lease.purpose.is_verification() => "undeliverable",
+            _ if lease.purpose.is_verification() => "deliverable",
             Fate::Delivered | Fate::Relayed { .. } | Fate::Expanded { .. } | Fate::Redirected { .. } => "sent",
             Fate::Deferred { .. } => "deferred",
             Fate::Bounced => "bounced",

@@ -183,6 +183,10 @@ impl Pool {
             let wishes = forward::look(&task.job.forward_files, rustix::process::geteuid().as_raw());
             match wishes.report {
                 Some(report) => self.report([(task.number, Answer { report, warning: wishes.warning })]),
+                None if task.job.verify => {
+                    let report = task.job.target.verified();
+                    self.report([(task.number, Answer { report, warning: wishes.warning })]);
+                }
                 None => {
                     here.push(task);
                     warnings.push(wishes.warning);
@@ -324,6 +328,7 @@ pub mod tests {
             recipient,
             host: "mail.info.net".into(),
             repeated: false,
+            verify: false,
             forward_files: Vec::new(),
             prefix: "Return-Path: <>\r\n".into(),
             from_line: "From MAILER-DAEMON  Sun Nov 22 14:50:20 2026".into(),
@@ -401,18 +406,22 @@ pub mod tests {
         };
         let file = dir.path().join("file");
         std::fs::write(&file, "").expect("write");
+        let asked = Job { verify: true, ..job(maildir(&dir.path().join("asked")), 4, JobContent::Follows(6)) };
         let nowhere = Target::Maildir { path: Octets::from(file.to_str().expect("utf-8")), size_limit: 0 };
         let jobs = vec![
             (good, b"abcdxy".to_vec()),
             (large, vec![b'x'; 200_000]),
             (forwarded, b"abcdxy".to_vec()),
             (job(nowhere, 3, JobContent::Follows(6)), b"abcdxy".to_vec()),
+            (asked, b"abcdxy".to_vec()),
         ];
         let reports = deliver(jobs);
         assert!(matches!(reports[&1], Report::Delivered { .. }));
         assert!(matches!(reports[&2], Report::Bounced { .. }));
         assert!(matches!(&reports[&3], Report::Forward { listed, .. } if listed.len() == 1));
         assert!(matches!(reports[&4], Report::Deferred { .. }));
+        assert_eq!(reports[&5], Report::Delivered { text: "delivers to maildir".into() });
+        assert!(!dir.path().join("asked").exists(), "who only asks makes nothing");
         assert_eq!(std::fs::read_dir(dir.path().join("Maildir/tmp")).expect("made").count(), 0);
     }
 }

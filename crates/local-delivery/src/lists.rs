@@ -124,13 +124,15 @@ impl Tools {
         user: Option<Person<'_>>,
         scan: &Scan,
     ) -> End {
+        let verb = if work.lease.purpose.is_verification() { "delivers" } else { "delivered" };
+        let file = |path: &str| format!("{verb} to file: {path}");
         match &rest.what {
             What::Wrong(text) => End::bounced(1, 3, format!("bad address in {}: {text}", list.source)),
             What::Unreadable(path, why) => End::deferred(3, 5, format!("cannot read :include:{path}: {why}")),
             What::Command(_, false) => End::bounced(7, 1, "mail to command is restricted"),
             What::File(_, false) => End::bounced(7, 1, "mail to file is restricted"),
             What::File(path, true) if path == "/dev/null" => {
-                end(Report::Delivered { text: String::new() }, None, |_| format!("delivered to file: {path}"))
+                end(Report::Delivered { text: String::new() }, None, |_| file(path))
             }
             What::File(path, true) => {
                 let owner = match self.owner(work, rest.rights, user).await {
@@ -139,7 +141,7 @@ impl Tools {
                 };
                 let place = route::file_place(path, owner, &work.config.main);
                 let report = self.carry_out(work, recipient, &place, trace(work, recipient, "file"), scan).await;
-                end(report, None, |_| format!("delivered to file: {path}"))
+                end(report, None, |_| file(path))
             }
             What::Command(command, true) => {
                 let place = match self.program_place(work, recipient, command, rest.rights, user).await {

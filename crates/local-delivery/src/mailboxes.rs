@@ -11,7 +11,7 @@ use mail_types::Octets;
 
 use crate::command;
 use crate::deliverer::Task;
-use crate::job::{Report, Target};
+use crate::job::{GONE, Report, Target};
 
 /// Delivers tasks that all have this target: one report for each, in their order.
 #[must_use]
@@ -36,10 +36,7 @@ pub fn deliver(target: &Target, tasks: &[Task]) -> Vec<Report> {
             };
             to_mbox(mbox, tasks)
         }
-        Target::Nothing => {
-            let text = "the forward file that named this command or file is gone";
-            tasks.iter().map(|_| Report::bounced(3, 5, text)).collect()
-        }
+        Target::Nothing => tasks.iter().map(|_| Report::bounced(3, 5, GONE)).collect(),
         Target::Command(program) => tasks.iter().map(|task| command::run(program, task)).collect(),
     }
 }

@@ -99,7 +99,22 @@ impl Target {
             other => other,
         }
     }
+
+    /// What a delivery would be, for a message that only asks. Nothing is touched.
+    #[must_use]
+    pub fn verified(&self) -> Report {
+        let text = match self {
+            Self::Maildir { .. } => "delivers to maildir".to_owned(),
+            Self::Mbox { .. } => "delivers to mailbox".to_owned(),
+            Self::Command(program) => format!("delivers to command: {}", program.command),
+            Self::Nothing => return Report::bounced(3, 5, GONE),
+        };
+        Report::Delivered { text }
+    }
 }
+
+/// Why a recipient that stands for a member of a forward file cannot be served any more.
+pub const GONE: &str = "the forward file that named this command or file is gone";
 
 /// Where the content of a job is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,6 +141,9 @@ pub struct Job {
     pub host: String,
     /// Whether an earlier attempt may have delivered it already.
     pub repeated: bool,
+    /// The message only asks: the forward files are read, and nothing is delivered.
+    #[serde(default)]
+    pub verify: bool,
     /// Files of `forward_path`: the first that is there may say that the mail goes elsewhere, which is the report then.
     #[serde(default)]
     pub forward_files: Vec<Octets>,

@@ -4,7 +4,9 @@
 //! responsible for an attempt, never for the message: queue-manager owns that until an outcome is recorded. An outcome is repeated until
 //! [`ToWorker::Recorded`], which follows the sync.
 
-use mail_types::{Address, Body, Client, DsnOptions, EnhancedStatus, Notify, QueueId, Sender, SourceLine, UnixTime};
+use mail_types::{
+    Address, Body, Client, DsnOptions, EnhancedStatus, Notify, Purpose, QueueId, Sender, SourceLine, UnixTime,
+};
 use serde::{Deserialize, Serialize};
 
 /// What a transport of master.cf means to the workers.
@@ -119,6 +121,9 @@ pub struct Lease {
     /// Who handed it in.
     #[serde(default)]
     pub client: Client,
+    /// What is done with it: with [`Purpose::Verify`] and [`Purpose::Probe`] the worker says what it would do, and does nothing.
+    #[serde(default, skip_serializing_if = "Purpose::is_plain")]
+    pub purpose: Purpose,
     /// The recipients, at least one.
     pub recipients: Vec<LeaseRecipient>,
     /// Where the content is.
@@ -144,9 +149,9 @@ pub struct Member {
 /// What became of one recipient in one attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Fate {
-    /// It lies in a mailbox, synced.
+    /// It lies in a mailbox, synced; or would, where the lease only asks.
     Delivered,
-    /// The next server has taken it.
+    /// The next server has taken it; or has accepted the recipient, where the lease only asks.
     Relayed {
         /// Whether that server takes over the DSN options too (it announced DSN).
         #[serde(default)]

@@ -74,6 +74,7 @@ mod tests {
             more_recipients,
             dsn: mail_types::DsnOptions::default(),
             notify: None,
+            purpose: mail_types::Purpose::Verify,
             length: 5,
         }
     }

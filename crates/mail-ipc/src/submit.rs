@@ -1,6 +1,6 @@
 //! `submit.sock`: local submission, from `sendmail` to smtpd. Anyone on the machine may connect; the peer's uid is recorded.
 
-use mail_types::{DsnOptions, Notify, Octets, QueueId, Reply};
+use mail_types::{DsnOptions, Notify, Octets, Purpose, QueueId, Reply};
 use serde::{Deserialize, Serialize};
 
 /// From `sendmail`.
@@ -25,6 +25,9 @@ pub enum Request {
         /// `-N`, for all recipients.
         #[serde(default)]
         notify: Option<Notify>,
+        /// What is done with it; [`Purpose::Probe`] is refused.
+        #[serde(default, skip_serializing_if = "Purpose::is_plain")]
+        purpose: Purpose,
         /// Octets of content; lines end with LF or CRLF.
         length: u64,
     },

@@ -37,10 +37,10 @@ fn holds(large: &Value, small: &Value) -> bool {
 #[test]
 fn the_examples_of_version_1_decode() {
     assert_eq!(decode_all::<hello::Hello>("hello"), 1);
-    assert_eq!(decode_all::<intake::Request>("intake-request"), 6);
+    assert_eq!(decode_all::<intake::Request>("intake-request"), 7);
     assert_eq!(decode_all::<intake::Response>("intake-response"), 5);
     assert_eq!(decode_all::<delivery::FromWorker>("delivery-from-worker"), 3);
-    assert_eq!(decode_all::<delivery::ToWorker>("delivery-to-worker"), 3);
+    assert_eq!(decode_all::<delivery::ToWorker>("delivery-to-worker"), 4);
     assert_eq!(decode_all::<deposit::Request>("deposit-request"), 2);
     assert_eq!(decode_all::<deposit::Response>("deposit-response"), 2);
     assert_eq!(decode_all::<control::Request>("control-request"), 10);
@@ -51,7 +51,7 @@ fn the_examples_of_version_1_decode() {
     assert_eq!(decode_all::<auth::Response>("auth-response"), 7);
     assert_eq!(decode_all::<lookup::Request>("lookup-request"), 3);
     assert_eq!(decode_all::<lookup::Response>("lookup-response"), 6);
-    assert_eq!(decode_all::<submit::Request>("submit-request"), 2);
+    assert_eq!(decode_all::<submit::Request>("submit-request"), 3);
     assert_eq!(decode_all::<submit::Response>("submit-response"), 3);
     assert_eq!(decode_all::<mailbox::Announcement>("mailbox"), 1);
 }

@@ -21,6 +21,8 @@ pub enum Kind {
     },
     /// The recipients, or their servers, have it.
     Success,
+    /// What became, or would become, of all recipients: the sender has asked.
+    Status,
 }
 
 /// What became of a recipient (RFC 3464 section 2.3.3).
@@ -36,6 +38,10 @@ pub enum Action {
     Relayed,
     /// `expanded`: to more than one recipient, about whom nothing more is said.
     Expanded,
+    /// `deliverable`: it would be delivered. Not of the RFC; Postfix's word.
+    Deliverable,
+    /// `undeliverable`: it would not, now or ever.
+    Undeliverable,
 }
 
 impl Action {
@@ -46,6 +52,8 @@ impl Action {
             Self::Delivered => "delivered",
             Self::Relayed => "relayed",
             Self::Expanded => "expanded",
+            Self::Deliverable => "deliverable",
+            Self::Undeliverable => "undeliverable",
         }
     }
 }
@@ -67,6 +75,14 @@ pub struct Recipient<'a> {
     pub remote: Option<&'a str>,
     /// The remote server's reply.
     pub diagnostic: Option<&'a str>,
+}
+
+impl<'a> Recipient<'a> {
+    /// The address that it was before aliases, where that is another.
+    fn expanded_from(&self) -> Option<&'a str> {
+        let (_, original) = self.orcpt?.split_once(';')?;
+        Some(original.trim()).filter(|original| !original.eq_ignore_ascii_case(self.address))
+    }
 }
 
 /// A notification to be.
@@ -137,6 +153,7 @@ fn write_header(out: &mut String, report: &Report<'_>, boundary: &str, eight_bit
         Kind::Failure => "Undelivered Mail Returned to Sender",
         Kind::Delay { .. } => "Delayed Mail (still being retried)",
         Kind::Success => "Successful Mail Delivery Report",
+        Kind::Status => "Mail Delivery Status Report",
     };
     line!(out, "Received: by {host} ({})", printable(report.mail_name));
     line!(out, "\tid {}; {date}", report.id);
@@ -190,13 +207,18 @@ fn write_people(out: &mut String, report: &Report<'_>, boundary: &str) {
             line!(out, "Your message was delivered to the recipients listed below. Where it was");
             line!(out, "relayed to another server, that server may not report what follows.");
         }
+        Kind::Status => line!(out, "Here is the report on each recipient that was asked for."),
     }
     line!(out, "");
     line!(out, "For help, please write to <{}>, and include this report.", clean(report.postmaster));
     line!(out, "");
     for recipient in report.recipients {
         let reason = recipient.text.trim_end();
-        line!(out, "<{}>: {}", clean(recipient.address), folded(&words(reason, report.smtputf8)));
+        let address = clean(recipient.address);
+        let from = recipient.expanded_from().filter(|_| report.kind == Kind::Status);
+        let from = from.map(|from| format!(" {}", folded(&format!("(expanded from <{}>)", clean(from)))));
+        let reason = folded(&words(reason, report.smtputf8));
+        line!(out, "<{address}>{}: {reason}", from.unwrap_or_default());
         line!(out, "");
     }
 }
@@ -225,7 +247,9 @@ fn write_recipient(out: &mut String, report: &Report<'_>, recipient: &Recipient<
     let severity = match recipient.action {
         Action::Failed => mail_types::Severity::Permanent,
         Action::Delayed => mail_types::Severity::Temporary,
-        Action::Delivered | Action::Relayed | Action::Expanded => mail_types::Severity::Success,
+        Action::Delivered | Action::Relayed | Action::Expanded | Action::Deliverable => mail_types::Severity::Success,
+        // Now or ever: the status tells.
+        Action::Undeliverable => recipient.status.severity(),
     };
     line!(out, "Final-Recipient: {}; {}", address_type(recipient.address), clean(recipient.address));
     if let Some(orcpt) = recipient.orcpt {
@@ -251,6 +275,7 @@ fn write_returned_header(out: &mut String, report: &Report<'_>, boundary: &str, 
         Kind::Failure => "Undelivered Message",
         Kind::Delay { .. } => "Delayed Message",
         Kind::Success => "Delivered Message",
+        Kind::Status => "Message",
     };
     line!(out, "--{boundary}");
     line!(out, "Content-Description: {what}{}", if report.full { "" } else { " Headers" });

@@ -16,6 +16,35 @@ pub enum Body {
     EightBitMime,
 }
 
+/// What is done with a message: Postfix's trace flags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Purpose {
+    /// It is delivered.
+    #[default]
+    Deliver,
+    /// It is delivered, and the sender gets a report of the first attempt (`sendmail -v`).
+    Trace,
+    /// Nothing is delivered: the sender gets a report of what would become of each recipient (`sendmail -bv`).
+    Verify,
+    /// Nothing is delivered: what would become of its recipient is remembered (a probe of address verification).
+    Probe,
+}
+
+impl Purpose {
+    /// Whether the recipients are only looked at: no mailbox, program or server ever gets the content.
+    #[must_use]
+    pub fn is_verification(self) -> bool {
+        matches!(self, Self::Verify | Self::Probe)
+    }
+
+    /// Whether it is plain mail; records and frames leave it out then.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        *self == Self::Deliver
+    }
+}
+
 /// One recipient of an envelope as it was accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recipient {
@@ -92,4 +121,7 @@ pub struct Envelope {
     /// Who handed it in.
     #[serde(default)]
     pub client: Client,
+    /// What is done with it.
+    #[serde(default, skip_serializing_if = "Purpose::is_plain")]
+    pub purpose: Purpose,
 }

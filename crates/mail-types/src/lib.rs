@@ -17,7 +17,7 @@ mod time;
 
 pub use address::{Address, AddressError, Domain, Sender};
 pub use dsn::{DsnOptions, Notify, Ret};
-pub use envelope::{Body, Client, Envelope, Recipient};
+pub use envelope::{Body, Client, Envelope, Purpose, Recipient};
 pub use octets::Octets;
 pub use queue_id::{QueueId, QueueIdError};
 pub use reply::{EnhancedStatus, Reply, ReplyCode, ReplyError, Severity};

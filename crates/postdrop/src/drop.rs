@@ -144,6 +144,7 @@ mod tests {
             more_recipients: false,
             dsn: mail_types::DsnOptions::default(),
             notify: None,
+            purpose: mail_types::Purpose::Deliver,
             length,
         };
         let mut file = Vec::new();

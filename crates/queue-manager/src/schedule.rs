@@ -10,7 +10,7 @@ mod limits;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
-use mail_types::{QueueId, UnixTime};
+use mail_types::{EnhancedStatus, QueueId, UnixTime};
 use queue_store::{Class, Due, Hop};
 
 use crate::destination::{Carrier, carrier};
@@ -68,6 +68,8 @@ struct Lane {
     failure: f64,
     cohorts: f64,
     dead_until: Option<UnixTime>,
+    /// Why nothing could be done with it the last time.
+    trouble: Option<(EnhancedStatus, String)>,
     /// A destination with a rate delay rests until then; where concurrency is per recipient, these addresses do.
     rests_until: Option<UnixTime>,
     resting: BTreeMap<UnixTime, Vec<String>>,
@@ -198,6 +200,21 @@ impl Scheduler {
             lane.window = lane.window.max(1);
         }
         self.settle(hop, now);
+    }
+
+    /// Why a delivery to a destination failed without any answer: who asks about a dead destination is told so.
+    pub fn blame(&mut self, hop: &Hop, status: EnhancedStatus, text: &str) {
+        if let Some(lane) = self.lanes.get_mut(hop) {
+            lane.trouble = Some((status, text.to_owned()));
+        }
+    }
+
+    /// The destinations that are left alone now, with the reason.
+    #[must_use]
+    pub fn suspended(&self) -> HashMap<Hop, (EnhancedStatus, String)> {
+        let unknown = || (EnhancedStatus::of(4, 4, 1), "no answer".to_owned());
+        let dead = self.lanes.iter().filter(|(_, lane)| lane.dead_until.is_some());
+        dead.map(|(hop, lane)| (hop.clone(), lane.trouble.clone().unwrap_or_else(unknown))).collect()
     }
 
     /// Whether a recipient is ready or leased.
@@ -451,6 +468,7 @@ fn lane<'a>(lanes: &'a mut HashMap<Hop, Lane>, limits: &Limits, hop: &Hop) -> &'
             failure: 0.0,
             cohorts: 0.0,
             dead_until: None,
+            trouble: None,
             rests_until: None,
             resting: BTreeMap::new(),
             wake: [None, None],

@@ -28,7 +28,7 @@ pub struct Line {
     pub recipient: u32,
     /// The recipient.
     pub to: Address,
-    /// How it ended: `delivered`, `relayed`, `discarded`, `bounced`, `expanded`, `deleted`.
+    /// How it ended: `delivered`, `relayed`, `discarded`, `bounced`, `deliverable`, `undeliverable`, `expanded`, `deleted`.
     pub end: String,
     /// The status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -62,7 +62,11 @@ pub fn lines(sequence: u64, record: &Record) -> Vec<Line> {
                 Fate::Relayed => "relayed",
                 Fate::Discarded => "discarded",
                 Fate::Bounced => "bounced",
-                Fate::Deferred(_) | Fate::Redirected | Fate::Warned | Fate::Reported => return Vec::new(),
+                Fate::Deliverable => "deliverable",
+                Fate::Undeliverable => "undeliverable",
+                Fate::Deferred(_) | Fate::Redirected | Fate::Warned | Fate::Reported | Fate::Traced => {
+                    return Vec::new();
+                }
             };
             let words = |plain: Line| Line {
                 status: outcome.status,

@@ -1,6 +1,6 @@
 //! What the queue knows of a message: where it is, how it stands, and the sums over all messages.
 
-use mail_types::{Sender, UnixTime};
+use mail_types::{Purpose, Sender, UnixTime};
 use serde::{Deserialize, Serialize};
 
 use crate::record::{Place, is_false};
@@ -50,6 +50,9 @@ pub struct MessageState {
     /// Some recipient was attempted without an end.
     #[serde(default, skip_serializing_if = "is_false")]
     pub deferred: bool,
+    /// What is done with it.
+    #[serde(default, skip_serializing_if = "Purpose::is_plain")]
+    pub purpose: Purpose,
 }
 
 /// How many messages there are.

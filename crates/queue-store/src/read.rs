@@ -165,6 +165,7 @@ pub(crate) fn salvage(shared: &Shared, id: QueueId) -> Result<Option<(Arc<Envelo
             dsn: mail_types::DsnOptions::default(),
             message_id: None,
             client: mail_types::Client::default(),
+            purpose: message.purpose,
         })
     });
     let content = match message.place {

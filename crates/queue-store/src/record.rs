@@ -130,13 +130,22 @@ pub enum Fate {
     Warned,
     /// The report that was due has been queued.
     Reported,
+    /// The message only asked: it would have been delivered. An end.
+    Deliverable,
+    /// The message only asked: it would not have been delivered, now or ever; the status says which. An end.
+    Undeliverable,
+    /// The sender was told of the first attempt; the recipient goes on as it was.
+    Traced,
 }
 
 impl Fate {
     /// Whether nothing more will be attempted for the recipient.
     #[must_use]
     pub fn is_end(self) -> bool {
-        matches!(self, Self::Delivered | Self::Relayed | Self::Discarded | Self::Bounced)
+        matches!(
+            self,
+            Self::Delivered | Self::Relayed | Self::Discarded | Self::Bounced | Self::Deliverable | Self::Undeliverable
+        )
     }
 }
 
@@ -257,6 +266,9 @@ pub struct RecipientState {
     /// The sender was warned of the delay.
     #[serde(default, skip_serializing_if = "is_false")]
     pub warned: bool,
+    /// The sender was told of the first attempt, which it had asked for.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub traced: bool,
     /// The destination that an outcome named instead of the route of the address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub via: Option<Hop>,
@@ -279,6 +291,7 @@ impl RecipientState {
             last: None,
             report: None,
             warned: false,
+            traced: false,
             via: None,
             hop: Hop::default(),
         }

@@ -132,6 +132,7 @@ impl State {
             hold: accepted.hold,
             corrupt: !content_good,
             deferred: false,
+            purpose: envelope.purpose,
         };
         self.enter(accepted.id, &message, true)?;
         for (number, recipient) in (0..count).zip(&envelope.recipients) {
@@ -155,6 +156,7 @@ impl State {
             hold: moved.hold,
             corrupt: moved.corrupt || !content_good,
             deferred: moved.recipients.iter().any(|(_, state)| state.attempts > 0),
+            purpose: envelope.purpose,
         };
         if let Some(before) = self.message(moved.id)? {
             message.deferred |= before.deferred;
@@ -173,7 +175,12 @@ impl State {
         let before = message.clone();
         for &(number, _) in &outcome.recipients {
             let Some(state) = self.recipient(outcome.id, number)? else { continue };
-            if state.report.is_some() != (outcome.result == Fate::Reported) {
+            let wanted = match outcome.result {
+                Fate::Reported => state.report.is_some(),
+                Fate::Traced => true,
+                _ => state.report.is_none(),
+            };
+            if !wanted {
                 // A second report of an end that stands, or a report that was never due.
                 continue;
             }
@@ -207,9 +214,10 @@ impl State {
                 state.via.clone_from(&outcome.via);
                 state.hop = outcome.via.clone().unwrap_or_default();
             }
+            Fate::Traced => state.traced = true,
             _ => state.warned = true,
         }
-        if outcome.result != Fate::Warned {
+        if !matches!(outcome.result, Fate::Warned | Fate::Traced) {
             state.attempts = state.attempts.max(outcome.attempt);
             let mta = outcome.mta.clone().filter(|mta| *mta != Remote::default());
             state.last = Some(LastReply { status: outcome.status, text: outcome.text.clone(), mta, at: outcome.at });

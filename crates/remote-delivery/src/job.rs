@@ -118,6 +118,7 @@ impl Job {
             body: if octets.eight_bit { Body::EightBitMime } else { Body::SevenBit },
             smtputf8: address_needs || (lease.smtputf8 && octets.eight_bit_header),
             dsn: lease.dsn.clone(),
+            verify: lease.purpose.is_verification(),
         })
     }
 
@@ -207,6 +208,8 @@ impl Job {
             ],
             dsn: end.status,
             status: match end.fate {
+                Fate::Deferred { .. } | Fate::Bounced if self.lease.purpose.is_verification() => "undeliverable",
+                _ if self.lease.purpose.is_verification() => "deliverable",
                 Fate::Deferred { .. } => "deferred",
                 Fate::Bounced => "bounced",
                 _ => "sent",

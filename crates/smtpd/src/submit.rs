@@ -14,7 +14,8 @@ use mail_net::listen::ACCEPT_PAUSE;
 use mail_smtp::Path;
 use mail_smtp::server::MailCommand;
 use mail_types::{
-    Address, Body, Client, DsnOptions, EnhancedStatus, Notify, Octets, QueueId, Reply, ReplyCode, Sender, Severity,
+    Address, Body, Client, DsnOptions, EnhancedStatus, Notify, Octets, Purpose, QueueId, Reply, ReplyCode, Sender,
+    Severity,
 };
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
@@ -158,6 +159,8 @@ pub struct Submission {
     pub dsn: DsnOptions,
     /// NOTIFY, for all recipients.
     pub notify: Option<Notify>,
+    /// What is done with it.
+    pub purpose: Purpose,
     /// Octets of content.
     pub length: u64,
 }
@@ -197,8 +200,8 @@ impl Submission {
     #[must_use]
     pub fn of(request: Request, uid: u32) -> Option<(Self, bool)> {
         match request {
-            Request::Submit { sender, full_name, recipients, more_recipients, dsn, notify, length } => {
-                Some((Self { uid, sender, full_name, recipients, dsn, notify, length }, more_recipients))
+            Request::Submit { sender, full_name, recipients, more_recipients, dsn, notify, purpose, length } => {
+                Some((Self { uid, sender, full_name, recipients, dsn, notify, purpose, length }, more_recipients))
             }
             Request::Recipients { .. } => None,
         }
@@ -257,6 +260,10 @@ impl Submission {
         if self.has_control_characters() {
             return Err(refusal(501, (5, 5, 4), "Control character in the envelope"));
         }
+        if self.purpose == Purpose::Probe {
+            // What is known of addresses follows from our own questions alone.
+            return Err(refusal(501, (5, 5, 4), "Probes are not submitted"));
+        }
         if *main.message_size_limit > 0 && self.length > *main.message_size_limit {
             return Err(refusal(552, (5, 3, 4), "Message size exceeds fixed limit"));
         }
@@ -270,6 +277,7 @@ impl Submission {
         }
         let mail = MailCommand { from: Path::Null, size: None, body: Body::SevenBit, smtputf8: true, dsn: self.dsn };
         let mut transaction = Transaction::new(mail, sender, now());
+        transaction.purpose = self.purpose;
         let tables = shared.tables.snapshot();
         let mut fetched = Fetched::default();
         for text in &self.recipients {

@@ -1,7 +1,9 @@
 //! An open mail transaction, and the envelope that becomes of it.
 
 use mail_smtp::server::MailCommand;
-use mail_types::{Address, Body, Client, Envelope, Notify, QueueId, Recipient, Reply, Sender, SourceLine, UnixTime};
+use mail_types::{
+    Address, Body, Client, Envelope, Notify, Purpose, QueueId, Recipient, Reply, Sender, SourceLine, UnixTime,
+};
 
 use crate::content::Content;
 
@@ -37,6 +39,8 @@ pub struct Transaction {
     pub permit: Option<(String, SourceLine)>,
     /// The content, once it comes.
     pub content: Option<Content>,
+    /// What is done with the message.
+    pub purpose: Purpose,
 }
 
 impl Transaction {
@@ -53,6 +57,7 @@ impl Transaction {
             deferral: None,
             permit: None,
             content: None,
+            purpose: Purpose::Deliver,
         }
     }
 
@@ -112,6 +117,7 @@ pub fn envelope(transaction: &Transaction, sender: Sender, facts: Facts, client:
         message_id: facts.message_id,
         client,
         recipients,
+        purpose: transaction.purpose,
     }
 }
 

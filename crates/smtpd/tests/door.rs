@@ -529,6 +529,7 @@ fn submission(recipients: &[&str], length: usize) -> submit::Request {
         more_recipients: false,
         dsn: mail_types::DsnOptions::default(),
         notify: None,
+        purpose: mail_types::Purpose::Deliver,
         length: length as u64,
     }
 }

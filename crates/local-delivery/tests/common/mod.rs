@@ -15,7 +15,7 @@ use mail_ipc::hello::{Hello, Role};
 use mail_ipc::lookup::{MailUser, PasswdUser, Request, Response};
 use mail_ipc::sockets::{DELIVERY, LOOKUP, Socket};
 use mail_net::ipc::{self, Conversation};
-use mail_types::{Body, Client, DsnOptions, Octets, QueueId, Sender, UnixTime};
+use mail_types::{Body, Client, DsnOptions, Octets, Purpose, QueueId, Sender, UnixTime};
 use test_support::binaries::place;
 use tokio::net::UnixListener;
 
@@ -245,6 +245,7 @@ pub fn lease(kind: TransportKind, recipients: &[&str], content: Content) -> Leas
         dsn: DsnOptions::default(),
         message_id: None,
         client: Client::default(),
+        purpose: Purpose::Deliver,
         recipients: (1..).zip(recipients).map(recipient).collect(),
         content,
     }

@@ -20,6 +20,8 @@ pub struct Message {
     pub smtputf8: bool,
     /// RET and ENVID; sent only to a peer with DSN.
     pub dsn: DsnOptions,
+    /// Only the recipients are asked for: no DATA follows, and who is accepted has that reply as its outcome.
+    pub verify: bool,
 }
 
 /// What the machine asks. It waits for every answer.

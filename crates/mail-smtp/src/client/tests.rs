@@ -20,6 +20,7 @@ fn message(recipients: &[&str]) -> Message {
         body: Body::SevenBit,
         smtputf8: false,
         dsn: DsnOptions::default(),
+        verify: false,
     }
 }
 
@@ -131,6 +132,39 @@ fn good_bad_and_later_are_told_apart() {
             "2.0.0 250 Ok",
             "5.1.1 host mx[192.0.2.1] said: 550 5.1.1 no such user (in reply to RCPT TO command)",
             "4.2.0 host mx[192.0.2.1] said: 450 4.2.0 try later (in reply to RCPT TO command)",
+        ]
+    );
+}
+
+#[test]
+fn who_only_asks_stops_before_data() {
+    let mut outside = one_message(&["good@y.org", "bad@y.org", "later@y.org"]);
+    outside.messages[0].verify = true;
+    outside.messages.push_back(Message { verify: true, ..message(&["bad@y.org"]) });
+    let text = "S: MAIL FROM:<a@b.org>
+        S: RCPT TO:<good@y.org>
+        S: RCPT TO:<bad@y.org>
+        S: RCPT TO:<later@y.org>
+        C: 250 2.1.0 Ok
+        C: 250 2.1.5 Ok
+        C: 550 5.1.1 no such user
+        C: 450 4.2.0 greylisted
+        S: RSET
+        C: 250 Ok
+        S: MAIL FROM:<a@b.org>
+        S: RCPT TO:<bad@y.org>
+        C: 550 5.7.1 you again
+        C: 503 5.5.1 MAIL first
+        S: QUIT
+        X:";
+    play(settings(), &mut outside, &format!("{HELLO}{text}"));
+    assert_eq!(
+        outside.reports,
+        [
+            "2.1.5 250 2.1.5 Ok",
+            "5.1.1 host mx[192.0.2.1] said: 550 5.1.1 no such user (in reply to RCPT TO command)",
+            "4.2.0 host mx[192.0.2.1] said: 450 4.2.0 greylisted (in reply to RCPT TO command)",
+            "5.7.1 host mx[192.0.2.1] said: 550 5.7.1 you again (in reply to MAIL FROM command)",
         ]
     );
 }

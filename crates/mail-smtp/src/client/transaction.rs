@@ -50,7 +50,9 @@ impl Transaction {
         let mut to_send = VecDeque::with_capacity(recipients + 2);
         to_send.push_back(Command::Mail);
         to_send.extend((0..recipients).map(Command::Rcpt));
-        to_send.push_back(Command::Data);
+        if !message.verify {
+            to_send.push_back(Command::Data);
+        }
         let decided = vec![None; recipients];
         Self { message, to_send, owed: VecDeque::new(), decided, mail_accepted: false, content: None }
     }
@@ -200,6 +202,9 @@ impl Client {
             Command::Mail => transaction.decide(&cause),
             // Replies that follow a refused MAIL say nothing about the recipient.
             Command::Rcpt(number) if !success => {
+                transaction.decided[number].get_or_insert(cause);
+            }
+            Command::Rcpt(number) if transaction.message.verify => {
                 transaction.decided[number].get_or_insert(cause);
             }
             Command::Rcpt(_) => {}

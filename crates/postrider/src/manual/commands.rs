@@ -282,6 +282,11 @@ fn submission() -> Vec<Page> {
                 ("-B 7BIT|8BITMIME", "The type of the body; it is found out anyway."),
                 ("-bp", "Lists the queue, as mailq does."),
                 ("-bi, -I", "Has the aliases taken, as newaliases does; -oAFILE names the file."),
+                (
+                    "-bv",
+                    "Reads no message and delivers nothing: the sender gets a report of what would become of each recipient. Aliases and forward files are followed to their ends, other servers are asked up to RCPT TO, and each is attempted once.",
+                ),
+                ("-v", "Beside the delivery, the sender gets a report of the first attempt for each recipient."),
                 ("-bs", "Speaks SMTP on standard input and output; each message is handed in as the caller's."),
                 ("-bd, -bl", "Starts the mail system, as postfix start does."),
                 ("-q, -qIID, -qRSITE", "Attempts what waits: all of it, one message, what goes to one site."),
@@ -290,7 +295,7 @@ fn submission() -> Vec<Page> {
             &[
                 ("0", "Done; the message is on disk."),
                 ("64", "A control character in an argument."),
-                ("69", "The message was refused for ever, or what was asked for is not supported (-bv, -XV)."),
+                ("69", "The message was refused for ever, or what was asked for is not supported (-XV)."),
                 ("75", "Not now, or the command line is wrong (as with Postfix)."),
                 ("77", "authorized_submit_users does not permit the caller."),
             ],

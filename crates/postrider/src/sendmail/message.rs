@@ -74,6 +74,18 @@ pub fn take_header(content: &[u8]) -> Message {
     message
 }
 
+/// The content of a message that only asks about its recipients: a header that says so, for the report to show.
+#[must_use]
+pub fn probe(sender: &str, recipients: &[String]) -> Vec<u8> {
+    let mut content = String::new();
+    if !sender.is_empty() {
+        content.push_str(&format!("From: {sender}\n"));
+    }
+    content.push_str("Subject: probe\n");
+    content.push_str(&format!("To: {}\n\n", recipients.join(",\n\t")));
+    content.into_bytes()
+}
+
 /// How many octets of `From ` or `>From ` lines stand before the header: what programs that read mailboxes leave there.
 fn mbox_lines(content: &[u8]) -> usize {
     let mut at = 0;
@@ -125,6 +137,13 @@ mod tests {
         assert_eq!(content("a\n.\nb\n", true), "a\n.\nb\n");
         assert_eq!(content("a\n..\n.b\nno newline", false), "a\n..\n.b\nno newline");
         assert_eq!(content("", false), "");
+    }
+
+    #[test]
+    fn a_probe_names_whom_it_asks_about() {
+        let content = probe("john", &["a@b".to_owned(), "c@d".to_owned()]);
+        assert_eq!(content, b"From: john\nSubject: probe\nTo: a@b,\n\tc@d\n\n");
+        assert_eq!(probe("", &["a".to_owned()]), b"Subject: probe\nTo: a\n\n");
     }
 
     #[test]

@@ -9,7 +9,7 @@ mod submit;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use mail_types::Octets;
+use mail_types::{Octets, Purpose};
 
 use self::message::ReadError;
 use self::options::{Flush, Mode, Submission};
@@ -84,6 +84,9 @@ fn submit(door: &Door, mut submission: Submission) -> Outcome {
     if !submission.extract && submission.recipients.is_empty() {
         return Err(fatal(TEMPORARY, "Recipient addresses must be specified on the command line or via the -t option"));
     }
+    if submission.purpose == Purpose::Verify {
+        return verify(door, submission);
+    }
     let content =
         message::read(std::io::stdin().lock(), submission.ignore_dots, door.limit).map_err(|error| match error {
             ReadError::TooBig => fatal(UNAVAILABLE, "message file too big"),
@@ -100,7 +103,28 @@ fn submit(door: &Door, mut submission: Submission) -> Outcome {
     }
     submission.full_name = submission.full_name.take().or_else(own_full_name);
     hand_in(door, &submission, &recipients, &message.content)?;
+    announce(&submission);
     Ok(0)
+}
+
+/// Asks what would become of the recipients; nothing is read.
+fn verify(door: &Door, mut submission: Submission) -> Outcome {
+    let recipients = std::mem::take(&mut submission.recipients);
+    hand_in(door, &submission, &recipients, &message::probe(&reported_to(&submission), &recipients))?;
+    announce(&submission);
+    Ok(0)
+}
+
+/// Who gets the report: the envelope sender as it was typed.
+fn reported_to(submission: &Submission) -> String {
+    submission.sender.clone().unwrap_or_else(|| login().unwrap_or_else(|| "unknown".to_owned()))
+}
+
+/// Says where to look for the report that was asked for.
+fn announce(submission: &Submission) {
+    if submission.purpose != Purpose::Deliver {
+        println!("Mail Delivery Status Report will be mailed to <{}>.", reported_to(submission));
+    }
 }
 
 /// To smtpd, else to postdrop.
@@ -121,8 +145,13 @@ fn drop_off(door: &Door, submission: &Submission, recipients: &[String], content
 /// `login(uid)`, as Postfix names the caller in its messages.
 fn who() -> String {
     let uid = rustix::process::getuid().as_raw();
-    let user = mail_posix::users::by_uid(uid).ok().flatten();
-    format!("{}({uid})", user.map_or_else(|| "unknown".to_owned(), |user| user.name))
+    format!("{}({uid})", login().unwrap_or_else(|| "unknown".to_owned()))
+}
+
+/// The caller's login name.
+fn login() -> Option<String> {
+    let uid = rustix::process::getuid().as_raw();
+    mail_posix::users::by_uid(uid).ok().flatten().map(|user| user.name)
 }
 
 /// The caller's full name: `NAME` of the environment, else the comment field of the passwd entry up to its first comma, with the login

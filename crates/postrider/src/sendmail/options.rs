@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-use mail_types::{DsnOptions, Notify, Octets, QueueId, Ret};
+use mail_types::{DsnOptions, Notify, Octets, Purpose, QueueId, Ret};
 
 use super::addresses::addresses;
 use crate::arguments::{Given, Grammar, Parsed};
@@ -42,6 +42,8 @@ pub struct Submission {
     pub dsn: DsnOptions,
     /// NOTIFY (`-N`).
     pub notify: Option<Notify>,
+    /// What is done with it: `-bv` only asks, `-v` wants a report beside the delivery.
+    pub purpose: Purpose,
 }
 
 /// What the command line asks for.
@@ -80,6 +82,7 @@ pub struct Options {
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
     Submit,
+    Verify,
     Smtp,
     List,
     Aliases,
@@ -119,6 +122,8 @@ struct Reader {
     aliases: Option<String>,
     flush: Flush,
     extracts: bool,
+    /// How often `-v` stands there.
+    verbose: u32,
     submission: Submission,
     warnings: Vec<String>,
 }
@@ -136,6 +141,7 @@ impl Reader {
             aliases: None,
             flush: Flush::All,
             extracts: false,
+            verbose: 0,
             submission: Submission::default(),
             warnings: Vec::new(),
         }
@@ -171,7 +177,7 @@ impl Reader {
             'X' if text.starts_with('V') => {
                 return Err(Failure::new(UNAVAILABLE, "-XV: variable envelope return paths are not supported"));
             }
-            'v' => self.warnings.push("-v has no effect: no report of the delivery is sent".to_owned()),
+            'v' => self.verbose += 1,
             // The rest is accepted for old callers and means nothing, as in sendmail(1).
             _ => {}
         }
@@ -186,12 +192,7 @@ impl Reader {
             Some('s') => Kind::Smtp,
             Some('d' | 'l') => Kind::Start,
             Some('h' | 'H') => Kind::Nothing,
-            Some('v') => {
-                return Err(Failure::new(
-                    UNAVAILABLE,
-                    "-bv: no verification report is sent; try `postmap -q' and `postconf' to see what the tables say",
-                ));
-            }
+            Some('v') => Kind::Verify,
             _ => return Err(fatal(format!("unsupported: -b{text}"))),
         };
         Ok(())
@@ -278,6 +279,9 @@ impl Reader {
         for operand in &parsed.operands {
             checked("a recipient address", operand)?;
         }
+        if self.extracts && self.kind == Kind::Verify {
+            return Err(fatal("-t option cannot be used with -bv"));
+        }
         if self.extracts && self.kind != Kind::Submit {
             return Err(fatal("-t can be used only in delivery mode"));
         }
@@ -287,7 +291,13 @@ impl Reader {
             Kind::Aliases => Some("alias initialization mode"),
             Kind::Smtp => Some("stand-alone SMTP server mode"),
             Kind::Start => Some("daemon mode"),
-            Kind::Submit | Kind::Nothing => None,
+            Kind::Submit | Kind::Verify | Kind::Nothing => None,
+        };
+        self.submission.purpose = match self.kind {
+            Kind::Verify => Purpose::Verify,
+            // More than one was a wish for debugging output, which the logs hold.
+            _ if self.verbose == 1 => Purpose::Trace,
+            _ => Purpose::Deliver,
         };
         if let Some(mode) = without_recipients.filter(|_| !parsed.operands.is_empty()) {
             return Err(fatal(format!("{mode} requires no recipient")));
@@ -296,7 +306,7 @@ impl Reader {
         self.submission.recipients =
             parsed.operands.iter().flat_map(|operand| addresses(&operand.to_string_lossy())).collect();
         let mode = match self.kind {
-            Kind::Submit => Mode::Submit(Box::new(self.submission)),
+            Kind::Submit | Kind::Verify => Mode::Submit(Box::new(self.submission)),
             Kind::Smtp => Mode::Smtp,
             Kind::List => Mode::List { json: self.json },
             Kind::Aliases => Mode::Aliases(self.aliases),
@@ -334,6 +344,15 @@ mod tests {
         assert_eq!(submission(&["-f", "", "x"]).sender.as_deref(), Some(""));
         assert_eq!(submission(&["-f<>", "x"]).sender.as_deref(), Some(""));
         assert_eq!(submission(&["x"]).sender, None);
+    }
+
+    #[test]
+    fn one_v_asks_for_a_report_and_bv_for_nothing_else() {
+        assert_eq!(submission(&["-v", "x"]).purpose, Purpose::Trace);
+        assert_eq!(submission(&["-v", "-v", "x"]).purpose, Purpose::Deliver);
+        assert_eq!(submission(&["-bv", "x"]).purpose, Purpose::Verify);
+        assert_eq!(submission(&["-bv", "-v", "x"]).purpose, Purpose::Verify);
+        assert_eq!(submission(&["-bm", "x"]).purpose, Purpose::Deliver);
     }
 
     #[test]
@@ -383,7 +402,7 @@ mod tests {
             (&["-qSsite"], 75),
             (&["-qX"], 75),
             (&["-d"], 75),
-            (&["-bv", "x"], 69),
+            (&["-bv", "-t"], 75),
             (&["-XV", "x"], 69),
             (&["-f", "a\nb", "x"], 64),
             (&["-F", "a\rBcc: b", "x"], 64),

@@ -52,6 +52,7 @@ fn requests(submission: &Submission, recipients: &[String], length: u64) -> Vec<
             more_recipients: count > 1,
             dsn: submission.dsn.clone(),
             notify: submission.notify,
+            purpose: submission.purpose,
             length,
         },
         _ => Request::Recipients { recipients, more: at + 1 < count },

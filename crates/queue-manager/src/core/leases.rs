@@ -302,6 +302,7 @@ impl Core {
             dsn: envelope.dsn.clone(),
             message_id: envelope.message_id.clone(),
             client: envelope.client.clone(),
+            purpose: envelope.purpose,
             recipients,
             content: piece.content(),
         };

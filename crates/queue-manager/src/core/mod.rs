@@ -4,6 +4,7 @@ mod leases;
 mod operators;
 mod outcomes;
 mod reports;
+mod verification;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -212,6 +213,9 @@ pub struct Core {
     unrouted: Vec<Grant>,
     orphans: HashMap<String, UnixTime>,
     awaited: HashSet<String>,
+    /// Messages that only ask, as far as this run has seen them, and when their destinations were last looked at.
+    asking: HashSet<QueueId>,
+    looked: UnixTime,
     started: UnixTime,
     /// When the index was last looked through for destinations.
     scanned: UnixTime,
@@ -262,6 +266,8 @@ impl Core {
             unrouted: Vec::new(),
             orphans: HashMap::new(),
             awaited: recovery.workers.iter().cloned().collect(),
+            asking: HashSet::new(),
+            looked: now(),
             started: now(),
             scanned: now(),
             serials: 0..0,
@@ -341,6 +347,9 @@ impl Core {
         if self.scheduler.hold_before.is_some() {
             next = next.min(self.started.after(RESUME_WAIT));
         }
+        if !self.asking.is_empty() {
+            next = next.min(self.looked.after(verification::PERIOD));
+        }
         if self.stopping.is_some() {
             next = next.min(now.after(Duration::from_millis(50)));
         }
@@ -391,6 +400,7 @@ impl Core {
             }
         }
         if self.stopping.is_none() {
+            self.answer_what_asks_about_the_dead(now);
             self.carry_out_here();
             self.grant();
         }
@@ -406,6 +416,9 @@ impl Core {
 
     fn accepted(&mut self, message: NewMessage) {
         let now = (self.now)();
+        if message.envelope.purpose.is_verification() {
+            self.asking.insert(message.id);
+        }
         if message.hold {
             return;
         }
@@ -425,6 +438,9 @@ impl Core {
             Ok(Some(message)) => message.open,
             _ => u32::try_from(envelope.recipients.len()).unwrap_or(u32::MAX),
         };
+        if envelope.purpose.is_verification() {
+            self.asking.insert(id);
+        }
         let from = envelope.sender.to_string();
         let line = Line::Active { from: &from, size: envelope.size, nrcpt };
         self.log.record(&Record::new(&self.settings.idents.qmgr, Stage::Queue, line).about(id));

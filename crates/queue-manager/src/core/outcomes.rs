@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use decision::{Delivery, Event as Line, Record, Stage};
+use decision::{Delivery, Event as Line, Ident, Record, Stage};
 use mail_ipc::delivery::{self, OutcomeKey};
 use mail_posix::points;
 use mail_types::{EnhancedStatus, Envelope, QueueId, UnixTime};
@@ -27,9 +27,10 @@ pub struct Committed {
 pub struct Change {
     number: u32,
     attempt: u32,
-    dead: bool,
+    /// Why nothing at all could be done with the destination.
+    dead: Option<(EnhancedStatus, String)>,
     scheduled: Vec<(Hop, Class, UnixTime)>,
-    report: bool,
+    pub(super) report: bool,
 }
 
 /// Work that failed and is tried again.
@@ -71,7 +72,7 @@ impl Core {
             }
         }
         for key in &known {
-            self.recipient_ended(*key, false);
+            self.recipient_ended(*key, None);
         }
         self.tell(connection, known);
         for (id, outcomes) in messages {
@@ -113,24 +114,31 @@ impl Core {
         let mut change = Change {
             number: outcome.recipient,
             attempt: outcome.attempt,
-            dead: false,
+            dead: None,
             scheduled: Vec::new(),
             report: false,
         };
+        if let delivery::Fate::Deferred { dead: true } = &outcome.fate {
+            change.dead = Some((outcome.status, outcome.text.clone()));
+        }
+        let purpose = self.purpose(outcome.id);
+        if purpose.is_verification()
+            && let Some(op) = self.verified(outcome, state, purpose, now, &mut change)
+        {
+            return (op, change);
+        }
         let notify = state.recipient.notify;
+        let traced = self.is_to_be_traced(purpose, outcome.id, state);
         let wants_success = self.has_sender(outcome.id, state) && notify.is_some_and(|notify| notify.success);
         let wants_failure = self.has_sender(outcome.id, state) && notify.is_none_or(|notify| notify.failure);
         let mut via = None;
         let (result, report) = match &outcome.fate {
             // The one success that is reached here is a rule that throws away.
-            delivery::Fate::Delivered if here => (Fate::Discarded, wants_success),
-            delivery::Fate::Delivered => (Fate::Delivered, wants_success),
-            delivery::Fate::Relayed { dsn } => (Fate::Relayed, wants_success && !dsn),
+            delivery::Fate::Delivered if here => (Fate::Discarded, wants_success || traced),
+            delivery::Fate::Delivered => (Fate::Delivered, wants_success || traced),
+            delivery::Fate::Relayed { dsn } => (Fate::Relayed, wants_success && !dsn || traced),
             delivery::Fate::Bounced => (Fate::Bounced, wants_failure),
-            delivery::Fate::Deferred { dead } => {
-                change.dead = *dead;
-                self.deferred(outcome, state, now, &mut change, wants_failure)
-            }
+            delivery::Fate::Deferred { .. } => self.deferred(outcome, state, now, &mut change, wants_failure),
             delivery::Fate::Redirected { destination } => {
                 let hop = Target::Worker(destination.clone()).hop();
                 change.scheduled.push((hop.clone(), Class::Deferred, now));
@@ -138,11 +146,12 @@ impl Core {
                 (Fate::Redirected, false)
             }
             delivery::Fate::Expanded { members } => {
+                let wants_success = wants_success && !purpose.is_verification();
                 let op = self.expanded(outcome, state, members, now, &mut change, wants_success);
                 return (op, change);
             }
         };
-        change.report = report;
+        change.report = report || traced;
         let mta = Remote { name: outcome.remote.clone(), diagnostic: outcome.diagnostic.clone() };
         let op = Op::Outcome(Outcome {
             id: outcome.id,
@@ -261,10 +270,15 @@ impl Core {
         points::reached("outcome-recorded");
         awaited.inspect(|waiting| waiting.done(None));
         let now = (self.now)();
+        if recipients.iter().any(|change| change.report) {
+            // An outcome that a worker repeats may be about a message that was put out of memory while it was being recorded. What cannot
+            // be read now is found by the next start.
+            let _ = self.envelope(id);
+        }
         let mut keys = Vec::with_capacity(recipients.len());
         for change in recipients {
             let key = OutcomeKey { id, recipient: change.number, attempt: change.attempt };
-            self.recipient_ended(key, change.dead);
+            self.recipient_ended(key, change.dead.as_ref());
             self.lost.remove(&(id, change.number));
             keys.push(key);
             for (hop, class, time) in change.scheduled.into_iter().filter(|_| recorded) {
@@ -288,12 +302,15 @@ impl Core {
     }
 
     /// A recipient of a lease has its outcome; the lease may be done with it.
-    fn recipient_ended(&mut self, key: OutcomeKey, dead: bool) {
+    fn recipient_ended(&mut self, key: OutcomeKey, dead: Option<&(EnhancedStatus, String)>) {
         self.scheduler.recipient_done(key.id, key.recipient);
         let Some(number) = self.leased.remove(&(key.id, key.recipient)) else { return };
         let Some(lease) = self.leases.get_mut(&number) else { return };
         lease.open.retain(|open| *open != key.recipient);
-        lease.all_dead &= dead;
+        lease.all_dead &= dead.is_some();
+        if let Some((status, text)) = dead {
+            self.scheduler.blame(&lease.grant.hop, *status, text);
+        }
         if lease.open.is_empty()
             && let Some(lease) = self.leases.remove(&number)
         {
@@ -324,6 +341,7 @@ impl Core {
     }
 
     fn removed(&mut self, id: QueueId) {
+        self.asking.remove(&id);
         // Two answers of the store may find the same message gone.
         if !self.messages.contains_key(&id) {
             return;
@@ -355,7 +373,7 @@ impl Core {
         if open.iter().any(|(number, _)| self.scheduler.is_active(id, *number)) {
             return;
         }
-        if report || warn {
+        if (report || warn) && !self.awaits_first_attempts(id, &open) {
             self.report(id);
         } else {
             self.forget(id);
@@ -432,26 +450,42 @@ impl Core {
             }
             Target::Worker(_) | Target::Asked => return no_outcome(id, number, state),
         };
+        let word = match self.purpose(id).is_verification() {
+            true if word == "sent" => "deliverable",
+            true => "undeliverable",
+            false => word,
+        };
+        let outcome = delivery::Outcome { fate, status, text: text.to_owned(), ..no_outcome(id, number, state) };
+        self.log_here(ident, &outcome, state, word, arrival);
+        outcome
+    }
+
+    /// The log line of an outcome that no worker has reached.
+    pub(super) fn log_here(
+        &self,
+        ident: &Ident,
+        outcome: &delivery::Outcome,
+        state: &RecipientState,
+        word: &str,
+        arrival: UnixTime,
+    ) {
         let now = (self.now)();
         let to = state.recipient.address.to_string();
-        let since = self.messages.get(&id).map_or(now, |active| active.since);
+        let since = self.messages.get(&outcome.id).map_or(now, |active| active.since);
         let zero = std::time::Duration::ZERO;
-        let delays = [since.since(arrival), now.since(since), zero, zero];
-        let orig_to = state.recipient.original.as_deref();
         let line = Delivery {
             to: &to,
-            orig_to,
+            orig_to: state.recipient.original.as_deref(),
             relay: "none",
             delay: now.since(arrival),
-            delays,
-            dsn: status,
+            delays: [since.since(arrival), now.since(since), zero, zero],
+            dsn: outcome.status,
             status: word,
-            text,
+            text: &outcome.text,
         };
         let rule = self.rule(&state.recipient.address);
-        let record = Record::new(ident, Stage::Delivery, Line::Delivery(line)).about(id);
+        let record = Record::new(ident, Stage::Delivery, Line::Delivery(line)).about(outcome.id);
         self.log.record(&record.by_any(rule.as_ref().map(|rule| (rule.name.as_str(), &rule.source))));
-        delivery::Outcome { fate, status, text: text.to_owned(), ..no_outcome(id, number, state) }
     }
 }
 

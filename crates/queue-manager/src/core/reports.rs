@@ -7,7 +7,7 @@ use std::sync::Arc;
 use decision::{Event as Line, Record, Stage};
 use mail_message::dsn::{Action, Kind, Recipient as Told, Report, compose};
 use mail_types::{
-    Body as BodyType, Client, DsnOptions, EnhancedStatus, Envelope, QueueId, Recipient, Ret, Sender, UnixTime,
+    Body as BodyType, Client, DsnOptions, EnhancedStatus, Envelope, Purpose, QueueId, Recipient, Ret, Sender, UnixTime,
 };
 use queue_store::{Accepted, Answer, Answers, Body, Content, Fate, LoadError, Op, Outcome, Place, RecipientState};
 
@@ -24,9 +24,11 @@ pub struct Reported {
     answers: Answers,
 }
 
-/// The three reports.
+/// The reports, in the order in which they are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Sort {
+    /// What became of every recipient, or would: the sender has asked.
+    Status,
     /// Failures.
     Failure,
     /// Delays.
@@ -63,16 +65,24 @@ impl Core {
             Err(error) => return self.warn(&format!("{id}: no report can be made: {error}")),
         };
         let open = self.store.recipients(id, 0, usize::MAX).unwrap_or_default();
+        if self.awaits_first_attempts(id, &open) {
+            return;
+        }
+        let purpose = envelope.purpose;
         let warn = self.messages.get(&id).is_some_and(|active| active.warn_due);
         let mut groups: BTreeMap<(Sort, String), (Sender, Tellable)> = BTreeMap::new();
         for (number, state) in open {
             let sort = match state.report {
+                Some(Fate::Deliverable | Fate::Undeliverable) => Sort::Status,
+                _ if purpose == Purpose::Trace && !state.traced => Sort::Status,
                 Some(Fate::Bounced) => Sort::Failure,
                 Some(_) => Sort::Success,
                 None if warn && !state.warned && state.attempts > 0 => Sort::Delay,
                 None => continue,
             };
-            let to = state.owner.clone().unwrap_or_else(|| envelope.sender.clone());
+            // Who has asked gets the answer, also about the members of a list with an owner.
+            let owner = state.owner.clone().filter(|_| sort != Sort::Status);
+            let to = owner.unwrap_or_else(|| envelope.sender.clone());
             groups.entry((sort, to.to_string())).or_insert_with(|| (to, Vec::new())).1.push((number, state));
         }
         if groups.is_empty() {
@@ -96,19 +106,7 @@ impl Core {
 
     fn send_report(&mut self, id: QueueId, envelope: &Envelope, sort: Sort, to: &Sender, told: Tellable) {
         let now = (self.now)();
-        let recorded = Op::Outcome(Outcome {
-            id,
-            at: now,
-            recipients: told.iter().map(|(number, state)| (*number, state.recipient.address.clone())).collect(),
-            attempt: 0,
-            result: if sort == Sort::Delay { Fate::Warned } else { Fate::Reported },
-            status: None,
-            text: String::new(),
-            mta: None,
-            report: false,
-            via: None,
-        });
-        let mut ops = Vec::with_capacity(2);
+        let mut ops = Vec::with_capacity(3);
         let mut notice = None;
         if let Some(address) = to.address() {
             // Without serial numbers the report waits; their grant looks for reports again.
@@ -130,7 +128,7 @@ impl Core {
             ops.push(Op::Accept { accepted, content: Content::Octets(content), hops: message.hops.clone() });
             notice = Some((new, sort, message));
         }
-        ops.push(recorded);
+        ops.extend(recorded(id, sort, &told, now));
         if let Some(active) = self.messages.get_mut(&id) {
             active.reporting = true;
         }
@@ -167,6 +165,7 @@ impl Core {
         };
         let times = self.settings.times;
         let kind = match sort {
+            Sort::Status => Kind::Status,
             Sort::Failure => Kind::Failure,
             Sort::Delay => Kind::Delay { until: envelope.arrival.after(times.lifetime) },
             Sort::Success => Kind::Success,
@@ -211,7 +210,7 @@ impl Core {
                     let kind = match sort {
                         Sort::Failure => "sender non-delivery",
                         Sort::Delay => "sender delay",
-                        Sort::Success => "sender delivery status",
+                        Sort::Status | Sort::Success => "sender delivery status",
                     };
                     let line = Line::Notice { kind, notice: new };
                     let warning = ("delay_warning_time", &self.settings.sources.warning);
@@ -224,6 +223,36 @@ impl Core {
         }
         self.settle_message(id);
     }
+}
+
+/// What a report settles. Of a message that was traced, failures are still to be bounced, and what is deferred waits on.
+fn recorded(id: QueueId, sort: Sort, told: &[(u32, RecipientState)], now: UnixTime) -> Vec<Op> {
+    let result = |state: &RecipientState| match (sort, state.report) {
+        (Sort::Delay, _) => Fate::Warned,
+        (Sort::Status, None | Some(Fate::Bounced)) => Fate::Traced,
+        _ => Fate::Reported,
+    };
+    let of = |wanted: Fate| {
+        let recipients: Vec<_> = told
+            .iter()
+            .filter(|(_, state)| result(state) == wanted)
+            .map(|(number, state)| (*number, state.recipient.address.clone()))
+            .collect();
+        let outcome = Outcome {
+            id,
+            at: now,
+            recipients,
+            attempt: 0,
+            result: wanted,
+            status: None,
+            text: String::new(),
+            mta: None,
+            report: false,
+            via: None,
+        };
+        (!outcome.recipients.is_empty()).then_some(Op::Outcome(outcome))
+    };
+    [Fate::Warned, Fate::Traced, Fate::Reported].into_iter().filter_map(of).collect()
 }
 
 fn notice_envelope(
@@ -245,6 +274,7 @@ fn notice_envelope(
         dsn: DsnOptions::default(),
         message_id: Some(format!("<{id}@{host}>")),
         client: Client { name: "localhost".to_owned(), protocol: "local".to_owned(), ..Client::default() },
+        purpose: Purpose::Deliver,
     }
 }
 
@@ -264,6 +294,12 @@ impl Words {
         let last = state.last.as_ref();
         let mta = last.and_then(|last| last.mta.clone()).unwrap_or_default();
         let (action, otherwise) = match (sort, state.report) {
+            (Sort::Status, Some(Fate::Deliverable)) => (Action::Deliverable, EnhancedStatus::of(2, 0, 0)),
+            (Sort::Status, Some(Fate::Undeliverable)) => (Action::Undeliverable, EnhancedStatus::of(5, 0, 0)),
+            (Sort::Status, Some(Fate::Bounced)) => (Action::Failed, EnhancedStatus::of(5, 0, 0)),
+            (Sort::Status, None) => (Action::Delayed, EnhancedStatus::of(4, 0, 0)),
+            (Sort::Status, Some(Fate::Relayed)) => (Action::Relayed, EnhancedStatus::of(2, 0, 0)),
+            (Sort::Status, Some(_)) => (Action::Delivered, EnhancedStatus::of(2, 0, 0)),
             (Sort::Failure, _) => (Action::Failed, EnhancedStatus::of(5, 0, 0)),
             (Sort::Delay, _) => (Action::Delayed, EnhancedStatus::of(4, 0, 0)),
             (Sort::Success, Some(Fate::Relayed)) => (Action::Relayed, EnhancedStatus::of(2, 0, 0)),

@@ -14,7 +14,9 @@ use mail_ipc::delivery::{Destination, Fate, FromWorker, Lease, Outcome, OutcomeK
 use mail_ipc::hello::{Hello, Role};
 use mail_ipc::{control, intake};
 use mail_net::ipc::{self, Conversation};
-use mail_types::{Address, Body, Client, DsnOptions, EnhancedStatus, Envelope, Notify, QueueId, Recipient, UnixTime};
+use mail_types::{
+    Address, Body, Client, DsnOptions, EnhancedStatus, Envelope, Notify, Purpose, QueueId, Recipient, UnixTime,
+};
 use queue_manager::core::{Core, Event, Router};
 use queue_manager::destination::Target;
 use queue_manager::serve::{Hub, Kind, begin};
@@ -231,6 +233,7 @@ pub fn envelope(sender: &str, recipients: &[&str]) -> Envelope {
         dsn: DsnOptions::default(),
         message_id: None,
         client: Client::default(),
+        purpose: Purpose::Deliver,
     }
 }
 

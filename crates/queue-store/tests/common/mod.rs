@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use mail_types::{Address, Body, Client, DsnOptions, Envelope, QueueId, Recipient, Sender, UnixTime};
+use mail_types::{Address, Body, Client, DsnOptions, Envelope, Purpose, QueueId, Recipient, Sender, UnixTime};
 use queue_store::{Accepted, Answer, Content, Fate, Op, Options, Outcome, Place, Store};
 
 pub fn id(serial: u32) -> QueueId {
@@ -25,6 +25,7 @@ pub fn envelope(recipients: &[&str], size: usize) -> Arc<Envelope> {
         dsn: DsnOptions::default(),
         message_id: Some("<1@example.org>".to_owned()),
         client: Client::default(),
+        purpose: Purpose::Deliver,
     })
 }
 

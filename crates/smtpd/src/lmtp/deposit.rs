@@ -9,7 +9,7 @@ use mail_ipc::delivery::{Content, Destination, Fate, Lease, LeaseRecipient, Outc
 use mail_ipc::deposit::{Request, Response};
 use mail_ipc::sockets;
 use mail_net::ipc::{self, Conversation};
-use mail_types::{Body, Client, DsnOptions, EnhancedStatus, Reply, ReplyCode};
+use mail_types::{Body, Client, DsnOptions, EnhancedStatus, Purpose, Reply, ReplyCode};
 
 use crate::content::Complete;
 use crate::intake::{Door, now};
@@ -82,6 +82,7 @@ fn lease(transaction: &Transaction, content: &Complete, message_id: Option<Strin
         dsn: DsnOptions::default(),
         message_id,
         client,
+        purpose: Purpose::Deliver,
         recipients: Vec::new(),
         content: match &content.stored {
             Stored::Memory(octets) => Content::Follows(octets.len() as u64),
