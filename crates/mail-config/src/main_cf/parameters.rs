@@ -369,32 +369,51 @@ parameters! {
     propagate_unmatched_extensions: List = "canonical, virtual", used by ["smtpd", "local-delivery"];
     /// Whose headers get complete addresses.
     local_header_rewrite_clients: Restrictions = "permit_inet_interfaces", used by ["smtpd"];
+    /// The domain that incomplete addresses in the headers of other clients get. Empty: such headers are not touched.
+    remote_header_rewrite_domain: Text = "", used by ["smtpd"];
     /// Address rewriting for senders and recipients.
-    canonical_maps: Tables = "", used by ["smtpd", "local-delivery"], partly "of the envelope; header fields keep what they say";
+    canonical_maps: Tables = "", used by ["smtpd", "local-delivery"];
     /// What `canonical_maps` rewrites.
     canonical_classes: List = "envelope_sender, envelope_recipient, header_sender, header_recipient", used by ["smtpd", "local-delivery"];
     /// Address rewriting for senders, before `canonical_maps`.
-    sender_canonical_maps: Tables = "", used by ["smtpd", "local-delivery"], partly "of the envelope; header fields keep what they say";
+    sender_canonical_maps: Tables = "", used by ["smtpd", "local-delivery"];
     /// What `sender_canonical_maps` rewrites.
     sender_canonical_classes: List = "envelope_sender, header_sender", used by ["smtpd", "local-delivery"];
     /// Address rewriting for recipients, before `canonical_maps`.
-    recipient_canonical_maps: Tables = "", used by ["smtpd", "local-delivery"], partly "of the envelope; header fields keep what they say";
+    recipient_canonical_maps: Tables = "", used by ["smtpd", "local-delivery"];
     /// What `recipient_canonical_maps` rewrites.
     recipient_canonical_classes: List = "envelope_recipient, header_recipient", used by ["smtpd", "local-delivery"];
     /// Domains whose subdomains are hidden.
-    masquerade_domains: List = "", used by ["smtpd", "local-delivery"], partly "of the envelope; header fields keep what they say";
+    masquerade_domains: List = "", used by ["smtpd", "local-delivery"];
     /// What masquerading rewrites.
     masquerade_classes: List = "envelope_sender, header_sender, header_recipient", used by ["smtpd", "local-delivery"];
     /// Users who are not masqueraded.
-    masquerade_exceptions: List = "", used by ["smtpd", "local-delivery"];
+    masquerade_exceptions: Domains = "", used by ["smtpd", "local-delivery"];
     /// Address rewriting of recipients that may give several.
     virtual_alias_maps: Tables = "$virtual_maps", used by ["smtpd", "local-delivery"];
     /// Domains that consist of virtual aliases only.
     virtual_alias_domains: Domains = "$virtual_alias_maps", used by ["smtpd", "local-delivery", "queue-manager"];
     /// The most addresses that a recipient becomes.
-    virtual_alias_expansion_limit: Positive = "1000", used by ["smtpd"];
+    virtual_alias_expansion_limit: Positive = "1000", used by ["smtpd", "local-delivery"];
     /// The deepest nesting of virtual aliases.
-    virtual_alias_recursion_limit: Positive = "1000", used by ["smtpd"];
+    virtual_alias_recursion_limit: Positive = "1000", used by ["smtpd", "local-delivery"];
+    /// The longest address that a virtual alias may give.
+    virtual_alias_address_length_limit: Positive = "1000", used by ["smtpd", "local-delivery"];
+    /// The old name of `virtual_alias_maps`.
+    virtual_maps: Tables = "", used by ["smtpd", "local-delivery"];
+    /// An address that gets a copy of every new message.
+    always_bcc: Text = "", used by ["smtpd"];
+    /// An address that gets a copy of every new message of a sender.
+    sender_bcc_maps: Tables = "", used by ["smtpd"];
+    /// An address that gets a copy of every new message to a recipient.
+    recipient_bcc_maps: Tables = "", used by ["smtpd"];
+    /// What a listener leaves out: no_address_mappings (canonical maps, masquerading, virtual aliases, automatic copies) and
+    /// no_unknown_recipient_checks. Filters and milters are not built, so there is nothing of theirs to leave out.
+    receive_override_options: List = "", used by ["smtpd"];
+    /// The recipient that stands for the null address.
+    empty_address_recipient: Text = "MAILER-DAEMON", used by ["smtpd", "queue-manager"];
+    /// The sender of mail whose bounce nobody gets; mail for it is thrown away.
+    double_bounce_sender: Text = "double-bounce", used by ["smtpd", "queue-manager", "local-delivery"];
     /// Whether `X-Original-To` and `orig_to=` are kept, and duplicates are found by them.
     enable_original_recipient: YesNo = "yes", used by ["smtpd", "queue-manager", "local-delivery"];
     /// The To field of a message without one; empty: none is added.
@@ -436,6 +455,22 @@ parameters! {
     default_transport: Text = "smtp", used by ["queue-manager", "smtpd"];
     /// The next hop of mail for outside.
     relayhost: Text = "", used by ["queue-manager", "smtpd"];
+    /// The next hop of mail for outside, by its sender: it goes before `relayhost`.
+    sender_dependent_relayhost_maps: Tables = "", used by ["queue-manager", "smtpd"];
+    /// The key of the null sender in `sender_dependent_relayhost_maps`.
+    empty_address_relayhost_maps_lookup_key: Text = "<>", used by ["queue-manager", "smtpd"];
+    /// The transport of mail for outside, by its sender: it goes before `default_transport`.
+    sender_dependent_default_transport_maps: Tables = "", used by ["queue-manager", "smtpd"];
+    /// The key of the null sender in `sender_dependent_default_transport_maps`.
+    empty_address_default_transport_maps_lookup_key: Text = "<>", used by ["queue-manager", "smtpd"];
+    /// Where users and domains have moved to; mail for them is returned with the new address.
+    relocated_maps: Tables = "", used by ["queue-manager", "smtpd"];
+    /// Whether `5.1.6 User has moved to` stands before what `relocated_maps` holds.
+    relocated_prefix_enable: YesNo = "yes", used by ["queue-manager", "smtpd"];
+    /// Whether routing in a local part that needs quotes (`"user@elsewhere"@here`) is followed.
+    resolve_dequoted_address: YesNo = "yes", used by ["queue-manager", "smtpd"];
+    /// Whether `user@192.0.2.1` means `user@[192.0.2.1]`; else it is no address.
+    resolve_numeric_domain: YesNo = "no", used by ["queue-manager", "smtpd"];
 
     // ---- queue ----
 
@@ -535,6 +570,10 @@ parameters! {
 
     /// The name in HELO and EHLO.
     smtp_helo_name: Text = "$myhostname", used by ["remote-delivery"];
+    /// Address rewriting of what leaves by SMTP: the envelope, and the sender and recipient fields of the header.
+    smtp_generic_maps: Tables = "", used by ["remote-delivery"];
+    /// The same for LMTP.
+    lmtp_generic_maps: Tables = "", used by ["remote-delivery"];
     /// The name in LHLO.
     lmtp_lhlo_name: Text = "$myhostname", used by ["remote-delivery"];
     /// The port where a next hop names none.
