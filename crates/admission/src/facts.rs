@@ -140,6 +140,10 @@ impl Facts for View<'_> {
             Ok((class, mail_route::Existence::Unknown { .. })) => {
                 Ok(AddressFact { class: domain_class(class), existence: Existence::Unknown })
             }
+            Ok((class, mail_route::Existence::Undeliverable { text, permanent })) => {
+                let existence = Existence::Undeliverable { text, permanent };
+                Ok(AddressFact { class: domain_class(class), existence })
+            }
             Err(Stop::Missing(_)) => Err(Missing(Question::Address(address.clone()))),
             // Any class of ours would do: the reply is the same temporary one.
             Err(Stop::Temporary(why)) => {

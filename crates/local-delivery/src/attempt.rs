@@ -445,7 +445,7 @@ pub fn trace(work: &Work, recipient: &LeaseRecipient, kind: &str) -> String {
 
 /// The name under which Dovecot's LMTP server looks a recipient up: the address without its detail.
 fn mail_user_name(address: &Address, delimiters: &str) -> String {
-    let (user, _) = Delimiters { characters: delimiters, owner_request_special: false }.split(address.local());
+    let (user, _) = Delimiters::only(delimiters).split(address.local());
     format!("{user}@{}", address.domain())
 }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use decision::Lookup;
 use mail_ipc::delivery::{LeaseRecipient, Member};
 use mail_route::{Class, Expansion, Stop, World};
+use mail_tables::address::Delimiters;
 use mail_tables::aliases;
 use mail_types::{Address, Sender, SourceLine};
 use rustix::fs::{Mode, OFlags};
@@ -76,19 +77,27 @@ pub struct List {
 /// [`Stop`] if a table cannot say or another process must be asked first.
 pub fn alias(world: &World<'_>, recipient: &Address, lookups: &mut Vec<Lookup>) -> Result<Option<List>, Stop> {
     let Some(expansion) = mail_route::alias(world, recipient, &[], lookups)? else { return Ok(None) };
-    let Expansion { members, owner, table, source } = expansion;
+    let Expansion { members, unmatched, owner, table, source } = expansion;
     let has_rest = members.iter().any(|member| !matches!(member, mail_route::Member::Address(_)));
     let uid = if has_rest { owner_of(&source)? } else { 0 };
     let mut list = List { members: Vec::new(), rest: Vec::new(), owner, table, source };
-    list.take(world, members, Written { place: "alias", uid, depth: 0 }, lookups)?;
+    list.take(world, members, Written { place: "alias", uid, depth: 0, unmatched: unmatched.as_deref() }, lookups)?;
     Ok(Some(list))
 }
 
-/// What a forward file lists.
+/// What a recipient's forward file lists. An extension that is in the name of the file is matched by it, so it is not passed on.
 ///
 /// # Errors
 /// [`Stop`] if a table cannot say or another process must be asked first.
-pub fn forward(world: &World<'_>, path: &str, listed: &[Listed], lookups: &mut Vec<Lookup>) -> Result<List, Stop> {
+pub fn forward(
+    world: &World<'_>,
+    recipient: &Address,
+    path: &str,
+    listed: &[Listed],
+    lookups: &mut Vec<Lookup>,
+) -> Result<List, Stop> {
+    let (user, extension) = Delimiters::of(world.main).split(recipient.local());
+    let unmatched = extension.filter(|extension| !path.ends_with(extension)).map(|_| &recipient.local()[user.len()..]);
     let source = SourceLine::new(Arc::from(path), 0);
     let mut list = List { members: Vec::new(), rest: Vec::new(), owner: None, table: "forward_path".into(), source };
     let place = |included: bool| if included { "include" } else { "forward" };
@@ -96,8 +105,8 @@ pub fn forward(world: &World<'_>, path: &str, listed: &[Listed], lookups: &mut V
         let what = match one {
             Listed::Address(text) => {
                 let member = aliases::Member::Address(text.clone());
-                let members = mail_route::members(world, vec![member], lookups)?;
-                list.take(world, members, Written { place: "forward", uid: 0, depth: 0 }, lookups)?;
+                let members = mail_route::members(world, "forward", vec![member], unmatched, lookups)?;
+                list.take(world, members, Written { place: "forward", uid: 0, depth: 0, unmatched: None }, lookups)?;
                 continue;
             }
             Listed::Command { command, included } => {
@@ -131,10 +140,11 @@ fn allowed(list: &[String], place: &str) -> bool {
 
 /// Where members are written.
 #[derive(Clone, Copy)]
-struct Written {
+struct Written<'a> {
     place: &'static str,
     uid: u32,
     depth: usize,
+    unmatched: Option<&'a str>,
 }
 
 impl List {
@@ -142,7 +152,7 @@ impl List {
         &mut self,
         world: &World<'_>,
         members: Vec<mail_route::Member>,
-        written: Written,
+        written: Written<'_>,
         lookups: &mut Vec<Lookup>,
     ) -> Result<(), Stop> {
         let rights = Rights::OwnerOfFile(written.uid);
@@ -166,12 +176,12 @@ impl List {
                 }
                 mail_route::Member::Include(path) => match read(&path) {
                     Ok((text, owner)) => {
-                        let members = mail_route::include(world, &text, lookups)?;
+                        let members = mail_route::include(world, &text, written.unmatched, lookups)?;
                         let uid = if written.uid == 0 { owner } else { written.uid };
                         self.take(
                             world,
                             members,
-                            Written { place: "include", uid, depth: written.depth + 1 },
+                            Written { place: "include", uid, depth: written.depth + 1, ..written },
                             lookups,
                         )?;
                         continue;

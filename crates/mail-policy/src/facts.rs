@@ -36,6 +36,13 @@ pub enum Existence {
     Listed,
     /// It does not.
     Unknown,
+    /// Its mail would be returned or wait at once, whatever its class.
+    Undeliverable {
+        /// The reason, which may begin with an enhanced status.
+        text: String,
+        /// Whether that is for ever.
+        permanent: bool,
+    },
     /// Nobody knows just now; the text is for the log.
     Unavailable(String),
 }

@@ -26,6 +26,11 @@ pub(crate) fn sender(run: &mut Run<'_>) -> Result<Effect, Missing> {
 fn check(run: &Run<'_>, address: &Address, name: &str, what: &str, status: (u16, u16)) -> Result<Effect, Missing> {
     let fact = run.facts.address(address)?;
     let main = &run.plan.main;
+    if let Existence::Undeliverable { text, permanent } = &fact.existence {
+        let code = if *permanent { 550 } else { 450 };
+        let (status, text) = stated(text, status);
+        return Ok(Effect::Refuse(refusal(code, status, format!("<{name}>: {what} rejected: {text}"))));
+    }
     let (code, table) = match fact.class {
         DomainClass::Local => (*main.unknown_local_recipient_reject_code, "local recipient table"),
         DomainClass::VirtualAlias => (*main.unknown_virtual_alias_reject_code, "virtual alias table"),
@@ -34,11 +39,35 @@ fn check(run: &Run<'_>, address: &Address, name: &str, what: &str, status: (u16,
         DomainClass::Foreign => return Ok(Effect::Neutral),
     };
     Ok(match fact.existence {
-        Existence::Listed => Effect::Neutral,
+        Existence::Listed | Existence::Undeliverable { .. } => Effect::Neutral,
         Existence::Unavailable(_) => Effect::Refuse(lookup_failure(name)),
         Existence::Unknown => {
             let table = if *main.show_user_unknown_table_name { format!(" in {table}") } else { String::new() };
             Effect::Refuse(refusal(code, status, format!("<{name}>: {what} rejected: User unknown{table}")))
         }
     })
+}
+
+/// The subject and detail of the enhanced status that a text may begin with, and the rest of the text.
+fn stated(text: &str, otherwise: (u16, u16)) -> ((u16, u16), &str) {
+    let first = text.split_once(' ').and_then(|(first, rest)| {
+        let mut numbers = first.split('.').map(str::parse::<u16>);
+        match (numbers.next(), numbers.next(), numbers.next(), numbers.next()) {
+            (Some(Ok(_)), Some(Ok(subject)), Some(Ok(detail)), None) => Some(((subject, detail), rest.trim_start())),
+            _ => None,
+        }
+    });
+    first.unwrap_or((otherwise, text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::stated;
+
+    #[test]
+    fn a_reason_may_begin_with_its_status() {
+        assert_eq!(stated("5.1.6 User has moved to x", (1, 1)), ((1, 6), "User has moved to x"));
+        assert_eq!(stated("no mail here", (1, 1)), ((1, 1), "no mail here"));
+        assert_eq!(stated("5.1 no", (1, 1)), ((1, 1), "5.1 no"));
+    }
 }

@@ -5,14 +5,16 @@ use mail_tables::address::{Delimiters, Key, alias_keys};
 use mail_tables::aliases::{self, file_members};
 use mail_types::{Address, SourceLine};
 
+use crate::class::{Class, resolve};
 use crate::complete::complete_text;
-use crate::rewrite::rewrite_recipient;
+use crate::mapping::{propagates, with_extension};
+use crate::rewrite::forwarded_recipient;
 use crate::world::{Stop, World};
 
 /// A member of an alias.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Member {
-    /// An address, complete, after canonical maps and virtual aliases.
+    /// An address, complete; one of another machine or class after canonical maps and virtual aliases.
     Address(Address),
     /// A file with more members: read it and call [`include()`].
     Include(String),
@@ -29,6 +31,8 @@ pub enum Member {
 pub struct Expansion {
     /// The members, in the order of the alias.
     pub members: Vec<Member>,
+    /// The extension that the alias does not have, delimiter included; `:include:` files may pass it on.
+    pub unmatched: Option<String>,
     /// The envelope sender of the members' mail: `owner-NAME`, where that is an alias too.
     pub owner: Option<Address>,
     /// The table, such as `hash:/etc/aliases`.
@@ -54,48 +58,82 @@ pub fn alias(
     let main = world.main;
     let keys = alias_keys(recipient.local(), Delimiters::of(main));
     let Some(hit) = world.search(&main.alias_maps, &keys, lookups)? else { return Ok(None) };
-    let members = members(world, aliases::members(&hit.value), lookups)?;
+    let unmatched = hit.extension;
+    let members = members(world, "alias", aliases::members(&hit.value), unmatched.as_deref(), lookups)?;
     let owner = owner(world, &hit.key, lookups)?;
-    Ok(Some(Expansion { members, owner, table: hit.table, source: hit.source }))
+    Ok(Some(Expansion { members, unmatched, owner, table: hit.table, source: hit.source }))
 }
 
-/// The members of an `:include:` file's text.
+/// The members of an `:include:` file's text. `unmatched` is the extension of [`Expansion`].
 ///
 /// # Errors
 /// [`Stop`] if a table cannot say.
-pub fn include(world: &World<'_>, text: &str, lookups: &mut Vec<Lookup>) -> Result<Vec<Member>, Stop> {
-    members(world, file_members(text), lookups)
+pub fn include(
+    world: &World<'_>,
+    text: &str,
+    unmatched: Option<&str>,
+    lookups: &mut Vec<Lookup>,
+) -> Result<Vec<Member>, Stop> {
+    members(world, "include", file_members(text), unmatched, lookups)
 }
 
-/// The members of a list that somebody else has read: their addresses completed and rewritten.
+/// The members of a list that somebody else has read: their addresses completed and rewritten. `place` is the list's word in
+/// `propagate_unmatched_extensions`: alias, forward or include.
 ///
 /// # Errors
 /// [`Stop`] if a table cannot say.
 pub fn members(
     world: &World<'_>,
+    place: &str,
     members: Vec<aliases::Member>,
+    unmatched: Option<&str>,
     lookups: &mut Vec<Lookup>,
 ) -> Result<Vec<Member>, Stop> {
+    let unmatched = unmatched.filter(|_| propagates(world, place));
     let mut found: Vec<Member> = Vec::new();
     for member in members {
-        match member {
-            aliases::Member::Include(path) => found.push(Member::Include(path)),
-            aliases::Member::Command(command) => found.push(Member::Command(command)),
-            aliases::Member::File(path) => found.push(Member::File(path)),
-            aliases::Member::Address(text) => match complete_text(&text, world.main) {
-                Err(_) => found.push(Member::Wrong(text)),
-                Ok(address) => {
-                    for address in rewrite_recipient(world, &address, lookups)? {
-                        let member = Member::Address(address);
-                        if !found.contains(&member) {
-                            found.push(member);
-                        }
-                    }
-                }
-            },
+        let text = match member {
+            aliases::Member::Include(path) => {
+                found.push(Member::Include(path));
+                continue;
+            }
+            aliases::Member::Command(command) => {
+                found.push(Member::Command(command));
+                continue;
+            }
+            aliases::Member::File(path) => {
+                found.push(Member::File(path));
+                continue;
+            }
+            aliases::Member::Address(text) => text,
+        };
+        for member in address(world, text, unmatched, lookups)? {
+            if !found.contains(&member) {
+                found.push(member);
+            }
         }
     }
     Ok(found)
+}
+
+/// What an address in a list leads to. One of this machine is delivered as it is; the others pass the maps as new mail does.
+fn address(
+    world: &World<'_>,
+    text: String,
+    unmatched: Option<&str>,
+    lookups: &mut Vec<Lookup>,
+) -> Result<Vec<Member>, Stop> {
+    let Ok(address) = complete_text(&text, world.main) else { return Ok(vec![Member::Wrong(text)]) };
+    let resolved = resolve(world, &address, lookups)?;
+    let address = match unmatched {
+        Some(extension) => with_extension(&resolved.address, extension),
+        None => Some(resolved.address),
+    };
+    let Some(address) = address else { return Ok(vec![Member::Wrong(text)]) };
+    if resolved.class.class == Class::Local {
+        return Ok(vec![Member::Address(address)]);
+    }
+    Ok(forwarded_recipient(world, &address, lookups)?.into_iter().map(Member::Address).collect())
 }
 
 /// `owner-NAME`, if it is an alias: with `expand_owner_alias` what it stands for, else its own name.
@@ -165,9 +203,28 @@ mod tests {
     }
 
     #[test]
+    fn an_extension_goes_on_where_main_cf_says_so() {
+        let made = made("propagate_unmatched_extensions = alias, include\n");
+        let found = expand(&made, "sales+x@info.net", &[]).expect("an alias");
+        assert_eq!(found.members, ["charles+x@info.net", "john+x@info.net", "mike+x@info.net"].map(to));
+        assert_eq!(found.unmatched.as_deref(), Some("+x"));
+        let members = include(&made.world(), "x\ny@gmail.com\n", Some("+x"), &mut Vec::new()).expect("decided");
+        assert_eq!(members, ["x+x@info.net", "y+x@gmail.com"].map(to));
+    }
+
+    #[test]
+    fn members_of_this_machine_pass_no_maps() {
+        let more = "virtual_alias_maps = inline:{{john=other@gmail.com}, {@gmail.com=all@gmail.org}}\n";
+        let found = expand(&made(more), "sales@info.net", &[]).expect("an alias");
+        assert_eq!(found.members, ["charles@info.net", "john@info.net", "mike@info.net"].map(to));
+        let found = expand(&made(more), "charles@info.net", &[]).expect("an alias");
+        assert_eq!(found.members, [to("all@gmail.org")]);
+    }
+
+    #[test]
     fn an_included_file_gives_members_too() {
         let made = made("");
-        let members = include(&made.world(), "# list\nx\ny@gmail.com, z\n", &mut Vec::new()).expect("decided");
+        let members = include(&made.world(), "# list\nx\ny@gmail.com, z\n", None, &mut Vec::new()).expect("decided");
         assert_eq!(members, ["x@info.net", "y@gmail.com", "z@info.net"].map(to));
     }
 

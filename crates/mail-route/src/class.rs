@@ -7,10 +7,10 @@ use mail_config::Config;
 use mail_config::main_cf::kinds::Interfaces;
 use mail_config::main_cf::lists::MatchList;
 use mail_config::{Main, Value};
-use mail_tables::lists::{Match, match_domain};
+use mail_tables::lists::{Match, match_domain, match_name};
 use mail_types::{Address, Domain, SourceLine};
 
-use crate::complete::{complete, split_routing};
+use crate::complete::{complete_noting, note, split_routing};
 use crate::world::{Question, Stop, World};
 
 /// The deepest routing (`a%b%c@here`) that is followed.
@@ -47,24 +47,33 @@ pub struct Classified {
 pub fn class(world: &World<'_>, domain: &Domain, lookups: &mut Vec<Lookup>) -> Result<Classified, Stop> {
     let main = world.main;
     let name = domain.key();
-    if let Some(source) = in_list(world, "mydestination", &main.mydestination, &name, false, lookups)? {
+    if let Some(source) = in_list(world, "mydestination", &main.mydestination, &name, Names::Alone, lookups)? {
         return Ok(Classified { class: Class::Local, source });
     }
     if literal(&name).is_some_and(|address| is_own_address(world.config, main, address)) {
         return Ok(Classified { class: Class::Local, source: main.inet_interfaces.source.clone() });
     }
-    let relay_parents = world.parents_match("relay_domains");
+    let relay = Names::Parents(world.parents_match("relay_domains"));
     let lists = [
-        ("virtual_alias_domains", &main.virtual_alias_domains, false, Class::VirtualAlias),
-        ("virtual_mailbox_domains", &main.virtual_mailbox_domains, false, Class::VirtualMailbox),
-        ("relay_domains", &main.relay_domains, relay_parents, Class::Relay),
+        ("virtual_alias_domains", &main.virtual_alias_domains, Names::Alone, Class::VirtualAlias),
+        ("virtual_mailbox_domains", &main.virtual_mailbox_domains, Names::Alone, Class::VirtualMailbox),
+        ("relay_domains", &main.relay_domains, relay, Class::Relay),
     ];
-    for (parameter, list, parents, class) in lists {
-        if let Some(source) = in_list(world, parameter, list, &name, parents, lookups)? {
+    for (parameter, list, names, class) in lists {
+        if let Some(source) = in_list(world, parameter, list, &name, names, lookups)? {
             return Ok(Classified { class, source });
         }
     }
     Ok(Classified { class: Class::Default, source: SourceLine::built_in() })
+}
+
+/// What a name in a list stands for.
+#[derive(Clone, Copy)]
+enum Names {
+    /// Itself alone.
+    Alone,
+    /// `.name` for the subdomains, and with `true` the plain name for them too.
+    Parents(bool),
 }
 
 /// The line that puts a domain into a list, if one does.
@@ -73,10 +82,15 @@ fn in_list(
     parameter: &str,
     list: &Value<MatchList<String>>,
     domain: &str,
-    parents: bool,
+    names: Names,
     lookups: &mut Vec<Lookup>,
 ) -> Result<Option<SourceLine>, Stop> {
-    match match_domain(list, domain, parents, world.tables, world.facts.remote()) {
+    let (tables, remote) = (world.tables, world.facts.remote());
+    let matched = match names {
+        Names::Alone => match_name(list, domain, tables, remote),
+        Names::Parents(parents) => match_domain(list, domain, parents, tables, remote),
+    };
+    match matched {
         Match::Decided { is_in: true, item, source } => {
             let source = source.unwrap_or_else(|| list.source.clone());
             let (table, key) = (parameter.to_owned(), domain.to_owned());
@@ -141,7 +155,7 @@ pub fn resolve(world: &World<'_>, address: &Address, lookups: &mut Vec<Lookup>) 
     let mut current = address.clone();
     for depth in 0..ROUTING_DEPTH {
         let class = class(world, current.domain(), lookups)?;
-        let inner = if class.class == Class::Local { routed(&current, world.main) } else { None };
+        let inner = if class.class == Class::Local { routed(&current, world.main, lookups) } else { None };
         match inner {
             Some(inner) => current = inner,
             None => return Ok(Resolved { address: current, class, routed: depth > 0 }),
@@ -150,10 +164,19 @@ pub fn resolve(world: &World<'_>, address: &Address, lookups: &mut Vec<Lookup>) 
     Err(Stop::Temporary(format!("{address}: routing is nested too deep")))
 }
 
-fn routed(address: &Address, main: &Main) -> Option<Address> {
+fn routed(address: &Address, main: &Main, lookups: &mut Vec<Lookup>) -> Option<Address> {
     let local = address.local();
-    let (user, domain) = local.rsplit_once('@').or_else(|| split_routing(local, main))?;
-    complete(user, Some(domain), main).ok()
+    let quoted = address.to_string().starts_with('"');
+    if quoted && !*main.resolve_dequoted_address {
+        return None;
+    }
+    let (user, domain, rule) = match local.rsplit_once('@') {
+        Some((user, domain)) => (user, domain, ("resolve_dequoted_address", &main.resolve_dequoted_address.source)),
+        None => split_routing(local, main)?,
+    };
+    let inner = complete_noting(user, Some(domain), main, lookups).ok()?;
+    note(lookups, rule.0, &address.to_string(), &inner.to_string(), rule.1);
+    Some(inner)
 }
 
 #[cfg(test)]
@@ -161,7 +184,7 @@ mod tests {
     use super::*;
     use crate::testing::{Made, address, main_cf};
 
-    const MAIN: &str = "myhostname = server.info.net\nmydestination = $myhostname, localhost, $mydomain\n\
+    const MAIN: &str = "myhostname = server.info.net\nmydestination = $myhostname, localhost, $mydomain, .dotted.org\n\
                         virtual_alias_domains = example.net, hash:/vdomains\nvirtual_mailbox_domains = box.org\n\
                         relay_domains = partner.com\nrecipient_delimiter = +\nproxy_interfaces = 192.0.2.7\n";
 
@@ -175,6 +198,7 @@ mod tests {
         let cases = [
             ("INFO.net", Class::Local, 2),
             ("sub.info.net", Class::Default, 0),
+            ("x.dotted.org", Class::Default, 0),
             ("[127.0.0.1]", Class::Local, 0),
             ("[192.0.2.7]", Class::Local, 0),
             ("[IPv6:::1]", Class::Local, 0),
@@ -210,6 +234,9 @@ mod tests {
             ("a%elsewhere.org@gmail.com", "a%elsewhere.org@gmail.com", false),
             ("\"x @\"@info.net", "\"x @\"@info.net", false),
         ];
+        let kept = Made::new(main_cf(&format!("{MAIN}resolve_dequoted_address = no\n")), &[("/vdomains", "more.net x\n")]);
+        let found = resolve(&kept.world(), &address("\"a@elsewhere.org\"@info.net"), &mut Vec::new()).expect("decided");
+        assert!(!found.routed);
         for (text, wanted, routed) in cases {
             let found = resolve(&made.world(), &address(text), &mut Vec::new()).expect("decided");
             assert_eq!((found.address.to_string().as_str(), found.routed), (wanted, routed), "{text}");

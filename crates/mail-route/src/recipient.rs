@@ -3,11 +3,11 @@
 use decision::Lookup;
 use mail_config::main_cf::lists::{TableKind, TableRef};
 use mail_tables::RemoteAnswer;
-use mail_tables::address::{Delimiters, map_keys};
+use mail_tables::address::Delimiters;
 use mail_types::Address;
 
 use crate::class::{Class, Resolved};
-use crate::transport::{Kind, transport};
+use crate::transport::{Kind, any_sender};
 use crate::world::{Question, Stop, World};
 
 /// Whether somebody is there.
@@ -22,6 +22,13 @@ pub enum Existence {
         /// The reply code of main.cf.
         code: u64,
     },
+    /// Its mail would be returned or wait at once: `error` or `retry` in a transport table, or `relocated_maps`.
+    Undeliverable {
+        /// The reason, which may begin with an enhanced status.
+        text: String,
+        /// Whether that is for ever.
+        permanent: bool,
+    },
 }
 
 /// Whether a recipient exists: its virtual aliases, its canonical maps, then the recipient map of its class, and where its
@@ -33,16 +40,18 @@ pub fn recipient(world: &World<'_>, resolved: &Resolved, lookups: &mut Vec<Looku
     let main = world.main;
     let address = &resolved.address;
     let class = resolved.class.class;
-    // S12: postmaster of our own domains is always there.
-    let ours = !matches!(class, Class::Default | Class::Relay);
-    if class == Class::Default || (ours && address.local().eq_ignore_ascii_case("postmaster")) {
+    if main.receive_override_options.iter().any(|word| word == "no_unknown_recipient_checks") {
         return Ok(Existence::Listed);
     }
-    let is_local = class == Class::Local;
-    for maps in [&main.virtual_alias_maps, &main.canonical_maps, &main.recipient_canonical_maps] {
-        if is_listed(world, maps, address, is_local, lookups)? {
+    for maps in [&main.recipient_canonical_maps, &main.canonical_maps, &main.virtual_alias_maps] {
+        if world.ask(address, maps, lookups)?.is_some() {
             return Ok(Existence::Listed);
         }
+    }
+    // S12: postmaster of our own domains is always there.
+    let ours = !matches!(class, Class::Default | Class::Relay);
+    if ours && address.local().eq_ignore_ascii_case("postmaster") {
+        return Ok(Existence::Listed);
     }
     let (maps, table, code) = match class {
         Class::VirtualAlias => {
@@ -59,36 +68,39 @@ pub fn recipient(world: &World<'_>, resolved: &Resolved, lookups: &mut Vec<Looku
             (&main.relay_recipient_maps, "relay recipient table", *main.unknown_relay_recipient_reject_code)
         }
     };
-    if transport(world, address, lookups)?.kind == Kind::Mailbox {
-        let others: Vec<TableRef> = maps.iter().filter(|table| table.kind != TableKind::UnixPasswd).cloned().collect();
-        let listed = !others.is_empty() && maps.is_written() && is_listed(world, &others, address, is_local, lookups)?;
-        return match listed || has_mailbox(world, address, lookups)? {
-            true => Ok(Existence::Listed),
-            false => Ok(Existence::Unknown { table, code }),
-        };
+    let routed = any_sender(world, address, lookups)?;
+    match (routed.transport.as_str(), routed.kind) {
+        ("error", Kind::Error(text)) => return Ok(Existence::Undeliverable { text, permanent: true }),
+        ("retry", Kind::Retry(text)) => return Ok(Existence::Undeliverable { text, permanent: false }),
+        _ if class == Class::Default || is_of_system(world, class, address) => return Ok(Existence::Listed),
+        (_, Kind::Mailbox) => {
+            let others: Vec<TableRef> =
+                maps.iter().filter(|table| table.kind != TableKind::UnixPasswd).cloned().collect();
+            let listed = maps.is_written() && world.ask(address, &others, lookups)?.is_some();
+            return match listed || has_mailbox(world, address, lookups)? {
+                true => Ok(Existence::Listed),
+                false => Ok(Existence::Unknown { table, code }),
+            };
+        }
+        _ => {}
     }
-    match maps.is_empty() || is_listed(world, maps, address, is_local, lookups)? {
+    match maps.is_empty() || world.ask(address, maps, lookups)?.is_some() {
         true => Ok(Existence::Listed),
         false => Ok(Existence::Unknown { table, code }),
     }
 }
 
-fn is_listed(
-    world: &World<'_>,
-    maps: &[TableRef],
-    address: &Address,
-    is_local: bool,
-    lookups: &mut Vec<Lookup>,
-) -> Result<bool, Stop> {
-    let keys = map_keys(address, Delimiters::of(world.main), is_local);
-    Ok(world.search(maps, &keys, lookups)?.is_some())
+/// Whether the mail system itself takes an address: MAILER-DAEMON and `double_bounce_sender` of this machine.
+fn is_of_system(world: &World<'_>, class: Class, address: &Address) -> bool {
+    let names = ["MAILER-DAEMON", world.main.double_bounce_sender.as_str()];
+    class == Class::Local && names.iter().any(|name| address.local().eq_ignore_ascii_case(name))
 }
 
 /// Whether Dovecot's userdb knows the recipient, as its LMTP server would ask: without what follows its own
 /// `recipient_delimiter`.
 fn has_mailbox(world: &World<'_>, address: &Address, lookups: &mut Vec<Lookup>) -> Result<bool, Stop> {
     let characters = world.config.dovecot.lmtp.recipient_delimiter.as_str();
-    let (user, _) = Delimiters { characters, owner_request_special: false }.split(address.local());
+    let (user, _) = Delimiters::only(characters).split(address.local());
     let user = format!("{user}@{}", address.domain());
     let Some(answer) = world.facts.mailbox(&user) else {
         return Err(Stop::Missing(Question::Mailbox { user }));
@@ -167,6 +179,25 @@ mod tests {
         assert_eq!(exists(&made, "eve@info.net"), Ok(Existence::Unknown { table: "local recipient table", code: 550 }));
         assert_eq!(exists(&made, "mike@info.net"), Err(Stop::Missing(user("mike@info.net"))));
         assert_eq!(exists(&made, "down@info.net"), Err(Stop::Temporary("authd is away".into())));
+    }
+
+    #[test]
+    fn what_would_be_returned_at_once_is_told_at_once() {
+        let more = "transport_maps = inline:{gone.org=error:5.1.2 gone, later.org=retry:4.4.1 later}\n\
+                    relocated_maps = inline:{{john=john@new.org}}\n";
+        let made = made(more);
+        let undeliverable = |text: &str, permanent| Ok(Existence::Undeliverable { text: text.to_owned(), permanent });
+        assert_eq!(exists(&made, "a@gone.org"), undeliverable("5.1.2 gone", true));
+        assert_eq!(exists(&made, "a@later.org"), undeliverable("4.4.1 later", false));
+        assert_eq!(exists(&made, "john@info.net"), undeliverable("5.1.6 User has moved to john@new.org", true));
+        assert_eq!(exists(&made, "MAILER-DAEMON@info.net"), Ok(Existence::Listed));
+        assert_eq!(exists(&made, "double-bounce@info.net"), Ok(Existence::Listed));
+    }
+
+    #[test]
+    fn a_listener_may_leave_the_check_out() {
+        let off = made("receive_override_options = no_unknown_recipient_checks\n");
+        assert_eq!(exists(&off, "x@example.net"), Ok(Existence::Listed));
     }
 
     #[test]

@@ -2,13 +2,13 @@
 
 use decision::Lookup;
 use mail_config::main_cf::lists::TableRef;
-use mail_tables::address::{Delimiters, map_keys};
-use mail_tables::aliases::{Member, members};
-use mail_types::{Address, Domain, Sender};
+use mail_types::{Address, Sender};
 
-use crate::class::{Class, class};
-use crate::complete::complete_text;
-use crate::world::{Hit, Stop, World};
+use crate::complete::{Origin, complete_header};
+use crate::mapping::{addresses, propagates, same};
+use crate::masquerade::masquerade;
+use crate::virtual_alias::expand;
+use crate::world::{Stop, World};
 
 /// How often a canonical map may rewrite its own result.
 const CANONICAL_DEPTH: usize = 10;
@@ -18,9 +18,12 @@ const CANONICAL_DEPTH: usize = 10;
 /// # Errors
 /// [`Stop`] if a table cannot say.
 pub fn rewrite_sender(world: &World<'_>, sender: &Sender, lookups: &mut Vec<Lookup>) -> Result<Sender, Stop> {
-    let Sender::Address(address) = sender else { return Ok(Sender::Null) };
-    let address = canonical(world, address, "envelope_sender", lookups)?;
-    Ok(Sender::Address(masquerade(world, address, "envelope_sender")))
+    match sender {
+        Sender::Address(address) if !maps_are_off(world) => {
+            Ok(Sender::Address(mapped(world, address, Role::Sender, "envelope_sender", lookups)?))
+        }
+        sender => Ok(sender.clone()),
+    }
 }
 
 /// Rewrites an envelope recipient without virtual aliases: canonical maps, then masquerading.
@@ -28,8 +31,10 @@ pub fn rewrite_sender(world: &World<'_>, sender: &Sender, lookups: &mut Vec<Look
 /// # Errors
 /// [`Stop`] if a table cannot say.
 pub fn canonical_recipient(world: &World<'_>, address: &Address, lookups: &mut Vec<Lookup>) -> Result<Address, Stop> {
-    let address = canonical(world, address, "envelope_recipient", lookups)?;
-    Ok(masquerade(world, address, "envelope_recipient"))
+    if maps_are_off(world) {
+        return Ok(address.clone());
+    }
+    mapped(world, address, Role::Recipient, "envelope_recipient", lookups)
 }
 
 /// Rewrites an envelope recipient to those who get the mail: canonical maps, masquerading, virtual aliases.
@@ -41,25 +46,77 @@ pub fn rewrite_recipient(
     address: &Address,
     lookups: &mut Vec<Lookup>,
 ) -> Result<Vec<Address>, Stop> {
-    let first = canonical_recipient(world, address, lookups)?;
-    virtual_aliases(world, first, lookups)
+    if maps_are_off(world) { Ok(vec![address.clone()]) } else { forwarded_recipient(world, address, lookups) }
 }
 
-fn canonical(world: &World<'_>, address: &Address, role: &str, lookups: &mut Vec<Lookup>) -> Result<Address, Stop> {
+/// The same for mail that this machine forwards: `receive_override_options` is about what comes in.
+pub(crate) fn forwarded_recipient(
+    world: &World<'_>,
+    address: &Address,
+    lookups: &mut Vec<Lookup>,
+) -> Result<Vec<Address>, Stop> {
+    let first = mapped(world, address, Role::Recipient, "envelope_recipient", lookups)?;
+    expand(world, first, lookups)
+}
+
+/// Whose address a header field holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// From, Sender, Reply-To and their like.
+    Sender,
+    /// To, Cc and their like.
+    Recipient,
+}
+
+/// Rewrites an address of a header field, without comments and blanks: completes it, then canonical maps and masquerading. Nothing
+/// comes back where it stays as it is.
+///
+/// # Errors
+/// [`Stop`] if a table cannot say.
+pub fn rewrite_header(
+    world: &World<'_>,
+    origin: Origin<'_>,
+    role: Role,
+    text: &str,
+    lookups: &mut Vec<Lookup>,
+) -> Result<Option<String>, Stop> {
+    let whole = complete_header(text, origin, world.main, lookups);
+    let class = if role == Role::Sender { "header_sender" } else { "header_recipient" };
+    let rewritten = match whole.parse::<Address>() {
+        Ok(address) if !maps_are_off(world) => {
+            let next = mapped(world, &address, role, class, lookups)?;
+            if next == address { whole } else { next.to_string() }
+        }
+        _ => whole,
+    };
+    Ok((rewritten != text).then_some(rewritten))
+}
+
+/// Whether what comes in here is not to be mapped (`receive_override_options = no_address_mappings`).
+pub(crate) fn maps_are_off(world: &World<'_>) -> bool {
+    world.main.receive_override_options.iter().any(|word| word == "no_address_mappings")
+}
+
+/// Canonical maps, then masquerading.
+fn mapped(
+    world: &World<'_>,
+    address: &Address,
+    role: Role,
+    class: &str,
+    lookups: &mut Vec<Lookup>,
+) -> Result<Address, Stop> {
     let main = world.main;
-    let is_sender = role.ends_with("_sender");
-    let own = if is_sender {
-        (&main.sender_canonical_maps, &main.sender_canonical_classes)
-    } else {
-        (&main.recipient_canonical_maps, &main.recipient_canonical_classes)
+    let own = match role {
+        Role::Sender => (&main.sender_canonical_maps, &main.sender_canonical_classes),
+        Role::Recipient => (&main.recipient_canonical_maps, &main.recipient_canonical_classes),
     };
     let mut address = address.clone();
     for (maps, classes) in [own, (&main.canonical_maps, &main.canonical_classes)] {
-        if !maps.is_empty() && classes.iter().any(|class| class == role) {
+        if !maps.is_empty() && classes.iter().any(|word| word == class) {
             address = canonical_map(world, address, maps, lookups)?;
         }
     }
-    Ok(address)
+    masquerade(world, address, class, lookups)
 }
 
 /// One canonical map, applied until it changes nothing.
@@ -71,125 +128,15 @@ fn canonical_map(
 ) -> Result<Address, Stop> {
     let propagate = propagates(world, "canonical");
     for _ in 0..CANONICAL_DEPTH {
-        let Some(hit) = ask(world, &address, maps, lookups)? else { return Ok(address) };
-        let results = results(world, &address, &hit, propagate)?;
-        let Some(next) = results.into_iter().next().filter(|next| *next != address) else { return Ok(address) };
+        let Some(hit) = world.ask(&address, maps, lookups)? else { return Ok(address) };
+        let Some(next) = addresses(world, &address, &hit, propagate)?.into_iter().next() else { return Ok(address) };
+        let ended = same(&next, &address);
         address = next;
+        if ended {
+            return Ok(address);
+        }
     }
     Err(Stop::Temporary(format!("{address}: canonical maps rewrite in a circle")))
-}
-
-/// Expands virtual aliases to the end.
-fn virtual_aliases(world: &World<'_>, first: Address, lookups: &mut Vec<Lookup>) -> Result<Vec<Address>, Stop> {
-    let main = world.main;
-    if main.virtual_alias_maps.is_empty() {
-        return Ok(vec![first]);
-    }
-    let limit = usize::try_from(*main.virtual_alias_expansion_limit).unwrap_or(usize::MAX);
-    let depth_limit = *main.virtual_alias_recursion_limit;
-    let propagate = propagates(world, "virtual");
-    let mut done: Vec<Address> = Vec::new();
-    let mut open = vec![(first.clone(), 0u64)];
-    while let Some((address, depth)) = open.pop() {
-        let Some(hit) = ask(world, &address, &main.virtual_alias_maps, lookups)? else {
-            push_new(&mut done, address);
-            continue;
-        };
-        if depth >= depth_limit {
-            return Err(Stop::Temporary(format!("{first}: virtual aliases are nested deeper than {depth_limit}")));
-        }
-        // The last is taken first, so the order of the table is kept.
-        for next in results(world, &address, &hit, propagate)?.into_iter().rev() {
-            if next == address {
-                push_new(&mut done, next);
-            } else {
-                open.push((next, depth + 1));
-            }
-        }
-        if done.len() + open.len() > limit {
-            return Err(Stop::Temporary(format!("{first}: virtual aliases expand to more than {limit} addresses")));
-        }
-    }
-    Ok(done)
-}
-
-fn push_new(done: &mut Vec<Address>, address: Address) {
-    if !done.contains(&address) {
-        done.push(address);
-    }
-}
-
-fn propagates(world: &World<'_>, what: &str) -> bool {
-    world.main.propagate_unmatched_extensions.iter().any(|word| word == what)
-}
-
-fn ask(
-    world: &World<'_>,
-    address: &Address,
-    maps: &[TableRef],
-    lookups: &mut Vec<Lookup>,
-) -> Result<Option<Hit>, Stop> {
-    let keys = map_keys(address, Delimiters::of(world.main), is_here(world, address.domain(), lookups)?);
-    world.search(maps, &keys, lookups)
-}
-
-/// Whether a map is also asked for the local part alone: the domain is `myorigin` or one of ours.
-fn is_here(world: &World<'_>, domain: &Domain, lookups: &mut Vec<Lookup>) -> Result<bool, Stop> {
-    if domain.as_str().eq_ignore_ascii_case(&world.main.myorigin) {
-        return Ok(true);
-    }
-    let mut quiet = Vec::new();
-    let found = class(world, domain, &mut quiet).map(|found| found.class == Class::Local);
-    if found.is_err() {
-        lookups.append(&mut quiet);
-    }
-    found
-}
-
-/// The addresses of a value: `@domain` keeps the local part, others are completed; an extension that the key left out is
-/// added where `propagate` says so.
-fn results(world: &World<'_>, address: &Address, hit: &Hit, propagate: bool) -> Result<Vec<Address>, Stop> {
-    let wrong =
-        |text: &str| Stop::Temporary(format!("{}: {} ({}): `{text}' is no address", hit.source, hit.table, hit.key));
-    let mut found = Vec::new();
-    for member in members(&hit.value) {
-        let Member::Address(text) = member else { return Err(wrong(&hit.value)) };
-        if let Some(domain) = text.strip_prefix('@') {
-            let whole = Domain::new(domain).and_then(|domain| Address::new(address.local(), domain));
-            found.push(whole.map_err(|_| wrong(&text))?);
-            continue;
-        }
-        let mut next = complete_text(&text, world.main).map_err(|_| wrong(&text))?;
-        if let Some(extension) = hit.extension.as_deref().filter(|_| propagate) {
-            let local = format!("{}{extension}", next.local());
-            next = Address::new(&local, next.domain().clone()).map_err(|_| wrong(&text))?;
-        }
-        found.push(next);
-    }
-    if found.is_empty() { Err(wrong(&hit.value)) } else { Ok(found) }
-}
-
-/// Hides the subdomains of `masquerade_domains`.
-fn masquerade(world: &World<'_>, address: Address, role: &str) -> Address {
-    let main = world.main;
-    if main.masquerade_domains.is_empty() || !main.masquerade_classes.iter().any(|class| class == role) {
-        return address;
-    }
-    if main.masquerade_exceptions.iter().any(|user| user.eq_ignore_ascii_case(address.local())) {
-        return address;
-    }
-    let domain = address.domain().key();
-    for item in main.masquerade_domains.iter() {
-        let (keep, parent) = match item.strip_prefix('!') {
-            Some(parent) => (true, parent.to_ascii_lowercase()),
-            None => (false, item.to_ascii_lowercase()),
-        };
-        if domain == parent || domain.strip_suffix(&parent).is_some_and(|rest| rest.ends_with('.')) {
-            let hidden = Domain::new(&parent).and_then(|parent| Address::new(address.local(), parent));
-            return if keep { address } else { hidden.unwrap_or(address) };
-        }
-    }
-    address
 }
 
 #[cfg(test)]
@@ -239,6 +186,47 @@ mod tests {
     }
 
     #[test]
+    fn an_extension_is_not_doubled_where_the_domain_alone_changes() {
+        let tables = [("/virtual", "john@example.net @example.com\n")];
+        assert_eq!(recipients("", &tables, "john+x@example.net"), Ok(vec!["john+x@example.com".into()]));
+        let off = "propagate_unmatched_extensions =\n";
+        assert_eq!(recipients(off, &tables, "john+x@example.net"), Ok(vec!["john@example.com".into()]));
+    }
+
+    #[test]
+    fn an_address_too_long_waits() {
+        let tables = [("/virtual", "a@example.net a-rather-long-name@example.com\n")];
+        let found = recipients("virtual_alias_address_length_limit = 20\n", &tables, "a@example.net");
+        assert!(matches!(found, Err(Stop::Temporary(_))));
+    }
+
+    #[test]
+    fn a_listener_may_leave_the_maps_out() {
+        let tables = [("/virtual", "@example.net all@example.com\n")];
+        let off = "receive_override_options = no_address_mappings\n";
+        assert_eq!(recipients(off, &tables, "x@example.net"), Ok(vec!["x@example.net".into()]));
+    }
+
+    #[test]
+    fn header_addresses_are_completed_and_mapped_as_their_role_says() {
+        let more = "canonical_maps = hash:/canonical\nsender_canonical_maps = hash:/senders\nmasquerade_domains = info.net\n\
+                    sender_canonical_classes = header_sender\n";
+        let tables = [("/virtual", "x y\n"), ("/canonical", "jd John.Doe\n"), ("/senders", "root admin@info.net\n")];
+        let made = Made::new(main_cf(&format!("{MAIN}{more}")), &tables);
+        let of = |role, text: &str| {
+            rewrite_header(&made.world(), Origin::Ours, role, text, &mut Vec::new()).expect("decided")
+        };
+        assert_eq!(of(Role::Sender, "jd").as_deref(), Some("John.Doe@info.net"));
+        assert_eq!(of(Role::Sender, "root").as_deref(), Some("admin@info.net"));
+        assert_eq!(of(Role::Recipient, "root").as_deref(), Some("root@info.net"));
+        assert_eq!(of(Role::Recipient, "a@www.info.net").as_deref(), Some("a@info.net"));
+        assert_eq!(of(Role::Recipient, "a@x.org"), None);
+        assert_eq!(of(Role::Recipient, "a@"), None, "what is broken stays");
+        let others = rewrite_header(&made.world(), Origin::Others("x.invalid"), Role::Sender, "jd", &mut Vec::new());
+        assert_eq!(others, Ok(Some("jd@x.invalid".into())));
+    }
+
+    #[test]
     fn too_many_addresses_wait_instead_of_vanishing() {
         let tables = [("/virtual", "a@example.net b, c, d, e\n")];
         let found = recipients("virtual_alias_expansion_limit = 3\n", &tables, "a@example.net");
@@ -272,7 +260,7 @@ mod tests {
         let made = Made::new(main_cf(MAIN), &[("/virtual", "# c\njohn x@y.org\n")]);
         let mut lookups = Vec::new();
         rewrite_recipient(&made.world(), &address("john@info.net"), &mut lookups).expect("decided");
-        let found = lookups.iter().find(|l| l.value.is_some()).expect("found");
+        let found = lookups.iter().find(|l| l.table.starts_with("hash:")).expect("found");
         assert_eq!((found.table.as_str(), found.key.as_str()), ("hash:/virtual", "john"));
         assert_eq!(found.source.as_ref().map(ToString::to_string).as_deref(), Some("/virtual:2"));
     }

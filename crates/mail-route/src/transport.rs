@@ -5,13 +5,14 @@ use std::path::Path;
 
 use decision::Lookup;
 use mail_config::dovecot::LmtpSocket;
-use mail_config::{TransportKind, Value};
-use mail_tables::address::{Delimiters, transport_keys};
-use mail_types::{Address, SourceLine};
+use mail_config::main_cf::lists::TableRef;
+use mail_config::{Main, TransportKind, Value};
+use mail_tables::address::{Delimiters, Key, transport_keys};
+use mail_types::{Address, Domain, Sender, SourceLine};
 
-use crate::class::{Class, is_own_address, resolve};
+use crate::class::{Class, is_own_address, literal, resolve};
 use crate::nexthop::NextHop;
-use crate::world::{Stop, World};
+use crate::world::{Hit, Stop, World};
 
 /// What is done with the mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,25 +52,89 @@ pub struct Routed {
     pub source: SourceLine,
 }
 
-/// Chooses transport and next hop: by class, `relayhost`, then `transport_maps`.
+/// Chooses transport and next hop: by class and sender, `relayhost`, then `transport_maps` and `relocated_maps`.
 ///
 /// # Errors
 /// [`Stop`] if a table cannot say.
-pub fn transport(world: &World<'_>, recipient: &Address, lookups: &mut Vec<Lookup>) -> Result<Routed, Stop> {
+pub fn transport(
+    world: &World<'_>,
+    sender: &Sender,
+    recipient: &Address,
+    lookups: &mut Vec<Lookup>,
+) -> Result<Routed, Stop> {
+    choose(world, Some(sender), recipient, lookups)
+}
+
+/// The same for whatever sender: what depends on the sender is left out.
+pub(crate) fn any_sender(world: &World<'_>, recipient: &Address, lookups: &mut Vec<Lookup>) -> Result<Routed, Stop> {
+    choose(world, None, recipient, lookups)
+}
+
+fn choose(
+    world: &World<'_>,
+    sender: Option<&Sender>,
+    recipient: &Address,
+    lookups: &mut Vec<Lookup>,
+) -> Result<Routed, Stop> {
+    let main = world.main;
     let resolved = resolve(world, recipient, lookups)?;
-    let address = resolved.address;
-    let mut choice = by_class(world, resolved.class.class, &address);
-    // A local part that looks like an option is dangerous to programs further on.
-    if address.local().starts_with('-') && !*world.main.allow_min_user {
-        let source = world.main.allow_min_user.source.clone();
-        let (transport, nexthop) = ("error".to_owned(), "5.1.3 bad address syntax".to_owned());
-        return Ok(Choice { transport, nexthop, rule: "allow_min_user", source }.routed(world, address));
+    let (class, address) = (resolved.class.class, numeric(main, resolved.address));
+    if let Some(choice) = without_lookup(main, class, &address) {
+        return Ok(choice.routed(world, address));
     }
-    let keys = transport_keys(&address, Delimiters::of(world.main), world.parents_match("transport_maps"));
-    if let Some(hit) = world.search(&world.main.transport_maps, &keys, lookups)? {
-        choice.replace(&hit.value, hit.source, &address);
+    let mut choice = by_class(world, class, sender, &address, lookups)?;
+    // A virtual alias domain has aliases and nothing else.
+    if class != Class::VirtualAlias {
+        let keys = transport_keys(&address, Delimiters::of(main), world.parents_match("transport_maps"));
+        if let Some(hit) = world.search(&main.transport_maps, &keys, lookups)? {
+            choice.replace(&hit.value, hit.source, &address);
+        }
+    }
+    if let Some(hit) = world.ask(&address, &main.relocated_maps, lookups)? {
+        let prefix = if *main.relocated_prefix_enable { "5.1.6 User has moved to " } else { "" };
+        choice = Choice::error(format!("{prefix}{}", hit.value), "relocated_maps", &hit.source);
     }
     Ok(choice.routed(world, address))
+}
+
+/// `user@192.0.2.1` as `user@[192.0.2.1]`, with `resolve_numeric_domain`.
+fn numeric(main: &Main, address: Address) -> Address {
+    let domain = address.domain().as_str();
+    if !*main.resolve_numeric_domain || domain.parse::<IpAddr>().is_err() {
+        return address;
+    }
+    let literal = Domain::new(&format!("[{domain}]")).and_then(|domain| Address::new(address.local(), domain));
+    literal.unwrap_or(address)
+}
+
+/// What is decided without tables: an address that no mail can be sent to, and mail that nobody reads.
+fn without_lookup(main: &Main, class: Class, address: &Address) -> Option<Choice> {
+    let bad = "5.1.3 bad address syntax".to_owned();
+    if !is_mail_domain(address.domain()) {
+        return Some(Choice::error(bad, "resolve_numeric_domain", &main.resolve_numeric_domain.source));
+    }
+    // A local part that looks like an option is dangerous to programs further on.
+    if address.local().starts_with('-') && !*main.allow_min_user {
+        return Some(Choice::error(bad, "allow_min_user", &main.allow_min_user.source));
+    }
+    let double_bounce = address.local().eq_ignore_ascii_case(&main.double_bounce_sender);
+    (class == Class::Local && double_bounce).then(|| Choice {
+        transport: "discard".to_owned(),
+        nexthop: "undeliverable postmaster notification discarded".to_owned(),
+        rule: "double_bounce_sender",
+        source: main.double_bounce_sender.source.clone(),
+    })
+}
+
+/// Whether a domain can have mail servers: a literal, or a name whose labels neither begin nor end with a hyphen, and that is no
+/// number.
+fn is_mail_domain(domain: &Domain) -> bool {
+    let name = domain.as_str();
+    if domain.is_literal() {
+        return literal(name).is_some();
+    }
+    let number = name.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    !number && name.split('.').all(|label| !label.starts_with('-') && !label.ends_with('-'))
 }
 
 /// A transport and a next hop, before master.cf says what the transport is.
@@ -80,35 +145,94 @@ struct Choice {
     source: SourceLine,
 }
 
-fn by_class(world: &World<'_>, class: Class, address: &Address) -> Choice {
+fn by_class(
+    world: &World<'_>,
+    class: Class,
+    sender: Option<&Sender>,
+    address: &Address,
+    lookups: &mut Vec<Lookup>,
+) -> Result<Choice, Stop> {
     let main = world.main;
     let domain = address.domain().as_str();
-    let choose = |rule: &'static str, parameter: &Value<String>, nexthop: &str| {
-        let (transport, own) = parameter.split_once(':').unwrap_or((parameter.as_str(), ""));
-        let nexthop = if own.is_empty() { nexthop } else { own };
-        let (transport, nexthop) = (transport.to_owned(), nexthop.to_owned());
-        // The relayhost says more about the way than the transport that leads there.
-        let relayed = own.is_empty() && matches!(class, Class::Relay | Class::Default) && !main.relayhost.is_empty();
-        let (rule, source) = if relayed { ("relayhost", &main.relayhost.source) } else { (rule, &parameter.source) };
-        Choice { transport, nexthop, rule, source: source.clone() }
-    };
-    // Mail that leaves goes to the relayhost; a next hop of the transport itself goes before it.
-    let outside = if main.relayhost.is_empty() { domain } else { main.relayhost.as_str() };
     match class {
-        Class::Local => choose("local_transport", &main.local_transport, domain),
-        Class::VirtualMailbox => choose("virtual_transport", &main.virtual_transport, domain),
-        Class::Relay => choose("relay_transport", &main.relay_transport, outside),
-        Class::Default => choose("default_transport", &main.default_transport, outside),
-        Class::VirtualAlias => Choice {
-            transport: "error".to_owned(),
-            nexthop: "5.1.1 User unknown in virtual alias table".to_owned(),
-            rule: "virtual_alias_domains",
-            source: main.virtual_alias_domains.source.clone(),
-        },
+        Class::Local => Ok(Choice::of("local_transport", &main.local_transport, domain)),
+        Class::VirtualMailbox => Ok(Choice::of("virtual_transport", &main.virtual_transport, domain)),
+        Class::Relay => outside(world, Choice::of("relay_transport", &main.relay_transport, ""), sender, domain, lookups),
+        Class::Default => {
+            let transport = (&main.sender_dependent_default_transport_maps, &main.empty_address_default_transport_maps_lookup_key);
+            let own = by_sender(world, transport.0, transport.1, sender, lookups)?.filter(|hit| !is_dunno(&hit.value));
+            let choice = match own {
+                Some(hit) => Choice::parse("sender_dependent_default_transport_maps", &hit.value, &hit.source, ""),
+                None => Choice::of("default_transport", &main.default_transport, ""),
+            };
+            outside(world, choice, sender, domain, lookups)
+        }
+        Class::VirtualAlias => {
+            let table = if *main.show_user_unknown_table_name { " in virtual alias table" } else { "" };
+            let source = &main.virtual_alias_domains.source;
+            Ok(Choice::error(format!("5.1.1 User unknown{table}"), "virtual_alias_domains", source))
+        }
     }
 }
 
+/// Mail that leaves goes to the relayhost, its sender's or everybody's; a next hop of the transport itself goes before both.
+fn outside(
+    world: &World<'_>,
+    mut choice: Choice,
+    sender: Option<&Sender>,
+    domain: &str,
+    lookups: &mut Vec<Lookup>,
+) -> Result<Choice, Stop> {
+    let main = world.main;
+    let (maps, key) = (&main.sender_dependent_relayhost_maps, &main.empty_address_relayhost_maps_lookup_key);
+    let (relay, rule, source) = match by_sender(world, maps, key, sender, lookups)? {
+        Some(hit) if is_dunno(&hit.value) => (domain.to_owned(), choice.rule, choice.source.clone()),
+        Some(hit) => (hit.value, "sender_dependent_relayhost_maps", hit.source),
+        None if main.relayhost.is_empty() => (domain.to_owned(), choice.rule, choice.source.clone()),
+        None => (main.relayhost.value.clone(), "relayhost", main.relayhost.source.clone()),
+    };
+    if choice.nexthop.is_empty() {
+        // The relayhost says more about the way than the transport that leads there.
+        (choice.nexthop, choice.rule, choice.source) = (relay, rule, source);
+    }
+    Ok(choice)
+}
+
+/// What a table holds for a sender.
+fn by_sender(
+    world: &World<'_>,
+    maps: &[TableRef],
+    null_key: &str,
+    sender: Option<&Sender>,
+    lookups: &mut Vec<Lookup>,
+) -> Result<Option<Hit>, Stop> {
+    match sender {
+        None => Ok(None),
+        Some(Sender::Address(sender)) => world.ask(sender, maps, lookups),
+        Some(Sender::Null) => world.search(maps, &[Key::full(null_key)], lookups),
+    }
+}
+
+/// Whether a table says that it has nothing to say.
+fn is_dunno(value: &str) -> bool {
+    value.trim().is_empty() || value.trim().eq_ignore_ascii_case("DUNNO")
+}
+
 impl Choice {
+    fn of(rule: &'static str, parameter: &Value<String>, nexthop: &str) -> Self {
+        Self::parse(rule, parameter, &parameter.source, nexthop)
+    }
+
+    fn parse(rule: &'static str, text: &str, source: &SourceLine, nexthop: &str) -> Self {
+        let (transport, own) = text.trim().split_once(':').unwrap_or((text.trim(), ""));
+        let nexthop = if own.is_empty() { nexthop } else { own };
+        Self { transport: transport.to_owned(), nexthop: nexthop.to_owned(), rule, source: source.clone() }
+    }
+
+    fn error(text: String, rule: &'static str, source: &SourceLine) -> Self {
+        Self { transport: "error".to_owned(), nexthop: text, rule, source: source.clone() }
+    }
+
     /// What a transport table says: `transport:nexthop`, either of which may be empty.
     fn replace(&mut self, value: &str, source: SourceLine, address: &Address) {
         let (transport, nexthop) = value.trim().split_once(':').unwrap_or((value.trim(), ""));
@@ -120,7 +244,8 @@ impl Choice {
         if !transport.is_empty() {
             transport.clone_into(&mut self.transport);
             // A transport without next hop goes to the recipient's domain, not to the relayhost.
-            address.domain().as_str().clone_into(&mut self.nexthop);
+            let words = matches!(transport, "error" | "retry");
+            self.nexthop = if words { "Address is undeliverable" } else { address.domain().as_str() }.to_owned();
         }
         if !nexthop.is_empty() {
             nexthop.clone_into(&mut self.nexthop);
@@ -130,6 +255,9 @@ impl Choice {
     fn routed(self, world: &World<'_>, address: Address) -> Routed {
         let Self { transport, nexthop, rule, source } = self;
         let kind = match world.config.master.transport(&transport) {
+            None if transport == "error" => Kind::Error(nexthop.clone()),
+            None if transport == "retry" => Kind::Retry(nexthop.clone()),
+            None if transport == "discard" => Kind::Discard,
             None => Kind::Retry(format!("4.3.0 mail transport unavailable: `{transport}' is not in master.cf")),
             Some(found) => match found.kind {
                 TransportKind::Local => Kind::Local,
@@ -197,7 +325,12 @@ mod tests {
         let main = format!("{MAIN}{more}");
         let config = files(&[("main.cf", &main), ("master.cf", MASTER), ("dovecot.conf", DOVECOT)]);
         let made = Made::new(config, &[("/transport", map)]);
-        let routed = transport(&made.world(), &address(text), &mut Vec::new()).expect("decided");
+        from(&made, "x@y.org", text)
+    }
+
+    fn from(made: &Made, sender: &str, text: &str) -> (String, Kind, String) {
+        let sender = if sender.is_empty() { Sender::Null } else { Sender::Address(address(sender)) };
+        let routed = transport(&made.world(), &sender, &address(text), &mut Vec::new()).expect("decided");
         (routed.transport, routed.kind, routed.nexthop)
     }
 
@@ -243,8 +376,60 @@ mod tests {
         is(route(maps, table, "a@null.org"), "discard", Kind::Discard, "null.org");
         is(route(maps, table, "john@info.net"), "smtp", Kind::Smtp, "[x]");
         is(route(maps, table, "a@lda.org"), "dovecot", Kind::Mailbox, "lda.org");
+        let text = "Address is undeliverable";
+        is(route(maps, "bad.org error:\n", "a@bad.org"), "error", Kind::Error(text.into()), text);
+        is(route(maps, "* smtp:[all]\n", "a@any.org"), "smtp", Kind::Smtp, "[all]");
+        assert!(matches!(route(maps, "* smtp:[all]\n", "a@example.net").1, Kind::Error(_)), "aliases have no transport");
         assert!(matches!(route(maps, table, "a@none.org").1, Kind::Retry(_)));
         assert!(matches!(route(maps, table, "a@uu.org").1, Kind::Retry(_)));
+    }
+
+    #[test]
+    fn a_sender_has_its_own_way_out() {
+        let main = format!(
+            "{MAIN}relayhost = [all]\nsender_dependent_relayhost_maps = hash:/relays\n\
+             sender_dependent_default_transport_maps = hash:/transports\n"
+        );
+        let config = files(&[("main.cf", &main), ("master.cf", MASTER), ("dovecot.conf", DOVECOT)]);
+        let relays = "john@info.net [johns]:587\n@info.net [ours]\nfree@info.net DUNNO\n<> [null]\n";
+        let transports = "eve@info.net lmtp:[eves]\nmike@info.net lmtp:\nfree@info.net dunno\n<> relay\n";
+        let made = Made::new(config, &[("/relays", relays), ("/transports", transports)]);
+        let to = "a@gmail.com";
+        is(from(&made, "john@info.net", to), "smtp", Kind::Smtp, "[johns]:587");
+        is(from(&made, "ann@info.net", to), "smtp", Kind::Smtp, "[ours]");
+        is(from(&made, "free@info.net", to), "smtp", Kind::Smtp, "gmail.com");
+        is(from(&made, "x@y.org", to), "smtp", Kind::Smtp, "[all]");
+        is(from(&made, "", to), "relay", Kind::Smtp, "[null]");
+        is(from(&made, "eve@info.net", to), "lmtp", Kind::Lmtp, "[eves]");
+        is(from(&made, "mike@info.net", to), "lmtp", Kind::Lmtp, "[ours]");
+        is(from(&made, "eve@info.net", "a@partner.com"), "relay", Kind::Smtp, "[ours]");
+        is(from(&made, "eve@info.net", "john@info.net"), "local", Kind::Local, "info.net");
+    }
+
+    #[test]
+    fn who_has_moved_is_told_whatever_the_class() {
+        let main = format!("{MAIN}relocated_maps = hash:/relocated\ntransport_maps = hash:/transport\n");
+        let made = |more: &str| {
+            let config = files(&[("main.cf", &format!("{main}{more}")), ("master.cf", MASTER), ("dovecot.conf", DOVECOT)]);
+            Made::new(config, &[("/relocated", "john john@new.org\n@box.org us\n"), ("/transport", "box.org smtp:[x]\n")])
+        };
+        let text = "5.1.6 User has moved to john@new.org";
+        is(from(&made(""), "", "john+x@info.net"), "error", Kind::Error(text.into()), text);
+        let text = "5.1.6 User has moved to us";
+        is(from(&made(""), "", "any@box.org"), "error", Kind::Error(text.into()), text);
+        is(from(&made("relocated_prefix_enable = no\n"), "", "any@box.org"), "error", Kind::Error("us".into()), "us");
+        is(from(&made(""), "", "mike@info.net"), "local", Kind::Local, "info.net");
+    }
+
+    #[test]
+    fn what_no_server_can_have_is_no_domain() {
+        let bad = "5.1.3 bad address syntax";
+        for text in ["a@192.0.2.1", "a@-x.org", "a@x-.org", "a@[x]"] {
+            is(route("", "", text), "error", Kind::Error(bad.into()), bad);
+        }
+        is(route("", "", "a@[192.0.2.1]"), "smtp", Kind::Smtp, "[192.0.2.1]");
+        is(route("resolve_numeric_domain = yes\n", "", "a@192.0.2.1"), "smtp", Kind::Smtp, "[192.0.2.1]");
+        is(route("", "", "Double-Bounce@info.net"), "discard", Kind::Discard, "undeliverable postmaster notification discarded");
     }
 
     #[test]

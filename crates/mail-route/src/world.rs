@@ -5,8 +5,11 @@ use std::collections::HashMap;
 use decision::Lookup;
 use mail_config::main_cf::lists::TableRef;
 use mail_config::{Config, Main};
-use mail_tables::address::{Key, Search, search};
+use mail_tables::address::{Delimiters, Key, Search, map_keys, search};
 use mail_tables::{Query, Remote, RemoteAnswer, Snapshot};
+use mail_types::{Address, Domain};
+
+use crate::class::{Class, class};
 
 /// A question that another process must answer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -111,13 +114,35 @@ impl World<'_> {
             }
             Search::NotFound => {
                 let names = tables.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-                let key = keys.first().map_or_else(String::new, |key| key.text.clone());
-                lookups.push(Lookup { table: names, key, value: None, source: None });
+                let keys = keys.iter().map(|key| key.text.as_str()).collect::<Vec<_>>().join(", ");
+                lookups.push(Lookup { table: names, key: keys, value: None, source: None });
                 Ok(None)
             }
             Search::Temporary(why) => Err(Stop::Temporary(why)),
             Search::Missing(query) => Err(Stop::Missing(Question::Table(query))),
         }
+    }
+
+    /// Asks tables for an address with the keys of canonical(5): the local part alone too, where the domain is `myorigin` or ours.
+    pub(crate) fn ask(
+        &self,
+        address: &Address,
+        tables: &[TableRef],
+        lookups: &mut Vec<Lookup>,
+    ) -> Result<Option<Hit>, Stop> {
+        if tables.is_empty() {
+            return Ok(None);
+        }
+        let keys = map_keys(address, Delimiters::of(self.main), self.is_here(address.domain())?);
+        self.search(tables, &keys, lookups)
+    }
+
+    /// Whether a domain is `myorigin` or one of ours.
+    fn is_here(&self, domain: &Domain) -> Result<bool, Stop> {
+        if domain.as_str().eq_ignore_ascii_case(&self.main.myorigin) {
+            return Ok(true);
+        }
+        class(self, domain, &mut Vec::new()).map(|found| found.class == Class::Local)
     }
 
     /// Whether a word of `parent_domain_matches_subdomains` holds for a list.

@@ -14,13 +14,25 @@ pub struct Delimiters<'a> {
     pub characters: &'a str,
     /// `owner_request_special`: `owner-list` and `list-request` are whole names.
     pub owner_request_special: bool,
+    /// `double_bounce_sender`, a whole name too.
+    pub double_bounce_sender: &'a str,
 }
 
 impl<'a> Delimiters<'a> {
     /// As main.cf says.
     #[must_use]
     pub fn of(main: &'a mail_config::Main) -> Self {
-        Self { characters: main.recipient_delimiter.as_str(), owner_request_special: *main.owner_request_special }
+        Self {
+            characters: main.recipient_delimiter.as_str(),
+            owner_request_special: *main.owner_request_special,
+            double_bounce_sender: main.double_bounce_sender.as_str(),
+        }
+    }
+
+    /// These characters, and no name is special but those that every mail system has.
+    #[must_use]
+    pub const fn only(characters: &'a str) -> Self {
+        Self { characters, owner_request_special: false, double_bounce_sender: "double-bounce" }
     }
 
     /// User and extension of a local part. One that begins with a delimiter is not split.
@@ -30,7 +42,9 @@ impl<'a> Delimiters<'a> {
         let special = self.owner_request_special
             && self.characters.contains('-')
             && (lower.starts_with("owner-") || lower.ends_with("-request"));
-        if special || matches!(lower.as_str(), "mailer-daemon" | "double-bounce" | "postmaster") {
+        let whole = matches!(lower.as_str(), "mailer-daemon" | "postmaster")
+            || local.eq_ignore_ascii_case(self.double_bounce_sender);
+        if special || whole {
             return (local, None);
         }
         match local.split_once(|c| self.characters.contains(c)) {
@@ -132,7 +146,7 @@ pub fn access_keys(address: &Address, delimiters: Delimiters<'_>, parents: bool)
 pub fn transport_keys(address: &Address, delimiters: Delimiters<'_>, parents: bool) -> Vec<Key> {
     let mut keys = whole(address, delimiters);
     keys.extend(domain_keys(address.domain().as_str(), parents, Scope::Partial));
-    keys.push(Key::partial("*"));
+    keys.push(Key::full("*"));
     keys
 }
 
@@ -179,7 +193,7 @@ mod tests {
     use super::*;
 
     fn plus() -> Delimiters<'static> {
-        Delimiters { characters: "+-", owner_request_special: true }
+        Delimiters { owner_request_special: true, ..Delimiters::only("+-") }
     }
 
     fn texts(keys: &[Key]) -> Vec<&str> {
@@ -197,11 +211,12 @@ mod tests {
             ("owner-list", ("owner-list", None)),
             ("list-request", ("list-request", None)),
             ("MAILER-DAEMON", ("MAILER-DAEMON", None)),
+            ("Double-Bounce", ("Double-Bounce", None)),
         ];
         for (local, wanted) in cases {
             assert_eq!(plus().split(local), wanted, "{local}");
         }
-        assert_eq!(Delimiters { characters: "", owner_request_special: true }.split("a+b"), ("a+b", None));
+        assert_eq!(Delimiters::only("").split("a+b"), ("a+b", None));
     }
 
     #[test]

@@ -135,7 +135,7 @@ pub fn match_client(
     Match::No
 }
 
-/// Whether a domain is in a list. `parents` says whether a name in the list also means its subdomains.
+/// Whether a domain is in a list. `parents` says whether a name in the list also means its subdomains; `.name` does so always.
 #[must_use]
 pub fn match_domain(
     list: &MatchList<String>,
@@ -144,12 +144,29 @@ pub fn match_domain(
     tables: &Snapshot,
     remote: &dyn Remote,
 ) -> Match {
+    match_by(list, domain, parents, |pattern| domain_matches(pattern, domain, parents), tables, remote)
+}
+
+/// Whether a name is in a list of names that stand for themselves alone (`mydestination`, `masquerade_exceptions`).
+#[must_use]
+pub fn match_name(list: &MatchList<String>, name: &str, tables: &Snapshot, remote: &dyn Remote) -> Match {
+    match_by(list, name, false, |pattern| pattern.eq_ignore_ascii_case(name), tables, remote)
+}
+
+fn match_by(
+    list: &MatchList<String>,
+    domain: &str,
+    parents: bool,
+    matches: impl Fn(&str) -> bool,
+    tables: &Snapshot,
+    remote: &dyn Remote,
+) -> Match {
     for item in list {
         let result = match &item.pattern {
-            Pattern::Literal(pattern) if domain_matches(pattern, domain, parents) => literal(item),
+            Pattern::Literal(pattern) if matches(pattern) => literal(item),
             Pattern::Literal(_) => Match::No,
             Pattern::Table(table) if table.kind == TableKind::ListFile => match tables.list(table) {
-                Ok(file) => file.find(|item| domain_matches(&item.text, domain, parents)),
+                Ok(file) => file.find(|item| matches(&item.text)),
                 Err(why) => Match::Temporary(why),
             },
             Pattern::Table(table) => {
@@ -256,6 +273,8 @@ mod tests {
         assert!(is_in("x.sub.org", false) && !is_in("sub.org", false));
         assert!(is_in("hash.example", false) && is_in("a.hash.example", true) && !is_in("no.hash.example", true));
         assert!(!is_in("notinfo.net", true));
+        let is_named = |name: &str| match_name(&list, name, &tables, &()).is_in();
+        assert!(is_named("INFO.net") && !is_named("x.sub.org") && is_named("hash.example") && !is_named("no.hash.example"));
     }
 
     #[test]

@@ -26,17 +26,17 @@ impl Routes {
         Self { config, tables, asked }
     }
 
-    fn find(&self, address: &Address) -> Result<Routed, Stop> {
+    fn find(&self, sender: &Sender, address: &Address) -> Result<Routed, Stop> {
         let tables = self.tables.snapshot();
         let facts: &Asked = &self.asked;
         let world = World { config: &self.config, main: &self.config.main, tables: &tables, facts };
-        transport(&world, address, &mut Vec::new())
+        transport(&world, sender, address, &mut Vec::new())
     }
 }
 
 impl Router for Routes {
-    fn route(&self, _sender: &Sender, address: &Address) -> Target {
-        match self.find(address) {
+    fn route(&self, sender: &Sender, address: &Address) -> Target {
+        match self.find(sender, address) {
             Ok(routed) => target(routed),
             Err(Stop::Missing(Question::Table(query))) => {
                 self.asked.ask(query);
@@ -47,8 +47,8 @@ impl Router for Routes {
         }
     }
 
-    fn rule(&self, address: &Address) -> Option<Rule> {
-        let routed = self.find(address).ok()?;
+    fn rule(&self, sender: &Sender, address: &Address) -> Option<Rule> {
+        let routed = self.find(sender, address).ok()?;
         Some(Rule { name: routed.rule.to_owned(), source: routed.source })
     }
 }

@@ -283,7 +283,7 @@ impl Core {
         let number = self.note_lease(part, connection, instance, attempt);
         let destination = original_case(destination, &members);
         let recipients = members.into_iter().map(|(number, state)| LeaseRecipient {
-            rule: self.rule(&state.recipient.address),
+            rule: self.rule(&sender, &state.recipient.address),
             ..lease_recipient(number, state)
         });
         let recipients = recipients.collect();

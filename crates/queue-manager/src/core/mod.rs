@@ -36,7 +36,7 @@ pub trait Router: Send + Sync {
     fn route(&self, sender: &Reverse, address: &Address) -> Target;
 
     /// What of the configuration says so; none if nothing does.
-    fn rule(&self, _address: &Address) -> Option<Rule> {
+    fn rule(&self, _sender: &Reverse, _address: &Address) -> Option<Rule> {
         None
     }
 }
@@ -495,8 +495,8 @@ impl Core {
     }
 
     /// What chose the route of an address, where records are kept.
-    fn rule(&self, address: &Address) -> Option<Rule> {
-        self.settings.records.then(|| self.router.rule(address)).flatten()
+    fn rule(&self, sender: &Reverse, address: &Address) -> Option<Rule> {
+        self.settings.records.then(|| self.router.rule(sender, address)).flatten()
     }
 
     fn warn(&self, text: &str) {

@@ -391,7 +391,7 @@ impl Core {
                     let ready = self.ready_recipients(&grant, &envelope, now);
                     let outcomes: Vec<_> = ready
                         .iter()
-                        .map(|(number, state)| self.carried_out(&target, grant.id, *number, state, envelope.arrival))
+                        .map(|(number, state)| self.carried_out(&target, grant.id, *number, state, &envelope))
                         .collect();
                     self.scheduler.finished(&grant, Ended::Untried, now);
                     self.outcomes(None, outcomes);
@@ -437,7 +437,7 @@ impl Core {
         id: QueueId,
         number: u32,
         state: &RecipientState,
-        arrival: UnixTime,
+        envelope: &Envelope,
     ) -> delivery::Outcome {
         let idents = &self.settings.idents;
         let (ident, fate, status, text, word) = match target {
@@ -456,7 +456,7 @@ impl Core {
             false => word,
         };
         let outcome = delivery::Outcome { fate, status, text: text.to_owned(), ..no_outcome(id, number, state) };
-        self.log_here(ident, &outcome, state, word, arrival);
+        self.log_here(ident, &outcome, state, word, envelope);
         outcome
     }
 
@@ -467,8 +467,9 @@ impl Core {
         outcome: &delivery::Outcome,
         state: &RecipientState,
         word: &str,
-        arrival: UnixTime,
+        envelope: &Envelope,
     ) {
+        let arrival = envelope.arrival;
         let now = (self.now)();
         let to = state.recipient.address.to_string();
         let since = self.messages.get(&outcome.id).map_or(now, |active| active.since);
@@ -483,7 +484,7 @@ impl Core {
             status: word,
             text: &outcome.text,
         };
-        let rule = self.rule(&state.recipient.address);
+        let rule = self.rule(state.owner.as_ref().unwrap_or(&envelope.sender), &state.recipient.address);
         let record = Record::new(ident, Stage::Delivery, Line::Delivery(line)).about(outcome.id);
         self.log.record(&record.by_any(rule.as_ref().map(|rule| (rule.name.as_str(), &rule.source))));
     }

@@ -116,7 +116,7 @@ impl Core {
         // In memory, so that the report finds its envelope.
         let Ok(envelope) = self.envelope(id) else { return };
         for (outcome, state) in &told {
-            self.log_here(&self.settings.idents.error, outcome, state, "undeliverable", envelope.arrival);
+            self.log_here(&self.settings.idents.error, outcome, state, "undeliverable", &envelope);
         }
         self.outcomes(None, told.into_iter().map(|(outcome, _)| outcome).collect());
     }
