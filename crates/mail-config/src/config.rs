@@ -144,7 +144,11 @@ impl Config {
 
     fn tables_where(&self, is_wanted: impl Fn(&[&str]) -> bool) -> Vec<(TableRef, bool)> {
         let mut found: Vec<(TableRef, bool)> = Vec::new();
-        let mains = std::iter::once(&self.main).chain(self.listeners.iter().map(|listener| &listener.main));
+        // Local submission has a line of its own in master.cf.
+        let pickup = self.master.services.iter().find(|service| service.name == "pickup" && !service.overrides.is_empty());
+        let pickup = pickup.map(|service| Arc::new(self.for_service(service)));
+        let listeners = self.listeners.iter().map(|listener| &listener.main);
+        let mains = std::iter::once(&self.main).chain(listeners).chain(&pickup);
         let named = mains.flat_map(|main| main.tables_where(&is_wanted));
         let all = named.flat_map(|(table, written)| table.with_parts().into_iter().map(move |part| (part, written)));
         for (table, written) in all {

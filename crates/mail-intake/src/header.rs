@@ -3,36 +3,13 @@
 use mail_message::header::{Field, Header, Received, date};
 use mail_types::{QueueId, Sender, UnixTime};
 
-use crate::addresses::complete_addresses;
+use crate::addresses::{Rewrites, rewritten};
 
 /// Why a message is not taken in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeaderError {
     /// More Received fields than `hopcount_limit`: it goes round in circles (S16).
     TooManyHops,
-}
-
-/// How far the header of a client is touched (`local_header_rewrite_clients`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin<'a> {
-    /// A client of ours: missing fields are added, incomplete addresses completed.
-    Ours {
-        /// `myorigin`; empty where `append_at_myorigin = no`.
-        origin: &'a str,
-        /// `mydomain`, where `append_dot_mydomain = yes`.
-        dot_mydomain: Option<&'a str>,
-    },
-    /// Somebody else: nothing is added, except where `always_add_missing_headers` says so.
-    Others {
-        /// `always_add_missing_headers`.
-        add_missing: bool,
-    },
-}
-
-impl Origin<'_> {
-    fn adds(&self) -> bool {
-        matches!(self, Self::Ours { .. } | Self::Others { add_missing: true })
-    }
 }
 
 /// What the header is made with.
@@ -48,8 +25,10 @@ pub struct Intake<'a> {
     pub when: UnixTime,
     /// The trace field to put on top; none for a message of our own (a bounce).
     pub received: Option<Received<'a>>,
-    /// How far the header is touched.
-    pub origin: Origin<'a>,
+    /// What its addresses become.
+    pub rewrites: &'a Rewrites,
+    /// Whether missing fields are added.
+    pub adds: bool,
     /// The envelope sender, for a missing From.
     pub sender: &'a Sender,
     /// The full name for a missing From (`sendmail -F`).
@@ -74,22 +53,6 @@ pub struct Prepared {
     /// Whether a field holds UTF-8, so that the next hop needs SMTPUTF8 (RFC 6532).
     pub utf8: bool,
 }
-
-/// The fields whose addresses are completed.
-const ADDRESS_FIELDS: [&str; 12] = [
-    "From",
-    "Sender",
-    "Reply-To",
-    "To",
-    "Cc",
-    "Bcc",
-    "Resent-From",
-    "Resent-Sender",
-    "Resent-Reply-To",
-    "Resent-To",
-    "Resent-Cc",
-    "Errors-To",
-];
 
 /// What was seen of the fields that may be added.
 #[derive(Default)]
@@ -128,7 +91,7 @@ impl Intake<'_> {
                 seen.destination = true;
             }
         }
-        if self.origin.adds() {
+        if self.adds {
             self.add_missing(&mut seen, &mut out);
         }
         out.extend_from_slice(b"\r\n");
@@ -142,16 +105,12 @@ impl Intake<'_> {
     }
 
     fn copy(&self, field: &Field<'_>, out: &mut Vec<u8>) {
-        if let Origin::Ours { origin, dot_mydomain } = self.origin
-            && ADDRESS_FIELDS.iter().any(|name| field.is(name))
-        {
-            let raw = field.raw();
-            let colon = raw.iter().position(|&b| b == b':').map_or(0, |at| at + 1);
-            if let Some(completed) = complete_addresses(&raw[colon..], origin, dot_mydomain) {
-                out.extend_from_slice(&raw[..colon]);
-                out.extend_from_slice(&completed);
-                return;
+        if let Some(octets) = rewritten(field, self.rewrites) {
+            out.extend_from_slice(&octets);
+            if !octets.ends_with(b"\n") {
+                out.extend_from_slice(b"\r\n");
             }
+            return;
         }
         out.extend_from_slice(field.raw());
         // The last field of a header without a body may lack its line end.
@@ -251,16 +210,19 @@ mod tests {
         ["bcc", "content-length", "resent-bcc", "return-path"].map(str::to_owned).to_vec()
     }
 
-    fn prepare(content: &str, origin: Origin<'_>, full_name: Option<&str>) -> Result<(String, Prepared), HeaderError> {
+    fn prepare(content: &str, adds: bool, full_name: Option<&str>) -> Result<(String, Prepared), HeaderError> {
         let sender = Sender::try_from("john@info.net".to_owned()).expect("a sender");
         let drops = drop_headers();
+        let rewrites = Rewrites::from([((crate::Role::Recipient, "root".to_owned()), "root@info.net".to_owned())]);
+        let none = Rewrites::default();
         let intake = Intake {
             hostname: "server.info.net",
             software: "Postfix",
             id: QueueId::new(1_795_359_600, 0, 7).expect("in range"),
             when: UnixTime(1_795_359_600_000),
             received: None,
-            origin,
+            rewrites: if adds { &rewrites } else { &none },
+            adds,
             sender: &sender,
             full_name,
             hopcount_limit: 3,
@@ -271,8 +233,8 @@ mod tests {
         Ok((String::from_utf8(prepared.header.clone()).expect("UTF-8"), prepared))
     }
 
-    const OURS: Origin<'static> = Origin::Ours { origin: "info.net", dot_mydomain: None };
-    const OTHERS: Origin<'static> = Origin::Others { add_missing: false };
+    const OURS: bool = true;
+    const OTHERS: bool = false;
 
     #[test]
     fn a_stranger_s_header_stays_as_it_is() {

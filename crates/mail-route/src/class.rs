@@ -47,11 +47,8 @@ pub struct Classified {
 pub fn class(world: &World<'_>, domain: &Domain, lookups: &mut Vec<Lookup>) -> Result<Classified, Stop> {
     let main = world.main;
     let name = domain.key();
-    if let Some(source) = in_list(world, "mydestination", &main.mydestination, &name, Names::Alone, lookups)? {
+    if let Some(source) = local(world, domain, lookups)? {
         return Ok(Classified { class: Class::Local, source });
-    }
-    if literal(&name).is_some_and(|address| is_own_address(world.config, main, address)) {
-        return Ok(Classified { class: Class::Local, source: main.inet_interfaces.source.clone() });
     }
     let relay = Names::Parents(world.parents_match("relay_domains"));
     let lists = [
@@ -65,6 +62,21 @@ pub fn class(world: &World<'_>, domain: &Domain, lookups: &mut Vec<Lookup>) -> R
         }
     }
     Ok(Classified { class: Class::Default, source: SourceLine::built_in() })
+}
+
+/// The line that makes a domain local, if one does.
+pub(crate) fn local(
+    world: &World<'_>,
+    domain: &Domain,
+    lookups: &mut Vec<Lookup>,
+) -> Result<Option<SourceLine>, Stop> {
+    let main = world.main;
+    let name = domain.key();
+    if let Some(source) = in_list(world, "mydestination", &main.mydestination, &name, Names::Alone, lookups)? {
+        return Ok(Some(source));
+    }
+    let own = literal(&name).is_some_and(|address| is_own_address(world.config, main, address));
+    Ok(own.then(|| main.inet_interfaces.source.clone()))
 }
 
 /// What a name in a list stands for.

@@ -9,7 +9,7 @@ use mail_tables::address::{Delimiters, Key, Search, map_keys, search};
 use mail_tables::{Query, Remote, RemoteAnswer, Snapshot};
 use mail_types::{Address, Domain};
 
-use crate::class::{Class, class};
+use crate::class::local;
 
 /// A question that another process must answer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -142,7 +142,7 @@ impl World<'_> {
         if domain.as_str().eq_ignore_ascii_case(&self.main.myorigin) {
             return Ok(true);
         }
-        class(self, domain, &mut Vec::new()).map(|found| found.class == Class::Local)
+        Ok(local(self, domain, &mut Vec::new())?.is_some())
     }
 
     /// Whether a word of `parent_domain_matches_subdomains` holds for a list.

@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 
 use crate::Shared;
 use crate::generation::{Generation, View};
+use crate::generic;
 use crate::job::{self, End, Job, Peer};
 use crate::policy;
 use crate::sasl;
@@ -74,6 +75,12 @@ pub async fn deliver(shared: &Arc<Shared>, job: Job) {
     let generation = shared.now();
     let main = generation.main_of(&job.lease.destination.transport);
     let ident = job::ident(&main.syslog_name, job.lease.destination.kind);
+    let mut job = job;
+    if let Err(why) = generic::apply(&shared.lookups, &generation, &main, &mut job).await {
+        shared.log.warning(&ident, &format!("{}: generic maps: {why}", job.lease.id));
+        let failed = Failed { dead: false, ..Failed::temporary(3, 0, "address rewriting failed".to_owned()) };
+        return job.end_all(&shared.log, &ident, |recipient| end(&failed, recipient));
+    }
     let mut job = Some(job);
     // A server that takes few recipients at once gets the message several times.
     while let Some(open) = job.take() {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use mail_config::main_cf::lists::TableRef;
+use mail_config::main_cf::lists::{Pattern, TableRef};
 use mail_config::{Config, Main, Report};
 use mail_daemon::lookups::Lookups;
 use mail_daemon::{Running, TlsFiles};
@@ -77,6 +77,7 @@ impl Generation {
             let secret = main.smtp_sasl_password_maps.iter().filter(|_| *main.smtp_sasl_auth_enable);
             let named = main.smtp_tls_policy_maps.iter().chain(secret).flat_map(TableRef::with_parts);
             wanted.extend(named.map(|table| (table, true)));
+            wanted.extend(generic_tables(main));
         }
         let paths = secret_tables(&config).into_iter().filter_map(|table| table.file());
         let secrets = paths.zip(running.tls.iter().map(|pem| pem.certificate.clone())).collect();
@@ -122,6 +123,19 @@ impl Generation {
         let mut known = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
         known.entry(place).or_insert_with_key(read_roots).clone()
     }
+}
+
+/// The tables of generic maps, and of the lists that say which domains are this machine's.
+fn generic_tables(main: &Main) -> Vec<(TableRef, bool)> {
+    let maps: Vec<&TableRef> = main.smtp_generic_maps.iter().chain(main.lmtp_generic_maps.iter()).collect();
+    if maps.is_empty() {
+        return Vec::new();
+    }
+    let own = main.mydestination.iter().filter_map(|item| match &item.pattern {
+        Pattern::Table(table) => Some(table),
+        Pattern::Literal(_) => None,
+    });
+    maps.into_iter().chain(own).flat_map(TableRef::with_parts).map(|table| (table, true)).collect()
 }
 
 /// The tables at one moment, with what was fetched of those that must be waited for.

@@ -8,7 +8,7 @@ use mail_daemon::Log;
 use mail_daemon::worker::{Content, Reports};
 use mail_ipc::delivery::{Fate, Lease, LeaseRecipient, Outcome, OutcomeKey, TransportKind};
 use mail_smtp::client::{Cause, Limits, Message, RcptOutcome};
-use mail_types::{Body, Domain, EnhancedStatus, Recipient, Severity, UnixTime};
+use mail_types::{Address, Body, Domain, EnhancedStatus, Recipient, Sender, Severity, UnixTime};
 
 /// A lease that is being carried out.
 #[derive(Debug)]
@@ -27,10 +27,25 @@ pub struct Job {
     pub open: Vec<usize>,
     /// How many of them, from the first, are in the message that was made last.
     batch: usize,
+    /// What the next server is shown, where that is something else.
+    pub shown: Option<Shown>,
+}
+
+/// A message with other addresses (`smtp_generic_maps`).
+#[derive(Debug)]
+pub struct Shown {
+    /// The envelope sender.
+    pub sender: Sender,
+    /// The recipients, in the order of the lease.
+    pub recipients: Vec<Address>,
+    /// The header, its end included.
+    pub header: Vec<u8>,
+    /// How many octets of content it stands for.
+    pub length: u64,
 }
 
 /// The fields for a chain, the last expansion first. An address that not every server takes stays out of the header.
-fn delivered_to(chain: &[mail_types::Address]) -> String {
+fn delivered_to(chain: &[Address]) -> String {
     let shown = chain.iter().rev().filter(|address| !address.needs_smtputf8());
     shown.map(|address| format!("Delivered-To: {address}\r\n")).collect()
 }
@@ -78,19 +93,54 @@ impl Job {
         let chain = lease.recipients.first().filter(|_| forwarded).map_or(&[][..], |first| &first.chain);
         let trace = delivered_to(chain).into();
         let lease = Arc::new(lease);
-        Self { lease, content, trace, reports, granted: now(), connected: None, open, batch: 0 }
+        Self { lease, content, trace, reports, granted: now(), connected: None, open, batch: 0, shown: None }
     }
 
-    /// Octets from a position of the message: trace, then content.
+    /// Octets from a position of the message: trace, header if it is another, then content.
     ///
     /// # Errors
     /// The content cannot be read.
-    pub fn read(&self, at: u64, most: usize) -> std::io::Result<Vec<u8>> {
-        let trace = self.trace.as_bytes();
-        match usize::try_from(at).ok().and_then(|at| trace.get(at..)).filter(|rest| !rest.is_empty()) {
-            Some(rest) => Ok(rest[..rest.len().min(most)].to_vec()),
-            None => self.content.read(at - trace.len() as u64, most),
+    pub fn read(&self, mut at: u64, most: usize) -> std::io::Result<Vec<u8>> {
+        let header = self.shown.as_ref().map_or(&[][..], |shown| &shown.header);
+        for part in [self.trace.as_bytes(), header] {
+            match usize::try_from(at).ok().and_then(|at| part.get(at..)).filter(|rest| !rest.is_empty()) {
+                Some(rest) => return Ok(rest[..rest.len().min(most)].to_vec()),
+                None => at -= part.len() as u64,
+            }
         }
+        self.content.read(at + self.shown.as_ref().map_or(0, |shown| shown.length), most)
+    }
+
+    /// The size of the message.
+    fn size(&self) -> u64 {
+        let content = self.trace.len() as u64 + self.content.length();
+        self.shown.as_ref().map_or(content, |shown| content - shown.length + shown.header.len() as u64)
+    }
+
+    /// The beginning of the content, up to the end of its header if that comes within so many octets.
+    ///
+    /// # Errors
+    /// The content cannot be read.
+    pub fn read_header(&self, most: usize) -> std::io::Result<Vec<u8>> {
+        let (mut header, mut searched) = (Vec::new(), 0);
+        while header.len() < most {
+            let piece = self.content.read(header.len() as u64, 64 * 1024)?;
+            if piece.is_empty() {
+                break;
+            }
+            header.extend_from_slice(&piece);
+            match mail_message::header::Header::find_end(&header, searched) {
+                Ok(_) => break,
+                Err(next) => searched = next,
+            }
+        }
+        Ok(header)
+    }
+
+    /// A recipient as the next server is shown it.
+    fn address(&self, at: usize) -> &Address {
+        let shown = self.shown.as_ref().and_then(|shown| shown.recipients.get(at));
+        shown.unwrap_or(&self.lease.recipients[at].address)
     }
 
     /// Whether queue-manager still knows of the lease.
@@ -105,16 +155,17 @@ impl Job {
     /// The content cannot be read.
     pub fn message(&mut self, limits: Limits) -> std::io::Result<Message> {
         self.batch = self.fitting(limits);
-        let recipients = self.open[..self.batch].iter().map(|&at| recipient(&self.lease.recipients[at])).collect();
-        let octets = Octets::of(&self.content)?;
+        let open = &self.open[..self.batch];
+        let recipients = open.iter().map(|&at| recipient(&self.lease.recipients[at], self.address(at))).collect();
+        let octets = Octets::of(|at, most| self.read(at, most))?;
         let lease = &self.lease;
-        let sender_needs = lease.sender.address().is_some_and(mail_types::Address::needs_smtputf8);
-        let address_needs =
-            sender_needs || self.open[..self.batch].iter().any(|&at| lease.recipients[at].address.needs_smtputf8());
+        let sender = self.shown.as_ref().map_or(&lease.sender, |shown| &shown.sender);
+        let sender_needs = sender.address().is_some_and(Address::needs_smtputf8);
+        let address_needs = sender_needs || open.iter().any(|&at| self.address(at).needs_smtputf8());
         Ok(Message {
-            sender: lease.sender.clone(),
+            sender: sender.clone(),
             recipients,
-            size: self.trace.len() as u64 + self.content.length(),
+            size: self.size(),
             body: if octets.eight_bit { Body::EightBitMime } else { Body::SevenBit },
             smtputf8: address_needs || (lease.smtputf8 && octets.eight_bit_header),
             dsn: lease.dsn.clone(),
@@ -127,7 +178,7 @@ impl Job {
         let most = |limit: Option<u64>| limit.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
         let mut domains: Vec<&Domain> = Vec::new();
         for (count, &at) in self.open.iter().enumerate() {
-            let domain = self.lease.recipients[at].address.domain();
+            let domain = self.address(at).domain();
             if !domains.contains(&domain) {
                 domains.push(domain);
             }
@@ -251,9 +302,9 @@ fn may_try_elsewhere(cause: &Cause) -> bool {
     )
 }
 
-fn recipient(leased: &LeaseRecipient) -> Recipient {
+fn recipient(leased: &LeaseRecipient, address: &Address) -> Recipient {
     Recipient {
-        address: leased.address.clone(),
+        address: address.clone(),
         original: leased.original.clone(),
         orcpt: leased.orcpt.clone(),
         notify: leased.notify,
@@ -297,11 +348,11 @@ struct Octets {
 }
 
 impl Octets {
-    fn of(content: &Content) -> std::io::Result<Self> {
+    fn of(read: impl Fn(u64, usize) -> std::io::Result<Vec<u8>>) -> std::io::Result<Self> {
         let (mut at, mut header_ended, mut last) = (0, false, [0u8; 2]);
         let mut octets = Self { eight_bit: false, eight_bit_header: false };
         loop {
-            let piece = content.read(at, 64 * 1024)?;
+            let piece = read(at, 64 * 1024)?;
             if piece.is_empty() || octets.eight_bit && header_ended {
                 return Ok(octets);
             }
@@ -337,7 +388,8 @@ mod tests {
             ("Subject: a\r\n\r\n\u{e9}\r\n", true, false),
             ("Subject: a\n\n\u{e9}\n", true, false),
         ] {
-            let octets = Octets::of(&Content::Memory(text.as_bytes().to_vec())).expect("in memory");
+            let content = Content::Memory(text.as_bytes().to_vec());
+            let octets = Octets::of(|at, most| content.read(at, most)).expect("in memory");
             assert_eq!((octets.eight_bit, octets.eight_bit_header), (eight_bit, header), "{text:?}");
         }
     }

@@ -9,6 +9,7 @@
 
 mod connect;
 mod generation;
+mod generic;
 mod job;
 mod policy;
 mod pool;

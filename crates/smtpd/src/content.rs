@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Write as _;
+use std::pin::Pin;
 
 use mail_intake::{HeaderError, Prepared};
 use mail_ipc::intake::INLINE_MAX;
@@ -15,7 +16,23 @@ use crate::queue::{Queue, Stored, unavailable};
 const HEADER_MAX: usize = 256 * 1024;
 
 /// Makes the header that is stored of the header that came.
-pub type Prepare<'a> = dyn Fn(&[u8]) -> Result<Prepared, HeaderError> + Send + Sync + 'a;
+pub trait Prepare: Sync {
+    /// The header of content that holds the whole header and may hold more; or what the client hears instead of 250.
+    fn prepare<'a>(&'a self, content: &'a [u8]) -> Preparing<'a>;
+}
+
+/// A header in the making: tables may have to be asked for its addresses.
+pub type Preparing<'a> = Pin<Box<dyn Future<Output = Result<Prepared, Reply>> + Send + 'a>>;
+
+/// What a client hears whose header cannot be taken.
+#[must_use]
+pub fn refusal(error: HeaderError) -> Reply {
+    match error {
+        HeaderError::TooManyHops => {
+            Reply::new(ReplyCode::of(554), EnhancedStatus::of(5, 4, 6), "Error: too many hops")
+        }
+    }
+}
 
 /// Content that is being received.
 pub struct Content {
@@ -78,7 +95,7 @@ impl Content {
     }
 
     /// Takes a chunk. What goes wrong is kept until the end, since a client cannot be told before.
-    pub async fn push(&mut self, chunk: Vec<u8>, prepare: &Prepare<'_>, queue: &Queue) {
+    pub async fn push(&mut self, chunk: Vec<u8>, prepare: &dyn Prepare, queue: &Queue) {
         if self.failed.is_some() {
             return;
         }
@@ -93,7 +110,7 @@ impl Content {
                         self.header = Some(header);
                         return;
                     }
-                    found => match self.prepared_up_to(whole_fields(&header, found.is_ok()), &header, prepare) {
+                    found => match self.prepared_up_to(whole_fields(&header, found.is_ok()), &header, prepare).await {
                         Some(stored) => stored,
                         None => return,
                     },
@@ -106,11 +123,11 @@ impl Content {
     }
 
     /// The stored form of a header of which only so many octets are whole fields; the rest of it follows as it comes.
-    fn prepared_up_to(&mut self, whole: usize, header: &[u8], prepare: &Prepare<'_>) -> Option<Vec<u8>> {
+    async fn prepared_up_to(&mut self, whole: usize, header: &[u8], prepare: &dyn Prepare) -> Option<Vec<u8>> {
         if whole == header.len() {
-            return self.prepared(header, prepare);
+            return self.prepared(header, prepare).await;
         }
-        let mut stored = self.prepared(&header[..whole], prepare)?;
+        let mut stored = self.prepared(&header[..whole], prepare).await?;
         // The empty line comes later.
         stored.truncate(stored.len().saturating_sub(2));
         stored.extend_from_slice(&header[whole..]);
@@ -118,8 +135,8 @@ impl Content {
     }
 
     /// The stored form of the header and of what came with it.
-    fn prepared(&mut self, content: &[u8], prepare: &Prepare<'_>) -> Option<Vec<u8>> {
-        match prepare(content) {
+    async fn prepared(&mut self, content: &[u8], prepare: &dyn Prepare) -> Option<Vec<u8>> {
+        match prepare.prepare(content).await {
             Ok(prepared) => {
                 let mut stored = prepared.header;
                 stored.extend_from_slice(&content[prepared.body..]);
@@ -127,9 +144,8 @@ impl Content {
                 self.utf8 = prepared.utf8;
                 Some(stored)
             }
-            Err(HeaderError::TooManyHops) => {
-                let status = EnhancedStatus::of(5, 4, 6);
-                self.failed = Some(Reply::new(ReplyCode::of(554), status, "Error: too many hops"));
+            Err(reply) => {
+                self.failed = Some(reply);
                 None
             }
         }
@@ -171,9 +187,9 @@ impl Content {
     ///
     /// # Errors
     /// The reply that refuses it; nothing is left behind.
-    pub async fn finish(&mut self, prepare: &Prepare<'_>, queue: &Queue) -> Result<Complete, Reply> {
+    pub async fn finish(&mut self, prepare: &dyn Prepare, queue: &Queue) -> Result<Complete, Reply> {
         if let Some(header) = self.header.take()
-            && let Some(stored) = self.prepared(&header, prepare)
+            && let Some(stored) = self.prepared(&header, prepare).await
             && let Err(reply) = self.store(stored, queue).await
         {
             self.failed = Some(reply);

@@ -7,12 +7,12 @@ use std::time::SystemTime;
 
 use decision::{Event, Ident, Record, Stage};
 use mail_daemon::Log;
-use mail_intake::{Intake as HeaderIntake, Origin};
+use mail_intake::{Intake as HeaderIntake, Rewrites, Role};
 use mail_ipc::hello::Hello;
 use mail_message::header::Received;
-use mail_route::{Stop, World};
+use mail_route::{Origin, Stop, World};
 use mail_smtp::server::Event as SessionEvent;
-use mail_types::{Address, Client, EnhancedStatus, QueueId, Reply, ReplyCode, Sender, UnixTime};
+use mail_types::{Address, Client, EnhancedStatus, Notify, QueueId, Reply, ReplyCode, Sender, UnixTime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::clients::Clients;
@@ -21,7 +21,7 @@ use crate::facts::{Fetched, Sources, View, resolver};
 use crate::ports::Shared;
 use crate::queue::Queue;
 use crate::sasl::Sasl;
-use crate::transaction::{Facts, Transaction, envelope};
+use crate::transaction::{Accepted, Facts, Transaction, envelope};
 use crate::users::Users;
 
 /// The memory that the content of all messages under way may take, in KiB; beyond it sessions wait, and so stop reading.
@@ -159,6 +159,62 @@ impl Door {
         Err(failure())
     }
 
+    /// What the addresses of a header become, and its sender, as tables say.
+    ///
+    /// # Errors
+    /// As [`Door::route`].
+    pub async fn rewrites(
+        &self,
+        view: &mut RouteView<'_>,
+        origin: Option<Origin<'_>>,
+        content: &[u8],
+    ) -> Result<Rewrites, Reply> {
+        let mut rewrites = Rewrites::default();
+        let Some(origin) = origin else { return Ok(rewrites) };
+        for (role, text) in mail_intake::addresses(content) {
+            let whose = if role == Role::Sender { mail_route::Role::Sender } else { mail_route::Role::Recipient };
+            let ask = |world: &World<'_>| mail_route::rewrite_header(world, origin, whose, &text, &mut Vec::new());
+            if let Some(next) = self.route(view, &text, ask).await? {
+                rewrites.insert((role, text), next);
+            }
+        }
+        Ok(rewrites)
+    }
+
+    /// Those who get the mail of a recipient, and who gets a copy of it.
+    ///
+    /// # Errors
+    /// As [`Door::route`].
+    pub async fn recipient(
+        &self,
+        view: &mut RouteView<'_>,
+        address: &Address,
+        text: &str,
+    ) -> Result<(Vec<Address>, Vec<mail_route::Copy>), Reply> {
+        let ask = |world: &World<'_>| {
+            let to = mail_route::rewrite_recipient(world, address, &mut Vec::new())?;
+            Ok((to, mail_route::recipient_copies(world, address, &mut Vec::new())?))
+        };
+        self.route(view, text, ask).await
+    }
+
+    /// The sender after canonical maps and masquerading, and the copies of every message of it.
+    ///
+    /// # Errors
+    /// As [`Door::route`].
+    pub async fn sender(
+        &self,
+        view: &mut RouteView<'_>,
+        sender: &Sender,
+    ) -> Result<(Sender, Vec<mail_route::Copy>), Reply> {
+        let ask = |world: &World<'_>| {
+            let sender = mail_route::rewrite_sender(world, sender, &mut Vec::new())?;
+            let copies = mail_route::sender_copies(world, &sender, &mut Vec::new())?;
+            Ok((sender, copies))
+        };
+        self.route(view, &sender.to_string(), ask).await
+    }
+
     /// Hands a complete message to the queue, and writes its Message-ID into the log.
     ///
     /// # Errors
@@ -168,7 +224,7 @@ impl Door {
         transaction: &mut Transaction,
         sender: Sender,
         client: Client,
-        prepare: &Prepare<'_>,
+        prepare: &dyn Prepare,
         cleanup: &Ident,
     ) -> Result<QueueId, Reply> {
         let (Some(id), Some(mut content)) = (transaction.id, transaction.content.take()) else {
@@ -223,8 +279,10 @@ pub fn now() -> UnixTime {
 pub struct HeaderPlan<'a> {
     /// main.cf.
     pub main: &'a mail_config::Main,
-    /// Whether the client is ours (`local_header_rewrite_clients`).
-    pub ours: bool,
+    /// Whether missing fields are added.
+    pub adds: bool,
+    /// What its addresses become.
+    pub rewrites: &'a Rewrites,
     /// The full name for a missing From.
     pub full_name: Option<&'a str>,
 }
@@ -233,7 +291,7 @@ impl HeaderPlan<'_> {
     /// Makes the header that is stored.
     ///
     /// # Errors
-    /// [`mail_intake::HeaderError`].
+    /// What the client hears.
     pub fn prepare(
         &self,
         id: Option<QueueId>,
@@ -241,32 +299,47 @@ impl HeaderPlan<'_> {
         sender: &Sender,
         received: Received<'_>,
         content: &[u8],
-    ) -> Result<mail_intake::Prepared, mail_intake::HeaderError> {
+    ) -> Result<mail_intake::Prepared, Reply> {
         let main = self.main;
         // Content is taken only for a transaction that has an id.
         let id = id.unwrap_or_else(|| QueueId::new(0, 0, 0).expect("zeros are in range"));
-        let origin = if *main.append_at_myorigin { main.myorigin.as_str() } else { "" };
-        let dot_mydomain = (*main.append_dot_mydomain).then_some(main.mydomain.as_str());
-        let origin = if self.ours {
-            Origin::Ours { origin, dot_mydomain }
-        } else {
-            Origin::Others { add_missing: *main.always_add_missing_headers }
-        };
-        HeaderIntake {
+        let intake = HeaderIntake {
             hostname: &main.myhostname,
             software: &main.mail_name,
             id,
             when,
             received: Some(received),
-            origin,
+            rewrites: self.rewrites,
+            adds: self.adds,
             sender,
             full_name: self.full_name,
             hopcount_limit: usize::try_from(*main.hopcount_limit).unwrap_or(usize::MAX),
             drop_headers: &main.message_drop_headers,
             undisclosed: &main.undisclosed_recipients_header,
-        }
-        .header(content)
+        };
+        intake.header(content).map_err(crate::content::refusal)
     }
+}
+
+/// How far the header of a client is touched: as that of a client of ours (`local_header_rewrite_clients`), as
+/// `remote_header_rewrite_domain` says, or not at all.
+#[must_use]
+pub fn header_origin(ours: bool, main: &mail_config::Main) -> Option<Origin<'_>> {
+    match main.remote_header_rewrite_domain.as_str() {
+        _ if ours => Some(Origin::Ours),
+        "" => None,
+        domain => Some(Origin::Others(domain)),
+    }
+}
+
+/// Adds automatic copies to a transaction. Nobody hears of their fate.
+pub fn add_copies(transaction: &mut Transaction, copies: Vec<mail_route::Copy>) {
+    transaction.copies.extend(copies.into_iter().map(|copy| Accepted {
+        text: copy.text,
+        to: copy.to,
+        notify: Some(Notify::NEVER),
+        orcpt: None,
+    }));
 }
 
 /// A complete address of what a client wrote.

@@ -17,7 +17,7 @@ use session::{AskId, Close};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 
-use crate::content::Content;
+use crate::content::{Content, Prepare, Preparing};
 use crate::facts::{Database, Known, Users as _};
 use crate::intake::{Door, HeaderPlan, complete, now};
 use crate::ports::{Port, Seat, Shared};
@@ -215,7 +215,8 @@ impl Session {
     async fn take(&mut self, chunk: Vec<u8>) {
         let Some(mut transaction) = self.transaction.take() else { return };
         if let Some(mut content) = transaction.content.take() {
-            content.push(chunk, &|octets| self.header(&transaction, octets), &self.door.queue).await;
+            let prepare = Stamp { session: self, transaction: &transaction };
+            content.push(chunk, &prepare, &self.door.queue).await;
             transaction.content = Some(content);
         }
         self.transaction = Some(transaction);
@@ -226,7 +227,7 @@ impl Session {
         &self,
         transaction: &Transaction,
         octets: &[u8],
-    ) -> Result<mail_intake::Prepared, mail_intake::HeaderError> {
+    ) -> Result<mail_intake::Prepared, Reply> {
         let received = Received::Network {
             helo: self.helo.as_deref().unwrap_or("unknown"),
             name: if self.peer.is_some() { "unknown" } else { "localhost" },
@@ -236,14 +237,17 @@ impl Session {
             protocol: "LMTP",
             recipient: transaction.only_recipient(),
         };
-        let plan = HeaderPlan { main: &self.port.main, ours: false, full_name: None };
+        let main = &self.port.main;
+        let (adds, rewrites) = (*main.always_add_missing_headers, &mail_intake::Rewrites::default());
+        let plan = HeaderPlan { main, adds, rewrites, full_name: None };
         plan.prepare(transaction.id, transaction.arrival, &transaction.sender, received, octets)
     }
 
     async fn end_of_data(&mut self) -> Answer {
         let Some(mut transaction) = self.transaction.take() else { return Answer::Refuse(crate::queue::unavailable()) };
         let Some(mut content) = transaction.content.take() else { return Answer::Refuse(crate::queue::unavailable()) };
-        let finished = content.finish(&|octets| self.header(&transaction, octets), &self.door.queue).await;
+        let prepare = Stamp { session: self, transaction: &transaction };
+        let finished = content.finish(&prepare, &self.door.queue).await;
         let complete = match finished {
             Ok(complete) => complete,
             Err(refusal) => return Answer::Refuse(refusal),
@@ -274,6 +278,18 @@ impl Session {
         {
             content.discard(&self.door.queue).await;
         }
+    }
+}
+
+/// Puts our trace field on top of a message.
+struct Stamp<'a> {
+    session: &'a Session,
+    transaction: &'a Transaction,
+}
+
+impl Prepare for Stamp<'_> {
+    fn prepare<'a>(&'a self, content: &'a [u8]) -> Preparing<'a> {
+        Box::pin(std::future::ready(self.session.header(self.transaction, content)))
     }
 }
 

@@ -54,6 +54,8 @@ pub struct Shared {
     pub lmtp: Arc<Port>,
     /// `postfix/pickup`, for local submission.
     pub pickup: Ident,
+    /// main.cf as the line of pickup(8) in master.cf has it, for local submission.
+    pub pickup_main: Arc<Main>,
     /// `postfix/cleanup`, for local submission.
     pub cleanup: Ident,
 }
@@ -98,7 +100,15 @@ impl Shared {
         if let Some(before) = before {
             lmtp.open = Arc::clone(&before.lmtp.open);
         }
-        Self { config: Arc::clone(config), tables: Arc::new(tables), ports, lmtp: Arc::new(lmtp), pickup, cleanup }
+        Self {
+            config: Arc::clone(config),
+            tables: Arc::new(tables),
+            ports,
+            lmtp: Arc::new(lmtp),
+            pickup,
+            pickup_main: pickup_main(config),
+            cleanup,
+        }
     }
 }
 
@@ -117,6 +127,11 @@ fn port(listener: &Listener, mechanisms: &[String]) -> Port {
         cleanup: Ident::postfix(&main.syslog_name, "cleanup"),
         main,
     }
+}
+
+fn pickup_main(config: &Config) -> Arc<Main> {
+    let pickup = config.master.services.iter().find(|service| service.name == "pickup" && !service.overrides.is_empty());
+    pickup.map_or_else(|| Arc::clone(&config.main), |service| Arc::new(config.for_service(service)))
 }
 
 /// LMTP as dovecot.conf describes it: no restrictions and no logins, since only those reach it whom its listeners let in.

@@ -19,7 +19,7 @@ use session::AskId;
 use crate::clients::{Held, Rate};
 use crate::content::Content;
 use crate::facts::Fetched;
-use crate::intake::{Door, RouteView, complete, now};
+use crate::intake::{Door, RouteView, add_copies, complete, now};
 use crate::log::{About, SessionLog};
 use crate::ports::{Port, Shared};
 use crate::sasl::Exchange;
@@ -147,7 +147,7 @@ impl Session {
         let Some(mut transaction) = self.transaction.take() else { return };
         let prepare = HeaderMaker::of(self, &transaction);
         if let Some(content) = &mut transaction.content {
-            content.push(chunk, &|octets| prepare.make(octets), &self.door.queue).await;
+            content.push(chunk, &prepare, &self.door.queue).await;
         }
         self.transaction = Some(transaction);
     }
@@ -372,12 +372,13 @@ impl Session {
             self.recipient(&command.to).ok_or_else(|| reply(501, (5, 1, 3), "Bad recipient address syntax"))?;
         let sender = self.transaction.as_ref().map(|transaction| transaction.sender.clone());
         self.judge_command(Stage::Recipient, sender.as_ref(), Some((&address, &text))).await?;
-        let to = self.expand(&address, &text).await?;
+        let (to, copies) = self.expand(&address, &text).await?;
         let id = self.queue_id().await?;
         let accepted = Accepted { text, to, notify: command.notify, orcpt: command.orcpt };
         if let Some(transaction) = &mut self.transaction {
             transaction.id = Some(id);
             transaction.recipients.push(accepted);
+            add_copies(transaction, copies);
         }
         Ok(())
     }
@@ -399,8 +400,12 @@ impl Session {
         }
     }
 
-    /// Those who get the mail of a recipient.
-    async fn expand(&mut self, address: &Address, text: &str) -> Result<Vec<Address>, Reply> {
+    /// Those who get the mail of a recipient, and who gets a copy of it.
+    async fn expand(
+        &mut self,
+        address: &Address,
+        text: &str,
+    ) -> Result<(Vec<Address>, Vec<mail_route::Copy>), Reply> {
         let mut view = RouteView {
             shared: &self.shared,
             main: &self.port.main,
@@ -408,8 +413,7 @@ impl Session {
             fetched: &mut self.fetched,
             ident: &self.port.ident,
         };
-        let ask = |world: &mail_route::World<'_>| mail_route::rewrite_recipient(world, address, &mut Vec::new());
-        self.door.route(&mut view, text, ask).await
+        self.door.recipient(&mut view, address, text).await
     }
 
     /// The id of the transaction; minted with the first recipient, which is when the log first names the client with it.
@@ -484,11 +488,11 @@ impl Session {
             fetched: &mut self.fetched,
             ident: &self.port.ident,
         };
-        let ask = |world: &mail_route::World<'_>| mail_route::rewrite_sender(world, &original, &mut Vec::new());
-        let sender = self.door.route(&mut view, &original.to_string(), ask).await?;
+        let (sender, copies) = self.door.sender(&mut view, &original).await?;
+        add_copies(transaction, copies);
         let prepare = HeaderMaker::of(self, transaction);
         let client = self.client_record();
-        self.door.commit(transaction, sender, client, &|content| prepare.make(content), &self.port.cleanup).await
+        self.door.commit(transaction, sender, client, &prepare, &self.port.cleanup).await
     }
 
     /// Who handed the message in, for the queue.
@@ -532,7 +536,7 @@ impl Session {
 
     /// Whether headers are completed for this client (`local_header_rewrite_clients`).
     fn is_ours(&self) -> bool {
-        use mail_config::main_cf::lists::Rule;
+        use mail_config::main_cf::lists::{BARE_TABLE, Rule};
         let allows = |rule: &Rule| match rule.name.as_str() {
             "permit" => true,
             "permit_inet_interfaces" => {
@@ -541,6 +545,10 @@ impl Session {
             }
             "permit_mynetworks" => self.is_listed(&self.port.main.mynetworks),
             "permit_sasl_authenticated" => self.greeting.user.is_some(),
+            "check_address_map" | BARE_TABLE => rule.table.as_ref().is_some_and(|table| {
+                let address = self.client.ip().to_string();
+                self.tables.get(table, &address, mail_tables::Scope::Full, &()).found().is_some()
+            }),
             _ => false,
         };
         self.port.main.local_header_rewrite_clients.iter().any(allows)

@@ -11,6 +11,7 @@ use mail_ipc::submit::{Request, Response};
 use mail_message::header::Received;
 use mail_net::ipc;
 use mail_net::listen::ACCEPT_PAUSE;
+use mail_route::Origin;
 use mail_smtp::Path;
 use mail_smtp::server::MailCommand;
 use mail_types::{
@@ -20,9 +21,9 @@ use mail_types::{
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
-use crate::content::Content;
+use crate::content::{Content, Prepare, Preparing};
 use crate::facts::Fetched;
-use crate::intake::{Door, HeaderPlan, RouteView, now};
+use crate::intake::{Door, HeaderPlan, RouteView, add_copies, now};
 use crate::serve::{Busy, is_among_the_last};
 use crate::transaction::{Accepted, Transaction};
 
@@ -252,7 +253,7 @@ impl Submission {
     /// Checks who may submit, makes the envelope, and gets a queue id.
     async fn begin(self, door: &Door) -> Result<Local, Reply> {
         let shared = door.shared();
-        let main = Arc::clone(&shared.config.main);
+        let main = Arc::clone(&shared.pickup_main);
         if !may_submit(&main, &shared, self.uid) {
             let text = format!("User with id {} is not allowed to submit mail", self.uid);
             return Err(refusal(550, (5, 7, 1), text));
@@ -285,16 +286,16 @@ impl Submission {
                 .map_err(|error| refusal(501, (5, 1, 3), format!("<{text}>: Bad recipient address syntax: {error}")))?;
             let ident = &shared.pickup;
             let mut view = RouteView { shared: &shared, main: &main, tables: &tables, fetched: &mut fetched, ident };
-            let ask = |world: &mail_route::World<'_>| mail_route::rewrite_recipient(world, &address, &mut Vec::new());
-            let to = door.route(&mut view, text, ask).await?;
+            let (to, copies) = door.recipient(&mut view, &address, text).await?;
+            add_copies(&mut transaction, copies);
             let text = text.trim().to_owned();
             transaction.recipients.push(Accepted { text, to, notify: self.notify, orcpt: None });
         }
         let mut view =
             RouteView { shared: &shared, main: &main, tables: &tables, fetched: &mut fetched, ident: &shared.pickup };
         let original = transaction.sender.clone();
-        let ask = |world: &mail_route::World<'_>| mail_route::rewrite_sender(world, &original, &mut Vec::new());
-        let rewritten = door.route(&mut view, &typed, ask).await?;
+        let (rewritten, copies) = door.sender(&mut view, &original).await?;
+        add_copies(&mut transaction, copies);
         let id = door.queue.mint().await?;
         transaction.id = Some(id);
         transaction.content = Some(Content::new(id, door.share().await?));
@@ -315,16 +316,37 @@ struct Local {
     id: QueueId,
 }
 
-impl Local {
-    fn prepare(&self, content: &[u8]) -> Result<mail_intake::Prepared, mail_intake::HeaderError> {
-        let plan = HeaderPlan { main: &self.shared.config.main, ours: true, full_name: self.full_name.as_deref() };
-        let received = Received::Local { uid: self.uid };
-        plan.prepare(Some(self.id), self.transaction.arrival, &self.transaction.sender, received, content)
-    }
+/// What the header of a submission is made of.
+struct Stamp<'a> {
+    door: &'a Door,
+    local: &'a Local,
+}
 
+impl Stamp<'_> {
+    async fn make(&self, content: &[u8]) -> Result<mail_intake::Prepared, Reply> {
+        let Local { shared, uid, id, full_name, sender, transaction } = self.local;
+        let main = shared.pickup_main.as_ref();
+        let mut fetched = Fetched::default();
+        let tables = shared.tables.snapshot();
+        let mut view = RouteView { shared, main, tables: &tables, fetched: &mut fetched, ident: &shared.pickup };
+        let rewrites = self.door.rewrites(&mut view, Some(Origin::Ours), content).await?;
+        let plan = HeaderPlan { main, adds: true, rewrites: &rewrites, full_name: full_name.as_deref() };
+        let received = Received::Local { uid: *uid };
+        plan.prepare(Some(*id), transaction.arrival, sender, received, content)
+    }
+}
+
+impl Prepare for Stamp<'_> {
+    fn prepare<'a>(&'a self, content: &'a [u8]) -> Preparing<'a> {
+        Box::pin(self.make(content))
+    }
+}
+
+impl Local {
     async fn push(&mut self, piece: Vec<u8>, door: &Door) {
         let Some(mut content) = self.transaction.content.take() else { return };
-        content.push(piece, &|octets| self.prepare(octets), &door.queue).await;
+        let stamp = Stamp { door, local: self };
+        content.push(piece, &stamp, &door.queue).await;
         self.transaction.content = Some(content);
     }
 
@@ -343,9 +365,8 @@ impl Local {
         };
         let nothing = Transaction::new(self.transaction.mail.clone(), Sender::Null, self.transaction.arrival);
         let mut transaction = std::mem::replace(&mut self.transaction, nothing);
-        self.transaction.sender = transaction.sender.clone();
-        let sender = std::mem::take(&mut self.sender);
-        door.commit(&mut transaction, sender, client, &|octets| self.prepare(octets), &self.shared.cleanup).await
+        let stamp = Stamp { door, local: &self };
+        door.commit(&mut transaction, self.sender.clone(), client, &stamp, &self.shared.cleanup).await
     }
 }
 

@@ -29,6 +29,8 @@ pub struct Transaction {
     pub arrival: UnixTime,
     /// What was accepted.
     pub recipients: Vec<Accepted>,
+    /// Automatic copies, which are nobody's recipients.
+    pub copies: Vec<Accepted>,
     /// The queue id, once there is a recipient.
     pub id: Option<QueueId>,
     /// An access table put the message on hold.
@@ -52,6 +54,7 @@ impl Transaction {
             sender,
             arrival,
             recipients: Vec::new(),
+            copies: Vec::new(),
             id: None,
             hold: false,
             deferral: None,
@@ -74,13 +77,14 @@ impl Transaction {
 /// Every address once, in the order of the client; `original` says what the client wrote where that is something else and `originals`
 /// (`enable_original_recipient`) wants it kept.
 #[must_use]
-pub fn recipients(accepted: &[Accepted], originals: bool) -> Vec<Recipient> {
+pub fn recipients<'a>(accepted: impl IntoIterator<Item = &'a Accepted>, originals: bool) -> Vec<Recipient> {
     let mut seen = std::collections::HashSet::new();
     let mut all = Vec::new();
     for one in accepted {
         for address in &one.to {
             let original = Some(&one.text).filter(|text| originals && **text != address.to_string()).cloned();
-            if seen.insert((address.clone(), original.clone())) {
+            let folded = |text: &str| text.to_lowercase();
+            if seen.insert((folded(&address.to_string()), original.as_deref().map(folded))) {
                 let (orcpt, notify) = (one.orcpt.clone(), one.notify);
                 all.push(Recipient { address: address.clone(), original, orcpt, notify });
             }
@@ -104,7 +108,7 @@ pub struct Facts {
 /// The envelope for the queue. BODY and SMTPUTF8 say what the message really needs, so that no next hop is refused it for nothing.
 #[must_use]
 pub fn envelope(transaction: &Transaction, sender: Sender, facts: Facts, client: Client, originals: bool) -> Envelope {
-    let recipients = recipients(&transaction.recipients, originals);
+    let recipients = recipients(transaction.recipients.iter().chain(&transaction.copies), originals);
     let addresses = sender.address().into_iter().chain(recipients.iter().map(|recipient| &recipient.address));
     let utf8 = facts.utf8 || addresses.into_iter().any(Address::needs_smtputf8);
     Envelope {
@@ -136,7 +140,7 @@ mod tests {
             &[
                 accepted("john@info.net", &["john@info.net"]),
                 accepted("root", &["root@info.net", "a@b.org"]),
-                accepted("john@info.net", &["john@info.net"]),
+                accepted("John@info.net", &["John@info.net"]),
             ],
             true,
         );

@@ -461,7 +461,7 @@ impl Kind for Restrictions {
 }
 
 fn is_access_check(name: &str) -> bool {
-    name == BARE_TABLE || (name.starts_with("check_") && name.ends_with("_access"))
+    name == BARE_TABLE || name == "check_address_map" || (name.starts_with("check_") && name.ends_with("_access"))
 }
 
 fn takes_argument(name: &str) -> bool {

@@ -95,9 +95,9 @@ parameters! {
     /// The domain of this machine; without it `myhostname` without its first label.
     mydomain: Text = "", used by ["smtpd", "queue-manager", "local-delivery", "remote-delivery"];
     /// The domain that an address without one gets; a path names a file whose first line holds it.
-    myorigin: Text = "$myhostname", used by ["smtpd", "queue-manager", "local-delivery"];
+    myorigin: Text = "$myhostname", used by ["smtpd", "queue-manager", "local-delivery", "remote-delivery"];
     /// The domains whose mail is for the users of this machine.
-    mydestination: Domains = "$myhostname, localhost.$mydomain, localhost", used by ["smtpd", "local-delivery", "queue-manager"];
+    mydestination: Domains = "$myhostname, localhost.$mydomain, localhost", used by ["smtpd", "local-delivery", "queue-manager", "remote-delivery"];
     /// The clients that may relay. Without it the machine itself only, as `mynetworks_style` says.
     mynetworks: Networks = "", used by ["smtpd"];
     /// Whom an absent `mynetworks` trusts. Our default is `host` at every compatibility level.
@@ -356,17 +356,17 @@ parameters! {
     // ---- addresses ----
 
     /// Whether a local part without domain gets `myorigin`.
-    append_at_myorigin: YesNo = "yes", used by ["smtpd", "local-delivery"];
+    append_at_myorigin: YesNo = "yes", used by ["smtpd", "local-delivery", "remote-delivery"];
     /// Whether a domain without dot gets `mydomain`.
-    append_dot_mydomain: YesNo = "${{$compatibility_level} <level {1} ? {yes} : {no}}", used by ["smtpd", "local-delivery"];
+    append_dot_mydomain: YesNo = "${{$compatibility_level} <level {1} ? {yes} : {no}}", used by ["smtpd", "local-delivery", "remote-delivery"];
     /// Whether `user%domain` is read as `user@domain`.
-    allow_percent_hack: YesNo = "yes", used by ["smtpd", "local-delivery"];
+    allow_percent_hack: YesNo = "yes", used by ["smtpd", "local-delivery", "remote-delivery"];
     /// Whether `site!user` is read as `user@site`.
-    swap_bangpath: YesNo = "yes", used by ["smtpd", "local-delivery"];
+    swap_bangpath: YesNo = "yes", used by ["smtpd", "local-delivery", "remote-delivery"];
     /// What separates user and extension.
-    recipient_delimiter: Text = "", used by ["smtpd", "queue-manager", "local-delivery"];
+    recipient_delimiter: Text = "", used by ["smtpd", "queue-manager", "local-delivery", "remote-delivery"];
     /// Which rewritings keep an extension that their table does not match.
-    propagate_unmatched_extensions: List = "canonical, virtual", used by ["smtpd", "local-delivery"];
+    propagate_unmatched_extensions: List = "canonical, virtual", used by ["smtpd", "local-delivery", "remote-delivery"];
     /// Whose headers get complete addresses.
     local_header_rewrite_clients: Restrictions = "permit_inet_interfaces", used by ["smtpd"];
     /// The domain that incomplete addresses in the headers of other clients get. Empty: such headers are not touched.
@@ -413,7 +413,7 @@ parameters! {
     /// The recipient that stands for the null address.
     empty_address_recipient: Text = "MAILER-DAEMON", used by ["smtpd", "queue-manager"];
     /// The sender of mail whose bounce nobody gets; mail for it is thrown away.
-    double_bounce_sender: Text = "double-bounce", used by ["smtpd", "queue-manager", "local-delivery"];
+    double_bounce_sender: Text = "double-bounce", used by ["smtpd", "queue-manager", "local-delivery", "remote-delivery"];
     /// Whether `X-Original-To` and `orig_to=` are kept, and duplicates are found by them.
     enable_original_recipient: YesNo = "yes", used by ["smtpd", "queue-manager", "local-delivery"];
     /// The To field of a message without one; empty: none is added.
@@ -534,7 +534,7 @@ parameters! {
     /// Whether an address may begin with `-`.
     allow_min_user: YesNo = "no", used by ["smtpd", "local-delivery", "queue-manager"];
     /// Whether `owner-list` and `list-request` are not split at a `-` delimiter.
-    owner_request_special: YesNo = "yes", used by ["smtpd", "local-delivery", "queue-manager"];
+    owner_request_special: YesNo = "yes", used by ["smtpd", "local-delivery", "queue-manager", "remote-delivery"];
     /// Whether the sender of a list's mail is what `owner-list` expands to.
     expand_owner_alias: YesNo = "no", used by ["local-delivery"];
     /// Where a Delivered-To field is written.

@@ -437,7 +437,7 @@ impl Core {
         id: QueueId,
         number: u32,
         state: &RecipientState,
-        envelope: &Envelope,
+        envelope: &mail_types::Envelope,
     ) -> delivery::Outcome {
         let idents = &self.settings.idents;
         let (ident, fate, status, text, word) = match target {

@@ -5,15 +5,22 @@ use std::sync::Arc;
 
 use mail_message::header::{Received, TlsTrace};
 use mail_net::TlsInfo;
-use mail_types::{Address, QueueId, Sender};
+use mail_tables::Snapshot;
+use mail_types::{Address, QueueId, Reply, Sender};
 
 use super::Session;
-use crate::intake::HeaderPlan;
+use crate::content::{Prepare, Preparing};
+use crate::facts::Fetched;
+use crate::intake::{Door, HeaderPlan, RouteView, header_origin};
+use crate::ports::{Port, Shared};
 use crate::transaction::Transaction;
 
 /// Everything that the stored header is made of, apart from the session that goes on.
 pub(super) struct HeaderMaker {
-    main: Arc<mail_config::Main>,
+    door: Arc<Door>,
+    shared: Arc<Shared>,
+    port: Arc<Port>,
+    tables: Arc<Snapshot>,
     ours: bool,
     helo: String,
     name: String,
@@ -32,6 +39,10 @@ impl HeaderMaker {
         let main = &session.port.main;
         let helo = session.greeting.helo.clone().unwrap_or_else(|| session.log.name.clone());
         Self {
+            door: Arc::clone(&session.door),
+            shared: Arc::clone(&session.shared),
+            port: Arc::clone(&session.port),
+            tables: Arc::clone(&session.tables),
             ours: session.is_ours(),
             helo,
             name: session.log.name.clone(),
@@ -43,11 +54,17 @@ impl HeaderMaker {
             id: transaction.id,
             arrival: transaction.arrival,
             sender: transaction.sender.clone(),
-            main: Arc::clone(main),
         }
     }
 
-    pub fn make(&self, content: &[u8]) -> Result<mail_intake::Prepared, mail_intake::HeaderError> {
+    async fn make(&self, content: &[u8]) -> Result<mail_intake::Prepared, Reply> {
+        let main = &self.port.main;
+        let mut fetched = Fetched::default();
+        let (tables, ident) = (&self.tables, &self.port.ident);
+        let mut view = RouteView { shared: &self.shared, main, tables, fetched: &mut fetched, ident };
+        let origin = header_origin(self.ours, main);
+        let rewrites = self.door.rewrites(&mut view, origin, content).await?;
+        let (sender, _) = self.door.sender(&mut view, &self.sender).await?;
         let tls = self.tls.as_ref();
         let received = Received::Network {
             helo: &self.helo,
@@ -58,7 +75,14 @@ impl HeaderMaker {
             protocol: &self.protocol,
             recipient: self.recipient.as_ref(),
         };
-        let plan = HeaderPlan { main: &self.main, ours: self.ours, full_name: None };
-        plan.prepare(self.id, self.arrival, &self.sender, received, content)
+        let adds = origin.is_some() || *main.always_add_missing_headers;
+        let plan = HeaderPlan { main, adds, rewrites: &rewrites, full_name: None };
+        plan.prepare(self.id, self.arrival, &sender, received, content)
+    }
+}
+
+impl Prepare for HeaderMaker {
+    fn prepare<'a>(&'a self, content: &'a [u8]) -> Preparing<'a> {
+        Box::pin(self.make(content))
     }
 }
