@@ -78,7 +78,9 @@ impl Tools {
         scan: &Scan,
     ) -> End {
         let path = path.printable();
-        let list = self.decide(work, |world, lookups| expand::forward(world, &recipient.address, &path, listed, lookups)).await;
+        let list = self
+            .decide(work, |world, lookups| expand::forward(world, &recipient.address, &path, listed, lookups))
+            .await;
         let list = match list {
             Ok((list, lookups)) => {
                 self.log_list(

@@ -145,7 +145,8 @@ impl Config {
     fn tables_where(&self, is_wanted: impl Fn(&[&str]) -> bool) -> Vec<(TableRef, bool)> {
         let mut found: Vec<(TableRef, bool)> = Vec::new();
         // Local submission has a line of its own in master.cf.
-        let pickup = self.master.services.iter().find(|service| service.name == "pickup" && !service.overrides.is_empty());
+        let pickup =
+            self.master.services.iter().find(|service| service.name == "pickup" && !service.overrides.is_empty());
         let pickup = pickup.map(|service| Arc::new(self.for_service(service)));
         let listeners = self.listeners.iter().map(|listener| &listener.main);
         let mains = std::iter::once(&self.main).chain(listeners).chain(&pickup);

@@ -33,7 +33,8 @@ const SENDERS: [&str; 10] = [
 ];
 
 /// The fields with addresses of recipients.
-const RECIPIENTS: [&str; 8] = ["To", "Cc", "Bcc", "Apparently-To", "Resent-To", "Resent-Cc", "Resent-Bcc", "Resent-Reply-To"];
+const RECIPIENTS: [&str; 8] =
+    ["To", "Cc", "Bcc", "Apparently-To", "Resent-To", "Resent-Cc", "Resent-Bcc", "Resent-Reply-To"];
 
 fn role(field: &Field<'_>) -> Option<Role> {
     if SENDERS.iter().any(|name| field.is(name)) {

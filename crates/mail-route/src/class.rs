@@ -65,11 +65,7 @@ pub fn class(world: &World<'_>, domain: &Domain, lookups: &mut Vec<Lookup>) -> R
 }
 
 /// The line that makes a domain local, if one does.
-pub(crate) fn local(
-    world: &World<'_>,
-    domain: &Domain,
-    lookups: &mut Vec<Lookup>,
-) -> Result<Option<SourceLine>, Stop> {
+pub(crate) fn local(world: &World<'_>, domain: &Domain, lookups: &mut Vec<Lookup>) -> Result<Option<SourceLine>, Stop> {
     let main = world.main;
     let name = domain.key();
     if let Some(source) = in_list(world, "mydestination", &main.mydestination, &name, Names::Alone, lookups)? {
@@ -246,7 +242,8 @@ mod tests {
             ("a%elsewhere.org@gmail.com", "a%elsewhere.org@gmail.com", false),
             ("\"x @\"@info.net", "\"x @\"@info.net", false),
         ];
-        let kept = Made::new(main_cf(&format!("{MAIN}resolve_dequoted_address = no\n")), &[("/vdomains", "more.net x\n")]);
+        let kept =
+            Made::new(main_cf(&format!("{MAIN}resolve_dequoted_address = no\n")), &[("/vdomains", "more.net x\n")]);
         let found = resolve(&kept.world(), &address("\"a@elsewhere.org\"@info.net"), &mut Vec::new()).expect("decided");
         assert!(!found.routed);
         for (text, wanted, routed) in cases {

@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn what_would_be_returned_at_once_is_told_at_once() {
-        let more = "transport_maps = inline:{gone.org=error:5.1.2 gone, later.org=retry:4.4.1 later}\n\
+        let more = "transport_maps = inline:{{gone.org=error:5.1.2 gone}, {later.org=retry:4.4.1 later}}\n\
                     relocated_maps = inline:{{john=john@new.org}}\n";
         let made = made(more);
         let undeliverable = |text: &str, permanent| Ok(Existence::Undeliverable { text: text.to_owned(), permanent });

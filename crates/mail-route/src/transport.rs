@@ -157,9 +157,12 @@ fn by_class(
     match class {
         Class::Local => Ok(Choice::of("local_transport", &main.local_transport, domain)),
         Class::VirtualMailbox => Ok(Choice::of("virtual_transport", &main.virtual_transport, domain)),
-        Class::Relay => outside(world, Choice::of("relay_transport", &main.relay_transport, ""), sender, domain, lookups),
+        Class::Relay => {
+            outside(world, Choice::of("relay_transport", &main.relay_transport, ""), sender, domain, lookups)
+        }
         Class::Default => {
-            let transport = (&main.sender_dependent_default_transport_maps, &main.empty_address_default_transport_maps_lookup_key);
+            let transport =
+                (&main.sender_dependent_default_transport_maps, &main.empty_address_default_transport_maps_lookup_key);
             let own = by_sender(world, transport.0, transport.1, sender, lookups)?.filter(|hit| !is_dunno(&hit.value));
             let choice = match own {
                 Some(hit) => Choice::parse("sender_dependent_default_transport_maps", &hit.value, &hit.source, ""),
@@ -379,7 +382,10 @@ mod tests {
         let text = "Address is undeliverable";
         is(route(maps, "bad.org error:\n", "a@bad.org"), "error", Kind::Error(text.into()), text);
         is(route(maps, "* smtp:[all]\n", "a@any.org"), "smtp", Kind::Smtp, "[all]");
-        assert!(matches!(route(maps, "* smtp:[all]\n", "a@example.net").1, Kind::Error(_)), "aliases have no transport");
+        assert!(
+            matches!(route(maps, "* smtp:[all]\n", "a@example.net").1, Kind::Error(_)),
+            "aliases have no transport"
+        );
         assert!(matches!(route(maps, table, "a@none.org").1, Kind::Retry(_)));
         assert!(matches!(route(maps, table, "a@uu.org").1, Kind::Retry(_)));
     }
@@ -408,10 +414,16 @@ mod tests {
 
     #[test]
     fn who_has_moved_is_told_whatever_the_class() {
-        let main = format!("{MAIN}relocated_maps = hash:/relocated\ntransport_maps = hash:/transport\n");
+        let main = format!(
+            "{MAIN}recipient_delimiter = +\nrelocated_maps = hash:/relocated\ntransport_maps = hash:/transport\n"
+        );
         let made = |more: &str| {
-            let config = files(&[("main.cf", &format!("{main}{more}")), ("master.cf", MASTER), ("dovecot.conf", DOVECOT)]);
-            Made::new(config, &[("/relocated", "john john@new.org\n@box.org us\n"), ("/transport", "box.org smtp:[x]\n")])
+            let config =
+                files(&[("main.cf", &format!("{main}{more}")), ("master.cf", MASTER), ("dovecot.conf", DOVECOT)]);
+            Made::new(
+                config,
+                &[("/relocated", "john john@new.org\n@box.org us\n"), ("/transport", "box.org smtp:[x]\n")],
+            )
         };
         let text = "5.1.6 User has moved to john@new.org";
         is(from(&made(""), "", "john+x@info.net"), "error", Kind::Error(text.into()), text);
@@ -429,7 +441,12 @@ mod tests {
         }
         is(route("", "", "a@[192.0.2.1]"), "smtp", Kind::Smtp, "[192.0.2.1]");
         is(route("resolve_numeric_domain = yes\n", "", "a@192.0.2.1"), "smtp", Kind::Smtp, "[192.0.2.1]");
-        is(route("", "", "Double-Bounce@info.net"), "discard", Kind::Discard, "undeliverable postmaster notification discarded");
+        is(
+            route("", "", "Double-Bounce@info.net"),
+            "discard",
+            Kind::Discard,
+            "undeliverable postmaster notification discarded",
+        );
     }
 
     #[test]

@@ -274,7 +274,9 @@ mod tests {
         assert!(is_in("hash.example", false) && is_in("a.hash.example", true) && !is_in("no.hash.example", true));
         assert!(!is_in("notinfo.net", true));
         let is_named = |name: &str| match_name(&list, name, &tables, &()).is_in();
-        assert!(is_named("INFO.net") && !is_named("x.sub.org") && is_named("hash.example") && !is_named("no.hash.example"));
+        assert!(
+            is_named("INFO.net") && !is_named("x.sub.org") && is_named("hash.example") && !is_named("no.hash.example")
+        );
     }
 
     #[test]

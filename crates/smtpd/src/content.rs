@@ -28,9 +28,7 @@ pub type Preparing<'a> = Pin<Box<dyn Future<Output = Result<Prepared, Reply>> + 
 #[must_use]
 pub fn refusal(error: HeaderError) -> Reply {
     match error {
-        HeaderError::TooManyHops => {
-            Reply::new(ReplyCode::of(554), EnhancedStatus::of(5, 4, 6), "Error: too many hops")
-        }
+        HeaderError::TooManyHops => Reply::new(ReplyCode::of(554), EnhancedStatus::of(5, 4, 6), "Error: too many hops"),
     }
 }
 

@@ -223,11 +223,7 @@ impl Session {
     }
 
     /// The header as it is stored: with our trace field, otherwise as it came.
-    fn header(
-        &self,
-        transaction: &Transaction,
-        octets: &[u8],
-    ) -> Result<mail_intake::Prepared, Reply> {
+    fn header(&self, transaction: &Transaction, octets: &[u8]) -> Result<mail_intake::Prepared, Reply> {
         let received = Received::Network {
             helo: self.helo.as_deref().unwrap_or("unknown"),
             name: if self.peer.is_some() { "unknown" } else { "localhost" },

@@ -130,7 +130,8 @@ fn port(listener: &Listener, mechanisms: &[String]) -> Port {
 }
 
 fn pickup_main(config: &Config) -> Arc<Main> {
-    let pickup = config.master.services.iter().find(|service| service.name == "pickup" && !service.overrides.is_empty());
+    let pickup =
+        config.master.services.iter().find(|service| service.name == "pickup" && !service.overrides.is_empty());
     pickup.map_or_else(|| Arc::clone(&config.main), |service| Arc::new(config.for_service(service)))
 }
 

@@ -401,11 +401,7 @@ impl Session {
     }
 
     /// Those who get the mail of a recipient, and who gets a copy of it.
-    async fn expand(
-        &mut self,
-        address: &Address,
-        text: &str,
-    ) -> Result<(Vec<Address>, Vec<mail_route::Copy>), Reply> {
+    async fn expand(&mut self, address: &Address, text: &str) -> Result<(Vec<Address>, Vec<mail_route::Copy>), Reply> {
         let mut view = RouteView {
             shared: &self.shared,
             main: &self.port.main,
