@@ -27,12 +27,7 @@ pub fn maps(main: &Main, kind: TransportKind) -> &[TableRef] {
 ///
 /// # Errors
 /// Why the mail must wait.
-pub async fn apply(
-    lookups: &Lookups,
-    generation: &Generation,
-    main: &Arc<Main>,
-    job: &mut Job,
-) -> Result<(), String> {
+pub async fn apply(lookups: &Lookups, generation: &Generation, main: &Arc<Main>, job: &mut Job) -> Result<(), String> {
     let maps = maps(main, job.lease.destination.kind);
     if maps.is_empty() || job.shown.is_some() {
         return Ok(());

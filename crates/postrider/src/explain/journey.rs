@@ -49,7 +49,7 @@ impl<'a> Journey<'a> {
         let route = self.route();
         let routed = route.decide(&mut self.fetched, |world, lookups| {
             let resolved = mail_route::resolve(world, &address, &mut Vec::new())?;
-            Ok((resolved.class, mail_route::transport(world, &address, lookups)?))
+            Ok((resolved.class, mail_route::transport(world, sender, &address, lookups)?))
         });
         match routed.await {
             Ok(((class, routed), lookups)) => {

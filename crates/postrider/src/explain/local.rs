@@ -74,7 +74,7 @@ impl Local<'_, '_, '_> {
     pub fn mailbox(self) -> Place {
         let address = &self.recipient.address;
         let characters = self.journey.setting.config.dovecot.settings.recipient_delimiter.as_str();
-        let (user, _) = Delimiters { characters, owner_request_special: false }.split(address.local());
+        let (user, _) = Delimiters::only(characters).split(address.local());
         let name = format!("{user}@{}", address.domain());
         let users = &self.journey.outside.users;
         match users.mail(&name) {
@@ -168,8 +168,11 @@ impl Local<'_, '_, '_> {
             Report::Forward { path, listed } => {
                 let path = path.printable();
                 let route = self.journey.route();
+                let address = &self.recipient.address;
                 let list = route
-                    .decide(&mut self.journey.fetched, |world, lookups| expand::forward(world, &path, &listed, lookups))
+                    .decide(&mut self.journey.fetched, |world, lookups| {
+                        expand::forward(world, address, &path, &listed, lookups)
+                    })
                     .await;
                 Some(match list {
                     Ok((list, _)) if self.recipient.part.is_some() => self.part(&list, Some(person)),
