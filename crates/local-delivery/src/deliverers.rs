@@ -159,7 +159,7 @@ impl Deliverers {
         let passed: [BorrowedFd<'_>; 1] = [far.as_fd()];
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         self.monitor.send(&Frame::new(0, Request::Start { owner, programs, number }), &passed, &[]).await?;
-        let deliverer = Arc::new(Deliverer::new(number, near));
+        let deliverer = Arc::new(Deliverer::new(number, near)?);
         running.insert(key, Arc::clone(&deliverer));
         Ok(deliverer)
     }
@@ -196,12 +196,12 @@ impl Deliverers {
 }
 
 impl Deliverer {
-    fn new(number: u64, stream: UnixStream) -> Self {
-        let (reader, writer) = ipc::split(stream);
+    fn new(number: u64, stream: UnixStream) -> io::Result<Self> {
+        let (reader, writer) = ipc::split(stream)?;
         let state = State { waiting: Some(HashMap::new()), next: 1, heard: Instant::now(), stuck: false };
         let state = Arc::new(StdMutex::new(state));
         tokio::spawn(hand_out(reader, Arc::clone(&state)));
-        Self { number, writer: Mutex::new(writer), state }
+        Ok(Self { number, writer: Mutex::new(writer), state })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -200,7 +200,7 @@ impl Keeper {
             Some(ends) => {
                 let stream = tokio::net::UnixStream::from_std(ends.control)?;
                 let service = tokio::net::UnixStream::from_std(ends.service)?;
-                (Some(ipc::split(stream)), Some(ipc::split(service)))
+                (Some(ipc::split(stream)?), Some(ipc::split(service)?))
             }
             None => (None, None),
         };

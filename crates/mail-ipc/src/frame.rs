@@ -120,6 +120,14 @@ impl Raw {
     /// The request's number, even where the message itself is not understood; for the answer `NotUnderstood`.
     #[must_use]
     pub fn id(&self) -> u64 {
+        // As every build of ours writes it; JSON allows other orders.
+        if let Some(rest) = self.json.strip_prefix(br#"{"id":"#) {
+            let digits = rest.iter().take_while(|octet| octet.is_ascii_digit()).count();
+            let number = std::str::from_utf8(&rest[..digits]).ok().and_then(|digits| digits.parse().ok());
+            if let (Some(number), Some(b',')) = (number, rest.get(digits)) {
+                return number;
+            }
+        }
         #[derive(Deserialize)]
         struct Number {
             #[serde(default)]

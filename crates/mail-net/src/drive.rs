@@ -10,7 +10,7 @@ use std::time::Duration;
 use session::{AskId, Close, Machine, Moment, Step};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::stream::Stream;
 use crate::tls::{ClientTls, ServerTls};
@@ -36,7 +36,44 @@ thread_local! {
 }
 
 /// Where a handler's later answers go; each names its question.
-pub type Answers<M> = mpsc::Sender<(AskId, <M as Machine>::Answer)>;
+pub struct Answers<M: Machine>(mpsc::Sender<Answered<M>>);
+
+/// An answer on its way. In a box: a channel keeps room for 32 of what it carries, on an idle connection too.
+type Answered<M> = Box<(AskId, <M as Machine>::Answer)>;
+
+/// The session is over; nobody takes answers any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unheard;
+
+impl<M: Machine> Clone for Answers<M> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<M: Machine> std::fmt::Debug for Answers<M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Answers")
+    }
+}
+
+impl<M: Machine> Answers<M> {
+    /// Sends an answer; waits while the machine has many before it.
+    ///
+    /// # Errors
+    /// [`Unheard`].
+    pub async fn send(&self, answer: (AskId, M::Answer)) -> Result<(), Unheard> {
+        self.0.send(Box::new(answer)).await.map_err(|_| Unheard)
+    }
+
+    /// As [`Answers::send`], from a thread that may block.
+    ///
+    /// # Errors
+    /// [`Unheard`].
+    pub fn blocking_send(&self, answer: (AskId, M::Answer)) -> Result<(), Unheard> {
+        self.0.blocking_send(Box::new(answer)).map_err(|_| Unheard)
+    }
+}
 
 /// The outside of a machine: carries out its questions and takes its content.
 pub trait Handler<M: Machine> {
@@ -110,6 +147,8 @@ pub struct Driver<M: Machine> {
     duplex: bool,
     /// The peer takes no more output: what is left of it is dropped.
     deaf: bool,
+    /// Rings at the machine's deadline, or before it.
+    timer: Option<Pin<Box<Sleep>>>,
     octets_in: u64,
     octets_out: u64,
 }
@@ -117,7 +156,7 @@ pub struct Driver<M: Machine> {
 /// What woke the driver.
 enum Woken<M: Machine> {
     Read(io::Result<usize>),
-    Answer((AskId, M::Answer)),
+    Answer(Answered<M>),
     Event(M::Event),
     Deadline,
 }
@@ -135,6 +174,7 @@ impl<M: Machine> Driver<M> {
             end_told: false,
             duplex: false,
             deaf: false,
+            timer: None,
             octets_in: 0,
             octets_out: 0,
         }
@@ -169,6 +209,7 @@ impl<M: Machine> Driver<M> {
         events: &mut mpsc::Receiver<M::Event>,
     ) -> Ended<M> {
         let (answers, mut answered) = mpsc::channel(ANSWERS);
+        let answers = Answers(answers);
         let reason = self.serve(handler, tls, events, &answers, &mut answered).await;
         if reason != Close::HandOver {
             let _ = tokio::time::timeout(Duration::from_secs(5), self.stream.shutdown()).await;
@@ -189,7 +230,7 @@ impl<M: Machine> Driver<M> {
         tls: Upgrade<'_>,
         events: &mut mpsc::Receiver<M::Event>,
         answers: &Answers<M>,
-        answered: &mut mpsc::Receiver<(AskId, M::Answer)>,
+        answered: &mut mpsc::Receiver<Answered<M>>,
     ) -> Close {
         let mut events_open = true;
         loop {
@@ -216,7 +257,10 @@ impl<M: Machine> Driver<M> {
                 }
                 Woken::Read(Err(_)) if self.duplex => self.at_end = true,
                 Woken::Read(Err(_)) => return Close::Lost,
-                Woken::Answer((id, answer)) => self.machine.answer(id, answer),
+                Woken::Answer(answered) => {
+                    let (id, answer) = *answered;
+                    self.machine.answer(id, answer);
+                }
                 Woken::Event(event) => self.machine.event(event),
                 Woken::Deadline => {}
             }
@@ -398,15 +442,9 @@ impl<M: Machine> Driver<M> {
         &mut self,
         events: &mut mpsc::Receiver<M::Event>,
         events_open: &mut bool,
-        answered: &mut mpsc::Receiver<(AskId, M::Answer)>,
+        answered: &mut mpsc::Receiver<Answered<M>>,
     ) -> Woken<M> {
-        let deadline = self.deadline();
-        let sleep = async {
-            match deadline {
-                Some(deadline) => tokio::time::sleep_until(deadline).await,
-                None => std::future::pending().await,
-            }
-        };
+        let sleep = reach(self.deadline(), &mut self.timer);
         // With input left over the machine waits for an answer first: reading more would only fill memory.
         let may_read = !self.at_end && self.input.is_empty();
         let (stream, input) = (&mut self.stream, &mut self.input);
@@ -422,6 +460,22 @@ impl<M: Machine> Driver<M> {
             },
             read = read_some(stream, input), if may_read => Woken::Read(read),
             () = sleep => Woken::Deadline,
+        }
+    }
+}
+
+/// Waits for a deadline. The timer is kept from one wait to the next and moved only where that must be: most deadlines are put off by the next
+/// line of input, and every timer that is set costs a turn of the event loop.
+async fn reach(deadline: Option<Instant>, timer: &mut Option<Pin<Box<Sleep>>>) {
+    let Some(deadline) = deadline else { return std::future::pending().await };
+    let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+    loop {
+        if timer.is_elapsed() || timer.deadline() > deadline {
+            timer.as_mut().reset(deadline);
+        }
+        timer.as_mut().await;
+        if timer.deadline() >= deadline {
+            return;
         }
     }
 }

@@ -9,10 +9,12 @@ mod listen;
 pub use caller::{CallError, Caller, Reply};
 pub use listen::{bind, connect_stream};
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -26,9 +28,13 @@ use rustix::net::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
 
-const READ: usize = 64 * 1024;
+/// Content up to here rides with its frame in one write.
+const JOINED: usize = 64 * 1024;
+/// What one read takes at most. So large a piece comes fresh from the kernel, which gives memory to what is used of it.
+const SCRATCH_SIZE: usize = 128 * 1024;
 
 /// Who is at the other end, as the kernel says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +54,7 @@ fn broken(error: FrameError) -> io::Error {
 /// The receiving half of a conversation.
 #[derive(Debug)]
 pub struct Reader {
-    stream: Arc<UnixStream>,
+    stream: Arc<Line>,
     decoder: FrameDecoder,
     descriptors: VecDeque<OwnedFd>,
 }
@@ -97,7 +103,7 @@ impl Reader {
     /// # Errors
     /// The connection ended before.
     pub async fn content(&mut self, length: usize) -> io::Result<Vec<u8>> {
-        let mut content = Vec::with_capacity(length.min(READ));
+        let mut content = Vec::with_capacity(length.min(SCRATCH_SIZE));
         while content.len() < length {
             let piece = self.content_chunk(length - content.len()).await?;
             content.extend_from_slice(&piece);
@@ -120,17 +126,70 @@ impl Reader {
 
     /// Reads once; false at the end.
     async fn fill(&mut self) -> io::Result<bool> {
-        let mut buffer = vec![0; READ];
-        let descriptors = &mut self.descriptors;
-        let stream = &self.stream;
-        let count = stream.async_io(Interest::READABLE, || receive(stream.as_fd(), &mut buffer, descriptors)).await?;
-        self.decoder.push(&buffer[..count]);
-        Ok(count > 0)
+        loop {
+            let mut ready = self.stream.0.readable().await?;
+            match receive(self.stream.0.as_fd(), &mut self.decoder, &mut self.descriptors) {
+                Ok((count, all)) => {
+                    if all {
+                        // The next read waits at once, and asks the kernel when there is something.
+                        ready.clear_ready();
+                    }
+                    return Ok(count > 0);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+                Err(error) => return Err(error),
+            }
+        }
     }
 }
 
-/// Reads with recvmsg, so that descriptors are never lost or inherited.
-fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], descriptors: &mut VecDeque<OwnedFd>) -> io::Result<usize> {
+/// The socket of a conversation, of which input is waited for and nothing else. The kernel would tell of room for output whenever the other
+/// side has read something, and wake this process for nothing each time; where there is none, [`Line::room`] waits for it.
+#[derive(Debug)]
+struct Line(AsyncFd<StdUnixStream>);
+
+impl Line {
+    fn new(stream: UnixStream) -> io::Result<Self> {
+        watched(stream.into_std()?, Interest::READABLE).map(Self)
+    }
+
+    /// Waits until something can be written.
+    async fn room(&self) -> io::Result<()> {
+        let copy = self.0.get_ref().try_clone()?;
+        watched(copy, Interest::WRITABLE)?.writable().await.map(drop)
+    }
+}
+
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe, for owners whose descriptor changes; that of a socket does not"
+)]
+fn watched(stream: StdUnixStream, interest: Interest) -> io::Result<AsyncFd<StdUnixStream>> {
+    AsyncFd::with_interest(stream, interest)
+}
+
+thread_local! {
+    /// Reads land here first, so that an idle conversation holds no buffer.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_SIZE].into_boxed_slice());
+}
+
+/// Reads with recvmsg, so that descriptors are never lost or inherited. Tells how much came, and whether it is known to be all there was.
+fn receive(
+    socket: BorrowedFd<'_>,
+    decoder: &mut FrameDecoder,
+    descriptors: &mut VecDeque<OwnedFd>,
+) -> io::Result<(usize, bool)> {
+    let before = descriptors.len();
+    let count = SCRATCH.with_borrow_mut(|buffer| {
+        let count = receive_into(socket, buffer, descriptors)?;
+        decoder.push(&buffer[..count]);
+        io::Result::Ok(count)
+    })?;
+    // The kernel ends a read behind descriptors, whatever follows them.
+    Ok((count, 0 < count && count < SCRATCH_SIZE && descriptors.len() == before))
+}
+
+fn receive_into(socket: BorrowedFd<'_>, buffer: &mut [u8], descriptors: &mut VecDeque<OwnedFd>) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(frame::DESCRIPTORS_MAX))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
@@ -149,7 +208,7 @@ fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], descriptors: &mut VecDeque
 /// The sending half of a conversation.
 #[derive(Debug, Clone)]
 pub struct Writer {
-    stream: Arc<UnixStream>,
+    stream: Arc<Line>,
 }
 
 impl Writer {
@@ -167,7 +226,8 @@ impl Writer {
         frame::encode(message, descriptors.len(), &mut bytes).map_err(broken)?;
         // Short contents ride with their frame in one system call; long ones are not copied.
         let mut contents = contents;
-        while let Some((first, rest)) = contents.split_first().filter(|(first, _)| bytes.len() + first.len() <= READ) {
+        while let Some((first, rest)) = contents.split_first().filter(|(first, _)| bytes.len() + first.len() <= JOINED)
+        {
             bytes.extend_from_slice(first);
             contents = rest;
         }
@@ -182,11 +242,16 @@ impl Writer {
         let mut rest = bytes;
         let mut descriptors = descriptors;
         while !rest.is_empty() {
-            let stream = &self.stream;
-            let count = stream.async_io(Interest::WRITABLE, || transmit(stream.as_fd(), rest, descriptors)).await?;
-            rest = &rest[count..];
-            // They went with the first octet.
-            descriptors = &[];
+            match transmit(self.stream.0.as_fd(), rest, descriptors) {
+                Ok(count) => {
+                    rest = &rest[count..];
+                    // They went with the first octet.
+                    descriptors = &[];
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.stream.room().await?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }
@@ -203,11 +268,13 @@ fn transmit(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]
 }
 
 /// Makes a conversation of a connected socket, without greetings; for the socket pairs between a monitor and its children.
-#[must_use]
-pub fn split(stream: UnixStream) -> (Reader, Writer) {
-    let stream = Arc::new(stream);
+///
+/// # Errors
+/// The socket cannot be waited for.
+pub fn split(stream: UnixStream) -> io::Result<(Reader, Writer)> {
+    let stream = Arc::new(Line::new(stream)?);
     let reader = Reader { stream: Arc::clone(&stream), decoder: FrameDecoder::default(), descriptors: VecDeque::new() };
-    (reader, Writer { stream })
+    Ok((reader, Writer { stream }))
 }
 
 /// An opened conversation.
@@ -243,7 +310,7 @@ pub async fn accept(stream: UnixStream, hello: &Hello) -> io::Result<Conversatio
 async fn greet(stream: UnixStream, hello: &Hello) -> io::Result<Conversation> {
     let credentials = stream.peer_cred()?;
     let peer = Peer { uid: credentials.uid(), gid: credentials.gid(), pid: credentials.pid() };
-    let (mut reader, writer) = split(stream);
+    let (mut reader, writer) = split(stream)?;
     writer.send(&Frame::new(0, hello), &[], &[]).await?;
     let received = reader.frame().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
     let theirs = received.read::<Hello>().map_err(broken)?.body;

@@ -13,5 +13,5 @@ pub mod listen;
 mod stream;
 pub mod tls;
 
-pub use drive::{Answers, Driver, Ended, Handler};
+pub use drive::{Answers, Driver, Ended, Handler, Unheard};
 pub use stream::{Stream, TlsInfo};
