@@ -3,7 +3,7 @@
 //! Owned here: the passwd and group databases ([`users`]), becoming another user ([`mod@become_user`]), processes without exec ([`fork`]),
 //! programs of others ([`command`]),
 //! signals as a descriptor ([`signals`]), descriptors over sockets ([`fdpass`]), Unix sockets in deep directories ([`sockets`]),
-//! locks ([`locks`]), sealed memory ([`memfd`]), durability and space of files ([`files`]), the sandbox ([`sandbox`], of [`landlock`] and [`seccomp`]), libpam ([`pam`]),
+//! locks ([`locks`]), sealed memory ([`memfd`]), what the allocator keeps ([`memory`]), durability and space of files ([`files`]), the sandbox ([`sandbox`], of [`landlock`] and [`seccomp`]), libpam ([`pam`]),
 //! facts about the machine ([`host`]), and the points at which tests stop a process ([`points`]).
 //!
 //! Everything blocks and nothing here knows mail, configuration or an event loop. Who calls decides what an error means.
@@ -20,6 +20,7 @@ pub mod host;
 pub mod landlock;
 pub mod locks;
 pub mod memfd;
+pub mod memory;
 pub mod pam;
 pub mod points;
 pub mod sandbox;

@@ -76,7 +76,7 @@ async fn serve_queue(context: &mut Context, running: &Running, ident: &Ident) ->
     let mut stop = context.stop.clone();
     let mut changed = context.tables.subscribe();
     let mut every_second = tokio::time::interval(Duration::from_secs(1));
-    let mut sound = true;
+    let (mut sound, mut rest) = (true, Rest::default());
     loop {
         tokio::select! {
             () = stop.requested() => break,
@@ -91,7 +91,12 @@ async fn serve_queue(context: &mut Context, running: &Running, ident: &Ident) ->
                 let _ = events.send(Event::Reload(settings, tables.router()));
             }
             path = changed.recv() => tables.reload(path, &events, &log, ident),
-            _ = every_second.tick() => tables.check(&events, &log, ident),
+            _ = every_second.tick() => {
+                tables.check(&events, &log, ident);
+                if rest.is_due(store.sequence()) {
+                    tokio::task::spawn_blocking(mail_posix::memory::give_back);
+                }
+            }
         }
     }
     fetching.abort();
@@ -104,6 +109,32 @@ async fn serve_queue(context: &mut Context, running: &Running, ident: &Ident) ->
     drop(hub);
     end(store, &log, ident).await;
     if sound { Ok(()) } else { Err("the queue index failed".to_owned()) }
+}
+
+/// So many records leave enough freed memory behind to be worth giving back, and it is given back at the latest after so many seconds of them.
+const WORK: u64 = 2_000;
+const LONGEST: u32 = 10;
+
+/// When memory is given back to the kernel: in the first second without work after much of it, and now and then while it goes on.
+#[derive(Debug, Default)]
+struct Rest {
+    /// Where the work stood a second ago, and when memory was last given back.
+    seen: u64,
+    given: u64,
+    seconds: u32,
+}
+
+impl Rest {
+    /// To be asked once a second with the number of records so far.
+    fn is_due(&mut self, sequence: u64) -> bool {
+        let quiet = std::mem::replace(&mut self.seen, sequence) == sequence;
+        self.seconds += 1;
+        let due = sequence.saturating_sub(self.given) >= WORK && (quiet || self.seconds >= LONGEST);
+        if due {
+            (self.given, self.seconds) = (sequence, 0);
+        }
+        due
+    }
 }
 
 /// Closes the store cleanly once its last user is gone; connections that linger do not delay that for long.
@@ -209,5 +240,20 @@ fn tell(log: &Log, ident: &Ident, recovery: &Recovery) {
             ident,
             &format!("{} octets of an unfinished write removed from the end of the queue", recovery.truncated),
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_given_back_after_work_and_not_while_there_is_none() {
+        let mut rest = Rest::default();
+        let due: Vec<bool> = [10, 10, 9_000, 9_500, 9_500, 9_500].map(|sequence| rest.is_due(sequence)).into();
+        assert_eq!(due, [false, false, false, false, true, false]);
+        let busy: Vec<bool> = (0..12).map(|second| rest.is_due(10_000 + second * 5_000)).collect();
+        assert_eq!(busy.iter().position(|due| *due), Some(8));
+        assert_eq!(busy.iter().filter(|due| **due).count(), 1);
     }
 }

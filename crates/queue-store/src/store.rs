@@ -404,6 +404,12 @@ impl Store {
         self.shared.read().counts
     }
 
+    /// The number of the last record: it rises with everything that is done.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        self.shared.read().sequence
+    }
+
     /// Reads a message from the log. Blocks.
     ///
     /// # Errors
