@@ -60,10 +60,6 @@ impl Service for Helpers {
         }
     }
 
-    fn watched(&self) -> Vec<(u64, BorrowedFd<'_>)> {
-        self.running.iter().map(|(pid, helper)| (u64::from(*pid), helper.channel.as_fd())).collect()
-    }
-
     fn ready(&mut self, desk: &mut Desk, token: u64) {
         if let Some(pid) = u32::try_from(token).ok().filter(|pid| self.running.contains_key(pid)) {
             self.pass_on(desk, pid);
@@ -72,7 +68,7 @@ impl Service for Helpers {
 
     fn child_ended(&mut self, desk: &mut Desk, pid: u32, ended: Ended) {
         self.pass_on(desk, pid);
-        if let Some(helper) = self.running.remove(&pid)
+        if let Some(helper) = self.forget(desk, pid)
             && !helper.answered
         {
             let opinion = Opinion::Unavailable { text: format!("helper process ended without an answer: {ended}") };
@@ -125,6 +121,7 @@ impl Helpers {
         let failed = |error: std::io::Error| format!("cannot start a helper: {error}");
         let (channel, far) = Channel::pair().map_err(failed)?;
         let child = desk.fork(&[far.as_fd()], || work(&far, question)).map_err(failed)?;
+        desk.watch.add(&channel, u64::from(child.pid())).map_err(failed)?;
         self.running.insert(child.pid(), Helper { channel, question: id, answered: false });
         Ok(())
     }
@@ -142,8 +139,14 @@ impl Helpers {
         }
         // A closed channel stays readable: its helper is forgotten once it has answered, or when it has ended.
         if taken.closed && helper.answered {
-            self.running.remove(&pid);
+            self.forget(desk, pid);
         }
+    }
+
+    fn forget(&mut self, desk: &Desk, pid: u32) -> Option<Helper> {
+        let helper = self.running.remove(&pid)?;
+        desk.watch.remove(&helper.channel);
+        Some(helper)
     }
 }
 

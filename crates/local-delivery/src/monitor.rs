@@ -4,7 +4,7 @@
 //! and an additional group only for the configured mail spool.
 
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -91,10 +91,6 @@ impl Service for Deliverers {
             // A coordinator that takes nothing will be gone soon, and the monitor with it.
             let _ = desk.front.send(&Frame::new(raw.id(), answer), &[]);
         }
-    }
-
-    fn watched(&self) -> Vec<(u64, BorrowedFd<'_>)> {
-        Vec::new()
     }
 
     fn ready(&mut self, _desk: &mut Desk, _token: u64) {}

@@ -10,9 +10,9 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
+use std::time::Duration;
 
 use decision::{Event, Ident, Record, Stage};
 use jiff::Timestamp;
@@ -107,7 +107,9 @@ impl std::fmt::Debug for Message {
 /// A handle on the log; clones share the writer.
 #[derive(Debug, Clone)]
 pub struct Log {
-    lines: SyncSender<Message>,
+    lines: Sender<Message>,
+    /// So many more lines may wait for the writer.
+    room: Arc<AtomicUsize>,
     dropped: Arc<AtomicU64>,
     reopen: Arc<AtomicBool>,
     /// The instance in the records; none where nobody wants records.
@@ -120,21 +122,27 @@ impl Log {
     /// # Errors
     /// No thread can be made.
     pub fn start(plan: LogPlan) -> io::Result<Self> {
-        let (lines, waiting) = sync_channel(WAITING);
+        let (lines, waiting) = channel();
+        let room = Arc::new(AtomicUsize::new(WAITING));
         let (dropped, reopen) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let records = plan.json.is_some().then(|| Arc::from(plan.instance.as_str()));
-        let writer = Writer::new(&plan, Arc::clone(&dropped), Arc::clone(&reopen));
+        let writer = Writer::new(&plan, Arc::clone(&room), Arc::clone(&dropped), Arc::clone(&reopen));
         // The writer has its own handles on what was opened.
         drop(plan);
         std::thread::Builder::new().name("log".to_owned()).spawn(move || writer.run(&waiting))?;
-        Ok(Self { lines, dropped, reopen, records })
+        Ok(Self { lines, room, dropped, reopen, records })
     }
 
     /// A log that goes nowhere, for tests of code that needs one.
     #[must_use]
     pub fn nowhere() -> Self {
-        let (lines, _) = sync_channel(1);
-        Self { lines, dropped: Arc::default(), reopen: Arc::default(), records: None }
+        Self {
+            lines: channel().0,
+            room: Arc::new(AtomicUsize::new(WAITING)),
+            dropped: Arc::default(),
+            reopen: Arc::default(),
+            records: None,
+        }
     }
 
     /// Writes a record down. Never waits.
@@ -148,7 +156,8 @@ impl Log {
             json: self.records.as_deref().map(|instance| record.json(time, instance, &text)),
             text,
         };
-        if self.lines.try_send(Message::Line(line)).is_err() {
+        let place = self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| room.checked_sub(1));
+        if place.is_err() || self.lines.send(Message::Line(line)).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -166,23 +175,14 @@ impl Log {
     /// Opens the files again, after a rotation.
     pub fn reopen(&self) {
         self.reopen.store(true, Ordering::Relaxed);
-        // Where the channel is full the writer comes round by itself.
-        let _ = self.lines.try_send(Message::Wake);
+        let _ = self.lines.send(Message::Wake);
     }
 
     /// Waits until everything recorded so far is written, or two seconds; for the end of a process.
     pub fn flush(&self) {
         let (done, written) = sync_channel(1);
-        let deadline = Instant::now() + LAST_LINES;
-        let mut message = Message::Flush(done);
-        while let Err(TrySendError::Full(back)) = self.lines.try_send(message) {
-            if Instant::now() > deadline {
-                return;
-            }
-            message = back;
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        let _ = written.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+        let _ = self.lines.send(Message::Flush(done));
+        let _ = written.recv_timeout(LAST_LINES);
     }
 }
 
@@ -192,6 +192,7 @@ mod tests {
     use std::io::Read as _;
     use std::os::unix::fs::OpenOptionsExt as _;
     use std::path::Path;
+    use std::time::Instant;
 
     fn read(path: &Path) -> String {
         std::fs::read_to_string(path).unwrap_or_default()
@@ -238,8 +239,9 @@ mod tests {
     #[test]
     fn a_log_that_blocks_never_stops_its_writer() {
         // Nobody reads the channel; recording goes on and counts what is lost.
-        let (lines, _unread) = sync_channel(2);
-        let log = Log { lines, dropped: Arc::default(), reopen: Arc::default(), records: None };
+        let (lines, _unread) = channel();
+        let room = Arc::new(AtomicUsize::new(2));
+        let log = Log { lines, room, dropped: Arc::default(), reopen: Arc::default(), records: None };
         for _ in 0..10 {
             log.text(&Ident::dovecot(), "line");
         }

@@ -15,7 +15,7 @@ use mail_ipc::frame::{self, Frame, FrameDecoder, Raw};
 use mail_posix::fdpass;
 use mail_posix::fork::{Child, Ended, close_all_but, fork_child, reap_any};
 use mail_posix::signals::{Caught, SignalFd, unblock_all};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use serde::{Deserialize, Serialize};
 
 use crate::context::{Running, Setup};
@@ -33,9 +33,7 @@ const KILL: i32 = 9;
 pub trait Service {
     /// A frame from the front, with its descriptors.
     fn frame(&mut self, desk: &mut Desk, raw: Raw, descriptors: Vec<OwnedFd>);
-    /// Further descriptors to watch for input, each with a token of the service's own.
-    fn watched(&self) -> Vec<(u64, BorrowedFd<'_>)>;
-    /// A watched descriptor has input or was closed.
+    /// A descriptor of [`Desk::watch`] has input or room, or was closed.
     fn ready(&mut self, desk: &mut Desk, token: u64);
     /// A child that the service forked has ended.
     fn child_ended(&mut self, desk: &mut Desk, pid: u32, ended: Ended);
@@ -51,6 +49,8 @@ pub trait Service {
 pub struct Desk {
     /// The front's end of the service's own conversation.
     pub front: Channel,
+    /// What the service waits for beside it.
+    pub watch: Watch,
     /// The configuration in force; its `tls` is always empty here, because the monitor keeps no keys.
     pub running: Arc<Running>,
     /// How children open their logs.
@@ -75,6 +75,60 @@ impl Desk {
         })
     }
 }
+
+/// What a monitor waits for: a set of descriptors in the kernel, so that a turn costs what happened, not what is watched.
+#[derive(Debug)]
+pub struct Watch(OwnedFd);
+
+impl Watch {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self(epoll::create(epoll::CreateFlags::CLOEXEC)?))
+    }
+
+    /// Watches a descriptor for input; what comes is told under the token, which is below [`TOKENS_END`].
+    ///
+    /// # Errors
+    /// No memory, or a descriptor that cannot be watched.
+    pub fn add(&self, descriptor: impl AsFd, token: u64) -> io::Result<()> {
+        Ok(epoll::add(&self.0, descriptor, epoll::EventData::new_u64(token), epoll::EventFlags::IN)?)
+    }
+
+    /// Says whether a watched descriptor is to be told of for room as well as for input.
+    ///
+    /// # Errors
+    /// It is not watched.
+    pub fn for_room(&self, descriptor: impl AsFd, token: u64, room: bool) -> io::Result<()> {
+        let out = if room { epoll::EventFlags::OUT } else { epoll::EventFlags::empty() };
+        Ok(epoll::modify(&self.0, descriptor, epoll::EventData::new_u64(token), epoll::EventFlags::IN | out)?)
+    }
+
+    /// Watches a descriptor no more. To be called before it is closed: a child just forked may still hold a copy.
+    pub fn remove(&self, descriptor: impl AsFd) {
+        let _ = epoll::delete(&self.0, descriptor);
+    }
+
+    /// The tokens of what is ready.
+    fn wait(&self, timeout: Option<&Timespec>) -> io::Result<Vec<u64>> {
+        let mut ready: Vec<epoll::Event> = Vec::with_capacity(READY_AT_ONCE);
+        match epoll::wait(&self.0, rustix::buffer::spare_capacity(&mut ready), timeout) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let token = |event: &epoll::Event| {
+            let data = event.data;
+            data.u64()
+        };
+        Ok(ready.iter().map(token).collect())
+    }
+}
+
+/// So many descriptors are attended to in one turn.
+const READY_AT_ONCE: usize = 64;
+/// Tokens of the services are below this one; those from here on are the monitor's own.
+pub const TOKENS_END: u64 = SIGNALS;
+const SIGNALS: u64 = u64::MAX - 2;
+const CONTROL: u64 = u64::MAX - 1;
+const FRONT: u64 = u64::MAX;
 
 /// One end of a conversation between a monitor and its children, without greetings, for code that has no event loop.
 #[derive(Debug)]
@@ -126,7 +180,10 @@ impl Channel {
                 Ok(received) => {
                     self.decoder.push(&buffer[..received.bytes]);
                     self.descriptors.extend(received.descriptors);
-                    continue;
+                    // A full buffer has more behind it; if a short one has, the socket is still readable.
+                    if received.bytes == buffer.len() {
+                        continue;
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 // The other side ended before it had read everything.
@@ -213,6 +270,7 @@ pub(crate) struct Monitor {
 /// What woke the monitor.
 #[derive(Default)]
 struct Woken {
+    signals: bool,
     control: bool,
     front: bool,
     tokens: Vec<u64>,
@@ -221,6 +279,9 @@ struct Woken {
 impl Monitor {
     /// Watches until the front has ended; gives the exit code of the daemon.
     pub(crate) fn run(mut self) -> u8 {
+        if let Err(error) = self.begin() {
+            return self.give_up(&error);
+        }
         loop {
             let woken = match self.wait(None) {
                 Ok(woken) => woken,
@@ -229,7 +290,8 @@ impl Monitor {
             if let Err(error) = self.attend(&woken) {
                 return self.give_up(&error);
             }
-            match self.take_signals() {
+            let signalled = if woken.signals { self.take_signals() } else { Ok(None) };
+            match signalled {
                 Ok(Some(code)) => return code,
                 Ok(None) => {}
                 Err(error) => return self.give_up(&error),
@@ -243,32 +305,37 @@ impl Monitor {
         crate::EX_OSERR
     }
 
+    /// Begins to watch what every monitor watches.
+    fn begin(&self) -> io::Result<()> {
+        let watch = &self.desk.watch;
+        watch.add(&self.signals, SIGNALS)?;
+        watch.add(&self.control, CONTROL)?;
+        if self.front_open { watch.add(&self.desk.front, FRONT) } else { Ok(()) }
+    }
+
     fn wait(&self, timeout: Option<Duration>) -> io::Result<Woken> {
-        let watched = self.service.as_ref().map(|service| service.watched()).unwrap_or_default();
-        // A closed conversation stays readable for ever, so it is watched no more; the front's end shows as a signal.
-        let front = if self.front_open { self.desk.front.as_fd() } else { self.signals.as_fd() };
-        let control = if self.control_open { self.control.as_fd() } else { self.signals.as_fd() };
-        let mut entries = vec![
-            PollFd::new(&self.signals, PollFlags::IN),
-            PollFd::from_borrowed_fd(control, PollFlags::IN),
-            PollFd::from_borrowed_fd(front, PollFlags::IN),
-        ];
-        entries.extend(watched.iter().map(|(_, fd)| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
         let timeout =
             timeout.map(|span| Timespec { tv_sec: span.as_secs().cast_signed(), tv_nsec: span.subsec_nanos().into() });
-        match poll(&mut entries, timeout.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
+        let mut woken = Woken::default();
+        for token in self.desk.watch.wait(timeout.as_ref())? {
+            match token {
+                SIGNALS => woken.signals = true,
+                CONTROL => woken.control = true,
+                FRONT => woken.front = true,
+                token => woken.tokens.push(token),
+            }
         }
-        let hit = |at: usize| !entries[at].revents().is_empty();
-        let tokens = watched.iter().enumerate().filter(|(at, _)| hit(at + 3)).map(|(_, (token, _))| *token).collect();
-        Ok(Woken { control: hit(1), front: hit(2), tokens })
+        Ok(woken)
     }
 
     fn attend(&mut self, woken: &Woken) -> io::Result<()> {
         if woken.control && self.control_open {
             let taken = self.control.receive()?;
             self.control_open = !taken.closed;
+            if taken.closed {
+                // A closed conversation stays readable for ever; the front's end shows as a signal.
+                self.desk.watch.remove(&self.control);
+            }
             for (raw, _) in taken.frames {
                 match raw.read::<ToMonitor>(&[]).map(|frame| frame.body) {
                     Ok(ToMonitor::Reload) => self.reload(),
@@ -281,6 +348,9 @@ impl Monitor {
         if woken.front && self.front_open {
             let taken = self.desk.front.receive()?;
             self.front_open = !taken.closed;
+            if taken.closed {
+                self.desk.watch.remove(&self.desk.front);
+            }
             for (raw, descriptors) in taken.frames {
                 service.frame(&mut self.desk, raw, descriptors);
             }
@@ -347,6 +417,10 @@ impl Monitor {
             let woken = Woken { control: woken.control && !front_gone, front: woken.front && !front_gone, ..woken };
             // A front that has just ended breaks its conversations before its end can be reaped.
             front_gone |= self.attend(&woken).is_err();
+            if front_gone {
+                self.desk.watch.remove(&self.control);
+                self.desk.watch.remove(&self.desk.front);
+            }
             while let Ok(Some(_)) = self.signals.next() {}
         }
         let _ = self.front.signal(KILL);

@@ -24,7 +24,7 @@ use crate::activation::Given;
 use crate::context::{Context, Ends, Keeper, Opened, Running, Setup};
 use crate::generation::{self, GenerationError};
 use crate::log::{Log, LogPlan, System};
-use crate::monitor::{Channel, Desk, Monitor, Service};
+use crate::monitor::{Channel, Desk, Monitor, Service, Watch};
 use crate::options::Options;
 use crate::secrets::TlsFiles;
 use crate::{sandbox, state};
@@ -134,6 +134,15 @@ pub fn run(daemon: Daemon) -> ExitCode {
     }
 }
 
+/// Threads of a daemon's event loop. Several daemons work on the same mail at the same time: half of the processors is enough for each, and threads
+/// that wake each other for nothing cost more than they do.
+fn threads() -> usize {
+    (std::thread::available_parallelism().map_or(1, usize::from) / 2).max(1)
+}
+
+/// Pools of memory that the threads of a daemon share.
+const POOLS: u8 = 2;
+
 /// Takes as many descriptors as the hard limit allows: the soft limit of many shells, 1024, is meant for programs that use `select`.
 fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
@@ -144,6 +153,7 @@ fn raise_descriptor_limit() {
 fn start(daemon: Daemon) -> Result<u8, StartError> {
     signals::ignore_sigpipe();
     raise_descriptor_limit();
+    mail_posix::memory::share_pools(POOLS);
     let mut given = Given::take();
     let arguments = std::env::args_os().skip(1);
     let options =
@@ -384,7 +394,7 @@ fn watched(
             }
         }
     })?;
-    let desk = Desk { front, running: Arc::new(running.without_keys()), log, setup };
+    let desk = Desk { front, watch: Watch::new()?, running: Arc::new(running.without_keys()), log, setup };
     let monitor =
         Monitor { front: child, control, desk, front_open: service.is_some(), control_open: true, service, signals };
     monitor.pass(&running)?;
@@ -409,7 +419,7 @@ fn serve(
             log.warning(&Ident::postfix("postrider", setup.daemon), lack);
         }
         mail_posix::points::reached(&format!("{}.front", setup.daemon));
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(threads()).build()?;
         let outcome = runtime.block_on(async {
             let context = Keeper::start(setup, log.clone(), opened, ends, first).await?;
             let exit = Arc::clone(&context.exit);
@@ -418,8 +428,14 @@ fn serve(
                 stop.requested().await;
                 tokio::time::sleep(GRACE).await;
             };
+            // On a thread of the pool, as all else: every word between two threads would cost both a turn.
+            let served = tokio::spawn(serve_with(context));
             tokio::select! {
-                () = serve_with(context) => {}
+                ended = served => {
+                    if let Err(error) = ended && error.is_panic() {
+                        std::panic::resume_unwind(error.into_panic());
+                    }
+                }
                 () = late => {}
             }
             io::Result::Ok(exit.load(std::sync::atomic::Ordering::Relaxed))

@@ -1,9 +1,9 @@
 //! The monitor's conversation with authd: redeems login tokens, without an event loop.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
+use mail_daemon::monitor::Watch;
 use mail_ipc::auth::{Login, Request, Response};
 use mail_ipc::hello::{Hello, Role, Versions};
 use mail_ipc::sockets::AUTH;
@@ -28,17 +28,39 @@ pub(crate) struct Authority {
     instance: String,
     link: Option<Link>,
     greeted: bool,
+    watched: Watched,
+}
+
+/// How the monitor watches the link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Watched {
+    No,
+    Input,
+    InputAndRoom,
 }
 
 impl Authority {
     /// authd below a state directory.
     pub(crate) fn new(state: PathBuf, instance: String) -> Self {
-        Self { state, instance, link: None, greeted: false }
+        Self { state, instance, link: None, greeted: false, watched: Watched::No }
     }
 
-    /// The socket, for poll.
-    pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        self.link.as_ref().map(AsFd::as_fd)
+    /// Has the monitor come back under `token` when authd has said something, or when a request that waits can be sent.
+    ///
+    /// # Errors
+    /// The link cannot be watched.
+    pub(crate) fn watch(&mut self, watch: &Watch, token: u64) -> io::Result<()> {
+        let Some(link) = &self.link else { return Ok(()) };
+        let wanted = if link.wants_to_write() { Watched::InputAndRoom } else { Watched::Input };
+        if self.watched == Watched::No {
+            watch.add(link, token)?;
+            self.watched = Watched::Input;
+        }
+        if self.watched != wanted {
+            watch.for_room(link, token, wanted == Watched::InputAndRoom)?;
+            self.watched = wanted;
+        }
+        Ok(())
     }
 
     /// Asks who a token is. The answer comes through [`Authority::answers`] under the same number.
@@ -58,7 +80,7 @@ impl Authority {
             let path = self.state.join(AUTH.directory).join(AUTH.name);
             let mut link = Link::new(mail_posix::sockets::connect(&path)?)?;
             link.send(&Hello::new(Role::Monitor, self.instance.clone()), Vec::new())?;
-            self.greeted = false;
+            (self.greeted, self.watched) = (false, Watched::No);
             self.link = Some(link);
         }
         self.link.as_mut().ok_or_else(|| io::ErrorKind::NotConnected.into())

@@ -6,13 +6,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mail_config::dovecot::{Location, Settings, Unsupported};
-use mail_daemon::monitor::{Desk, Service};
+use mail_daemon::monitor::{Desk, Service, Watch};
 use mail_ipc::auth::Login;
 use mail_ipc::frame::{Frame, Raw};
 use mail_posix::{Child, Ended};
@@ -22,7 +22,7 @@ use crate::link::Link;
 use crate::registry::{Place, ProcessId, Registry};
 use crate::service::Protocol;
 use crate::session;
-use crate::wire::{FrontReply, FrontRequest, HandOver, Owner, Refusal, SessionOrder, SessionReport};
+use crate::wire::{FrontReply, FrontRequest, HandOver, Owner, Refusal, SessionLine, SessionOrder, SessionReport};
 
 /// How long authd may take to redeem a token.
 const AUTHORITY_PATIENCE: Duration = Duration::from_secs(30);
@@ -78,6 +78,19 @@ struct Pending {
 struct Process {
     child: Child,
     link: Link,
+    /// The link is watched for room.
+    full: bool,
+}
+
+impl Process {
+    /// Has the monitor come back when a message that waits can be sent.
+    fn watch_for_room(&mut self, watch: &Watch, id: ProcessId) -> io::Result<()> {
+        let full = self.link.wants_to_write();
+        if std::mem::replace(&mut self.full, full) != full {
+            watch.for_room(&self.link, id.0, full)?;
+        }
+        Ok(())
+    }
 }
 
 /// The watched descriptor of authd; session processes have their numbers, which begin at 1.
@@ -88,6 +101,7 @@ pub struct Monitor<P> {
     protocol: Option<P>,
     registry: Registry,
     processes: HashMap<ProcessId, Process>,
+    by_pid: HashMap<u32, ProcessId>,
     /// Processes whose conversation has ended and that have not been reaped, with the sessions they left.
     leaving: HashMap<u32, usize>,
     authority: Option<Authority>,
@@ -102,6 +116,7 @@ impl<P> Default for Monitor<P> {
             protocol: None,
             registry: Registry::default(),
             processes: HashMap::new(),
+            by_pid: HashMap::new(),
             leaving: HashMap::new(),
             authority: None,
             pending: BTreeMap::new(),
@@ -127,12 +142,6 @@ impl<P: Protocol> Service for Monitor<P> {
         desk.tidy();
     }
 
-    fn watched(&self) -> Vec<(u64, BorrowedFd<'_>)> {
-        let authority = self.authority.as_ref().and_then(Authority::descriptor).map(|fd| (AUTHORITY, fd));
-        let processes = self.processes.iter().map(|(id, process)| (id.0, process.link.as_fd()));
-        authority.into_iter().chain(processes).collect()
-    }
-
     fn ready(&mut self, desk: &mut Desk, token: u64) {
         let mut work = Work { desk, monitor: self };
         if token == AUTHORITY {
@@ -145,8 +154,7 @@ impl<P: Protocol> Service for Monitor<P> {
 
     fn child_ended(&mut self, desk: &mut Desk, pid: u32, ended: Ended) {
         let mut work = Work { desk, monitor: self };
-        let known = work.monitor.processes.iter().find(|(_, process)| process.child.pid() == pid).map(|(id, _)| *id);
-        if let Some(process) = known {
+        if let Some(process) = work.monitor.by_pid.get(&pid).copied() {
             // Its last words come before its end.
             work.hear_process(process);
             work.end(process);
@@ -217,7 +225,8 @@ impl<P: Protocol> Work<'_, P> {
         let setup = &self.desk.setup;
         let authority =
             self.monitor.authority.get_or_insert_with(|| Authority::new(setup.state.clone(), setup.instance.clone()));
-        match authority.redeem(number, token) {
+        let sent = authority.redeem(number, token).and_then(|()| authority.watch(&self.desk.watch, AUTHORITY));
+        match sent {
             Ok(()) => {
                 self.monitor.pending.insert(number, pending);
             }
@@ -230,7 +239,9 @@ impl<P: Protocol> Work<'_, P> {
 
     fn hear_authority(&mut self) {
         let Some(authority) = self.monitor.authority.as_mut() else { return };
-        match authority.answers() {
+        let answers = authority.answers();
+        let watched = authority.watch(&self.desk.watch, AUTHORITY);
+        match answers.and_then(|answers| watched.map(|()| answers)) {
             Ok(answers) => {
                 for (number, redeemed) in answers {
                     if let Some(pending) = self.monitor.pending.remove(&number) {
@@ -280,7 +291,7 @@ impl<P: Protocol> Work<'_, P> {
         let uid = uid.map(|uid| rules.valid_uid(&user, uid)).transpose()?;
         let gid = gid.map(|gid| rules.valid_gid(&user, gid)).transpose()?;
         // Without root everything runs as the caller (DESIGN: one user per role).
-        let root = mail_posix::Identity::current().uid == 0;
+        let root = rustix::process::geteuid().is_root();
         if root && uid.is_none() {
             return Err(format!("{user} has no uid"));
         }
@@ -338,26 +349,27 @@ impl<P: Protocol> Work<'_, P> {
             Ok(control) => session::run(session::Start { protocol, owner: owner.clone(), control }),
             Err(_) => mail_posix::fork::PANICKED,
         })?;
-        self.monitor.processes.insert(process, Process { child, link });
+        self.desk.watch.add(&link, process.0)?;
+        self.monitor.by_pid.insert(child.pid(), process);
+        self.monitor.processes.insert(process, Process { child, link, full: false });
         Ok(())
     }
 
     /// Sends an order; a process that does not take it is ended. Whether it was sent.
     fn order(&mut self, process: ProcessId, order: &SessionOrder, descriptors: Vec<OwnedFd>) -> bool {
         let Some(entry) = self.monitor.processes.get_mut(&process) else { return false };
-        match entry.link.send(order, descriptors) {
-            Ok(()) => true,
-            Err(_) => {
-                self.end(process);
-                false
-            }
+        let sent = entry.link.send(order, descriptors).and_then(|()| entry.watch_for_room(&self.desk.watch, process));
+        if sent.is_err() {
+            self.end(process);
         }
+        sent.is_ok()
     }
 
     fn hear_process(&mut self, process: ProcessId) {
         let Some(entry) = self.monitor.processes.get_mut(&process) else { return };
         let mut heard = Vec::new();
         let open = read_all(&mut entry.link, &mut heard);
+        let open = open && entry.watch_for_room(&self.desk.watch, process).is_ok();
         for received in heard {
             if let Ok(frame) = received.read::<SessionReport>(&[]) {
                 self.process_reports(process, frame.body);
@@ -370,19 +382,14 @@ impl<P: Protocol> Work<'_, P> {
 
     fn process_reports(&mut self, process: ProcessId, report: SessionReport) {
         match report {
-            SessionReport::Closed { session } => {
+            SessionReport::Closed { session, line } => {
                 // A process speaks for its own sessions only.
                 if self.monitor.registry.session(session).is_some_and(|entry| entry.process == process) {
                     self.monitor.registry.close(session);
                 }
+                self.pass_line(process, line);
             }
-            SessionReport::Line { line } => {
-                let user = self.monitor.registry.user_of(process).map(str::to_owned);
-                let pid = self.monitor.processes.get(&process).map(|process| process.child.pid());
-                if let (Some(user), Some(pid)) = (user, pid) {
-                    self.tell_front(&FrontReply::Line { user, pid, line });
-                }
-            }
+            SessionReport::Line { line } => self.pass_line(process, line),
             SessionReport::Idle { served } => {
                 if self.monitor.registry.may_exit(process, served) {
                     self.order(process, &SessionOrder::Exit, Vec::new());
@@ -391,9 +398,19 @@ impl<P: Protocol> Work<'_, P> {
         }
     }
 
+    fn pass_line(&mut self, process: ProcessId, line: SessionLine) {
+        let user = self.monitor.registry.user_of(process).map(str::to_owned);
+        let pid = self.monitor.processes.get(&process).map(|process| process.child.pid());
+        if let (Some(user), Some(pid)) = (user, pid) {
+            self.tell_front(&FrontReply::Line { user, pid, line });
+        }
+    }
+
     /// A process has ended its conversation, or must go: it has nothing more to do, and may not stay.
     fn end(&mut self, process: ProcessId) {
-        let Some(Process { child, .. }) = self.monitor.processes.remove(&process) else { return };
+        let Some(Process { child, link, .. }) = self.monitor.processes.remove(&process) else { return };
+        self.desk.watch.remove(&link);
+        self.monitor.by_pid.remove(&child.pid());
         let sessions = self.monitor.registry.end(process).len();
         let _ = child.signal(KILL);
         self.monitor.leaving.insert(child.pid(), sessions);
@@ -401,12 +418,6 @@ impl<P: Protocol> Work<'_, P> {
 
     /// What is due after every piece of work.
     fn tidy(&mut self) {
-        for process in self.monitor.processes.values_mut() {
-            if process.link.wants_to_write() {
-                // Its end is noticed when it is read from.
-                let _ = process.link.flush();
-            }
-        }
         let oldest = self.monitor.pending.values().next().map(|pending| pending.since);
         if oldest.is_some_and(|since| since.elapsed() >= AUTHORITY_PATIENCE) {
             self.monitor.authority = None;

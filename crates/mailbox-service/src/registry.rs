@@ -3,7 +3,7 @@
 //! One session process per mailbox owner. The race between a process that has become idle and a connection just passed to it is closed by
 //! counting: the process says how many connections have reached it, and may end only if that is all that were passed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,7 @@ struct Process {
     passed: u64,
     /// It was told to exit; new connections go to another.
     leaving: bool,
+    sessions: BTreeSet<SessionId>,
 }
 
 /// Where a connection goes.
@@ -73,7 +74,8 @@ impl Registry {
         self.next_process += 1;
         let process = ProcessId(self.next_process);
         self.by_user.insert(user.to_owned(), process);
-        self.processes.insert(process, Process { user: user.to_owned(), passed: 0, leaving: false });
+        self.processes
+            .insert(process, Process { user: user.to_owned(), passed: 0, leaving: false, sessions: BTreeSet::new() });
         Place::New(process)
     }
 
@@ -83,6 +85,7 @@ impl Registry {
         entry.passed += 1;
         self.next_session += 1;
         let session = SessionId(self.next_session);
+        entry.sessions.insert(session);
         *self.counts.entry((entry.user.clone(), peer)).or_default() += 1;
         self.sessions.insert(session, Session { user: entry.user.clone(), peer, process });
         Some(session)
@@ -103,6 +106,9 @@ impl Registry {
     /// A session ended. False if it was not known (its process is gone already).
     pub fn close(&mut self, session: SessionId) -> bool {
         let Some(over) = self.sessions.remove(&session) else { return false };
+        if let Some(entry) = self.processes.get_mut(&over.process) {
+            entry.sessions.remove(&session);
+        }
         let key = (over.user, over.peer);
         if let Some(count) = self.counts.get_mut(&key) {
             *count -= 1;
@@ -115,11 +121,9 @@ impl Registry {
 
     /// A process ended, by itself or not: its sessions are over.
     pub fn end(&mut self, process: ProcessId) -> Vec<SessionId> {
-        if let Some(entry) = self.processes.remove(&process) {
-            self.forget_user(&entry.user, process);
-        }
-        let over: Vec<SessionId> =
-            self.sessions.iter().filter(|(_, session)| session.process == process).map(|(id, _)| *id).collect();
+        let Some(entry) = self.processes.remove(&process) else { return Vec::new() };
+        self.forget_user(&entry.user, process);
+        let over: Vec<SessionId> = entry.sessions.into_iter().collect();
         for session in &over {
             self.close(*session);
         }

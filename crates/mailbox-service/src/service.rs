@@ -1,7 +1,8 @@
 //! What imapd and pop3d bring to the service that they share.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use mail_config::Config;
 use mail_ipc::auth::Failure;
@@ -12,9 +13,6 @@ use session::Machine;
 use tokio::sync::{Mutex, broadcast, mpsc, watch};
 
 use crate::wire::{HandOver, LineLevel, Owner, Refusal, SessionLine};
-
-/// The longest line for the log.
-const LINE_MAX: usize = 2000;
 
 /// A connection as its listener knows it before the first octet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,13 +136,43 @@ pub struct Home {
     pub announcements: broadcast::Sender<String>,
     /// Where the lines of the sessions go.
     pub(crate) log: Lines,
+    /// The end of hard work, while the process waits to rest from it.
+    pub(crate) resting: Arc<StdMutex<Option<Instant>>>,
 }
 
+/// So long after hard work the process gives the memory back that it freed: more work may follow, and would want it again.
+const REST: Duration = Duration::from_secs(1);
+
 impl Home {
+    /// Says that a job has just used much memory. The process gives it back when no such job has followed for a second.
+    pub fn worked_hard(&self) {
+        let resting = Arc::clone(&self.resting);
+        if lock(&resting).replace(Instant::now()).is_none() {
+            tokio::spawn(rest(resting));
+        }
+    }
+
     /// Writes a line about a session to the log, in Dovecot's form: `pop3(user)<pid><session>: TEXT`. Never waits.
     pub fn line(&self, session: &str, level: LineLevel, text: impl Into<String>) {
         self.log.write(session, level, text.into());
     }
+}
+
+fn lock(resting: &StdMutex<Option<Instant>>) -> MutexGuard<'_, Option<Instant>> {
+    resting.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits for a second without hard work, then gives memory back.
+async fn rest(resting: Arc<StdMutex<Option<Instant>>>) {
+    loop {
+        let rested = lock(&resting).map_or(REST, |worked| worked.elapsed());
+        match REST.checked_sub(rested).filter(|left| !left.is_zero()) {
+            Some(left) => tokio::time::sleep(left).await,
+            None => break,
+        }
+    }
+    lock(&resting).take();
+    let _ = tokio::task::spawn_blocking(mail_posix::memory::give_back).await;
 }
 
 /// Takes lines of a session process to the log, by way of the monitor. A slow log loses lines, never stops mail.
@@ -157,11 +185,8 @@ impl Lines {
         (Self(sender), receiver)
     }
 
-    pub(crate) fn write(&self, session: &str, level: LineLevel, mut text: String) {
-        if text.len() > LINE_MAX {
-            text.truncate(text.floor_char_boundary(LINE_MAX));
-        }
-        let _ = self.0.try_send(SessionLine { session: session.to_owned(), level, text });
+    pub(crate) fn write(&self, session: &str, level: LineLevel, text: String) {
+        let _ = self.0.try_send(SessionLine::new(session, level, text));
     }
 }
 

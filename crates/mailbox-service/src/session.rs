@@ -34,6 +34,8 @@ const GOODBYE: Duration = Duration::from_secs(5);
 /// Threads for mailbox jobs, made when they are needed. The job of a client that reads slowly keeps its thread meanwhile, so there are more of
 /// them than such clients usually are (`mail_max_userip_connections` from one address).
 const JOBS: usize = 128;
+/// A thread without a job ends so soon, and gives its stack back.
+const JOB_THREAD: Duration = Duration::from_secs(1);
 /// What a process may still read outside the owner's directories: the local time for the log.
 const READABLE: [&str; 2] = ["/etc/localtime", "/usr/share/zoneinfo"];
 
@@ -55,6 +57,7 @@ impl<P> std::fmt::Debug for Start<P> {
 
 /// Runs a session process; the exit code. Called in a child just forked, with one thread.
 pub fn run<P: Protocol>(start: Start<P>) -> u8 {
+    mail_posix::memory::share_pools(1);
     match become_owner(&start.owner) {
         Ok(()) => {
             let location = locate(&start.owner);
@@ -126,10 +129,11 @@ fn make(directory: &Path) -> io::Result<()> {
 
 fn serve<P: Protocol>(start: Start<P>, location: Result<Location, String>, lack: Option<&str>) -> io::Result<()> {
     let Start { protocol, owner, control } = start;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(JOBS).build()?;
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().max_blocking_threads(JOBS).thread_keep_alive(JOB_THREAD).build()?;
     let result = runtime.block_on(async {
         control.set_nonblocking(true)?;
-        let (orders, writer) = mail_net::ipc::split(UnixStream::from_std(control)?);
+        let (orders, writer) = mail_net::ipc::split(UnixStream::from_std(control)?)?;
         let (log, lines) = Lines::new();
         if let Some(lack) = lack {
             log.write("", LineLevel::Warning, lack.to_owned());
@@ -149,13 +153,23 @@ fn home(owner: Owner, location: Location, log: Lines) -> Home {
     let notices = log.clone();
     let notice = Arc::new(move |text: &str| notices.write("", LineLevel::Warning, text.to_owned()));
     let account = Arc::new(MaildirAccount::new(location, notice));
-    Home { owner, account, exclusive: Arc::default(), announcements: broadcast::channel(64).0, log }
+    Home {
+        owner,
+        account,
+        exclusive: Arc::default(),
+        announcements: broadcast::channel(64).0,
+        log,
+        resting: Arc::default(),
+    }
 }
+
+/// A session that ended, and what the log says of it.
+type Closed = (SessionId, SessionLine);
 
 /// What reaches the process's loop.
 struct Inbox {
     orders: Reader,
-    ended: mpsc::UnboundedReceiver<SessionId>,
+    ended: mpsc::UnboundedReceiver<Closed>,
     lines: mpsc::Receiver<SessionLine>,
 }
 
@@ -167,7 +181,7 @@ struct Server<P> {
     log: Lines,
     writer: Writer,
     shutdown: watch::Sender<bool>,
-    closed: mpsc::UnboundedSender<SessionId>,
+    closed: mpsc::UnboundedSender<Closed>,
     /// Connections that have reached this process.
     served: u64,
     /// Sessions now.
@@ -188,9 +202,9 @@ impl<P: Protocol> Server<P> {
             tokio::select! {
                 biased;
                 Some(line) = inbox.lines.recv() => self.report(SessionReport::Line { line }).await?,
-                Some(session) = inbox.ended.recv() => {
+                Some((session, line)) = inbox.ended.recv() => {
                     self.open -= 1;
-                    self.report(SessionReport::Closed { session }).await?;
+                    self.report(SessionReport::Closed { session, line }).await?;
                     if self.open == 0 && *self.shutdown.borrow() {
                         return Ok(());
                     }
@@ -244,8 +258,8 @@ impl<P: Protocol> Server<P> {
         let (closed, log, name) = (self.closed.clone(), self.log.clone(), hand_over.session.clone());
         let served = match (into_stream(stream), &self.home) {
             (Err(error), _) => {
-                log.write(&name, LineLevel::Error, format!("connection cannot be used: {error}"));
-                let _ = closed.send(session);
+                let text = format!("connection cannot be used: {error}");
+                let _ = closed.send((session, SessionLine::new(&name, LineLevel::Error, text)));
                 return;
             }
             (Ok(stream), Ok(home)) => {
@@ -259,16 +273,16 @@ impl<P: Protocol> Server<P> {
             }
         };
         tokio::spawn(async move {
-            match served.await {
-                Ok(text) => log.write(&name, LineLevel::Info, format!("Disconnected: {text}")),
-                Err(_) => log.write(&name, LineLevel::Error, "Disconnected: internal error".to_owned()),
-            }
-            let _ = closed.send(session);
+            let (level, text) = match served.await {
+                Ok(text) => (LineLevel::Info, format!("Disconnected: {text}")),
+                Err(_) => (LineLevel::Error, "Disconnected: internal error".to_owned()),
+            };
+            let _ = closed.send((session, SessionLine::new(&name, level, text)));
         });
     }
 
     /// Tells the sessions to end and waits for them.
-    async fn wind_down(mut self, ended: &mut mpsc::UnboundedReceiver<SessionId>) -> io::Result<()> {
+    async fn wind_down(mut self, ended: &mut mpsc::UnboundedReceiver<Closed>) -> io::Result<()> {
         self.shutdown.send_replace(true);
         let all = async {
             while self.open > 0 && ended.recv().await.is_some() {

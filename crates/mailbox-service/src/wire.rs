@@ -131,6 +131,20 @@ pub struct SessionLine {
     pub text: String,
 }
 
+/// The longest text of a line.
+const TEXT_MAX: usize = 2000;
+
+impl SessionLine {
+    /// A line; a text that is too long is cut.
+    #[must_use]
+    pub fn new(session: &str, level: LineLevel, mut text: String) -> Self {
+        if text.len() > TEXT_MAX {
+            text.truncate(text.floor_char_boundary(TEXT_MAX));
+        }
+        Self { session: session.to_owned(), level, text }
+    }
+}
+
 /// How serious a line is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LineLevel {
@@ -170,6 +184,8 @@ pub enum SessionReport {
     Closed {
         /// Its number.
         session: SessionId,
+        /// The line for the log about its end.
+        line: SessionLine,
     },
     /// A line for the log.
     Line {

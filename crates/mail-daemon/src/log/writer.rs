@@ -1,7 +1,7 @@
 //! The writer thread: from lines to the forms that the outlets want.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::Duration;
 
@@ -16,6 +16,8 @@ use super::{LogPlan, Message, System};
 const FACILITY: u8 = 2 << 3;
 /// Lines are gathered so long before they are written.
 const GATHERED: usize = 256;
+/// Lines that come so soon after others wait for each other: they cost one turn of this thread and one write.
+const SOON: Duration = Duration::from_millis(10);
 /// How often an outlet that is full or closed is tried again.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -123,12 +125,19 @@ pub(super) struct Writer {
     host: String,
     zone: TimeZone,
     clock: Clock,
+    /// How many more lines may wait.
+    room: Arc<AtomicUsize>,
     dropped: Arc<AtomicU64>,
     reopen: Arc<AtomicBool>,
 }
 
 impl Writer {
-    pub(super) fn new(plan: &LogPlan, dropped: Arc<AtomicU64>, reopen: Arc<AtomicBool>) -> Self {
+    pub(super) fn new(
+        plan: &LogPlan,
+        room: Arc<AtomicUsize>,
+        dropped: Arc<AtomicU64>,
+        reopen: Arc<AtomicBool>,
+    ) -> Self {
         let mut outlets = Vec::new();
         let mut add = |form, target| {
             let given = plan.given.iter().find(|(path, _)| Target::of(path) == target).map(|(_, file)| file);
@@ -156,6 +165,7 @@ impl Writer {
             host: plan.host.clone(),
             zone: TimeZone::system(),
             clock: Clock::default(),
+            room,
             dropped,
             reopen,
         };
@@ -180,19 +190,29 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return self.push(),
             }
+            let mut all = false;
             for _ in 0..GATHERED {
                 match waiting.try_recv() {
                     Ok(message) => self.take(message),
-                    Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
+                    Err(TryRecvError::Empty | TryRecvError::Disconnected) => {
+                        all = true;
+                        break;
+                    }
                 }
             }
             self.push();
+            if all {
+                std::thread::sleep(SOON);
+            }
         }
     }
 
     fn take(&mut self, message: Message) {
         match message {
-            Message::Line(line) => self.add(&line),
+            Message::Line(line) => {
+                self.room.fetch_add(1, Ordering::Relaxed);
+                self.add(&line);
+            }
             Message::Wake => {}
             Message::Flush(done) => {
                 self.push();
