@@ -49,6 +49,14 @@ pub(crate) struct Users {
 }
 
 impl Files {
+    /// The users of a file that is as it was when it was read. None where it must be opened.
+    pub(crate) fn unchanged(&self, path: &str) -> Option<Users> {
+        let stamp = Stamp::of(&std::fs::metadata(path).ok()?);
+        let known = self.known();
+        let known = known.get(path).filter(|known| known.stamp == stamp)?;
+        Some(Users { file: Arc::clone(&known.file), fresh: false })
+    }
+
     /// The users of an opened file.
     pub(crate) fn users(&self, path: &str, opened: &File, now: SystemTime) -> Result<Users, String> {
         let failed = |error: std::io::Error| format!("read({path}) failed: {error}");

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use accounts::login::{Attempt, Granted, Verdict};
 use accounts::lookup::{Found, after_login};
-use accounts::plan::Note;
+use accounts::plan::{Note, Sources};
 use accounts::sasl::{Credentials, Exchange, Progress};
 use accounts::variables::Values;
 use decision::Stage;
@@ -190,25 +190,33 @@ async fn evaluate(front: &Arc<Front>, rules: &Arc<Rules>, client: &Client, crede
     };
     let failed = Outcome { user: credentials.user.clone(), notes: Vec::new(), result: Err(Failure::Temporary) };
     let Ok(_permit) = front.evaluations.acquire().await else { return failed };
+    {
+        // Most often everything is known already, and another thread would cost more than the answer.
+        let at_once = front.sources.at_once();
+        let outcome = judge(front, rules, &attempt, &at_once);
+        if !at_once.missed() {
+            return outcome;
+        }
+    }
     let (front, rules) = (Arc::clone(front), Arc::clone(rules));
     // Hashes and PAM block: on a thread of their own. A panic there costs this login only.
-    tokio::task::spawn_blocking(move || judge(&front, &rules, &attempt)).await.unwrap_or(failed)
+    tokio::task::spawn_blocking(move || judge(&front, &rules, &attempt, &front.sources)).await.unwrap_or(failed)
 }
 
-fn judge(front: &Front, rules: &Rules, attempt: &Attempt) -> Outcome {
-    let judged = accounts::login::login(&rules.plan, &front.sources, attempt);
+fn judge(front: &Front, rules: &Rules, attempt: &Attempt, sources: &impl Sources) -> Outcome {
+    let judged = accounts::login::login(&rules.plan, sources, attempt);
     let mut notes = judged.notes;
     let result = match judged.verdict {
         Verdict::Denied => Err(Failure::Credentials),
         Verdict::Unavailable => Err(Failure::Temporary),
-        Verdict::Granted(granted) => mailbox(front, rules, attempt, granted, &mut notes),
+        Verdict::Granted(granted) => mailbox((front, sources), rules, attempt, granted, &mut notes),
     };
     Outcome { user: judged.user, notes, result }
 }
 
 /// Where the user's mail lies, for the services that read it. SMTP needs the name only.
 fn mailbox(
-    front: &Front,
+    (front, sources): (&Front, &impl Sources),
     rules: &Rules,
     attempt: &Attempt,
     granted: Granted,
@@ -235,7 +243,7 @@ fn mailbox(
         mechanism: &attempt.mechanism,
     };
     let who = format!("userdb({},{},<{}>)", granted.user, attempt.peer, attempt.session);
-    match owned(front, after_login(&rules.plan, &front.sources, &granted, &context, notes)) {
+    match owned(front, after_login(&rules.plan, sources, &granted, &context, notes)) {
         Found::User(user) => {
             login.user = user.user;
             (login.uid, login.gid, login.mail) = (user.uid, user.gid, user.mail);

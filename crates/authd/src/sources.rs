@@ -1,5 +1,6 @@
 //! The facts that a plan asks for, as the front gets them: its own eyes first, the monitor's rights where those are needed.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
@@ -105,12 +106,16 @@ impl FrontSources {
 }
 
 impl Sources for FrontSources {
-    fn hashing(&self, check: &mut dyn FnMut()) {
-        let _slot = self.hashing.take(None);
+    fn hashing(&self, quick: bool, check: &mut dyn FnMut()) {
+        let _slot = if quick { None } else { self.hashing.take(None) };
         check();
     }
 
     fn passwd_file(&self, path: &str) -> Result<Arc<PasswdFile>, String> {
+        // Most often nothing changed, and where the monitor would have to open the file that spares two processes their turn.
+        if let Some(users) = self.files.unchanged(path) {
+            return Ok(users.file);
+        }
         let opened = self.open(path)?;
         let users = self.files.users(path, &opened, SystemTime::now())?;
         if users.fresh {
@@ -147,6 +152,61 @@ impl Sources for FrontSources {
     fn group(&self, name: &str) -> Result<Option<u32>, String> {
         let group = users::group_by_name(name).map_err(|error| format!("getgrnam({name}) failed: {error}"))?;
         Ok(group.map(|group| group.gid))
+    }
+}
+
+/// The sources as far as they answer at once: what is in memory and takes microseconds. An event loop may ask them.
+pub(crate) struct AtOnce<'a> {
+    sources: &'a FrontSources,
+    missed: Cell<bool>,
+}
+
+impl FrontSources {
+    /// What answers at once.
+    pub(crate) fn at_once(&self) -> AtOnce<'_> {
+        AtOnce { sources: self, missed: Cell::new(false) }
+    }
+}
+
+impl AtOnce<'_> {
+    /// Whether something that was asked takes longer: whatever was made of the answers is then worth nothing.
+    pub(crate) fn missed(&self) -> bool {
+        self.missed.get()
+    }
+
+    fn miss<T>(&self) -> Result<T, String> {
+        self.missed.set(true);
+        Err("not at once".to_owned())
+    }
+}
+
+impl Sources for AtOnce<'_> {
+    fn hashing(&self, quick: bool, check: &mut dyn FnMut()) {
+        if quick {
+            check();
+        } else {
+            self.missed.set(true);
+        }
+    }
+
+    fn passwd_file(&self, path: &str) -> Result<Arc<PasswdFile>, String> {
+        self.sources.files.unchanged(path).map_or_else(|| self.miss(), |users| Ok(users.file))
+    }
+
+    fn pam(&self, _question: PamQuestion<'_>) -> PamAnswer {
+        PamAnswer::Unavailable(self.miss::<()>().err().unwrap_or_default())
+    }
+
+    fn shadow(&self, _name: &str, _password: &Octets) -> PamAnswer {
+        PamAnswer::Unavailable(self.miss::<()>().err().unwrap_or_default())
+    }
+
+    fn system_user(&self, _name: &str) -> Result<Option<SystemUser>, String> {
+        self.miss()
+    }
+
+    fn group(&self, _name: &str) -> Result<Option<u32>, String> {
+        self.miss()
     }
 }
 

@@ -172,7 +172,7 @@ impl Judge<'_> {
 
     fn verify(&self, stored: &Stored) -> std::result::Result<bool, SchemeError> {
         let mut verified = Ok(false);
-        self.sources.hashing(&mut || {
+        self.sources.hashing(stored.is_quick(), &mut || {
             verified = stored.verify(&self.granted.user, self.attempt.password.as_bytes());
         });
         verified

@@ -103,6 +103,19 @@ impl Stored {
         Ok(Self { scheme, data })
     }
 
+    /// Whether a check takes some microseconds only: no hash, or one that was not made to take long.
+    #[must_use]
+    pub fn is_quick(&self) -> bool {
+        match self.scheme {
+            Scheme::Plain | Scheme::PlainTruncated | Scheme::Digest { .. } | Scheme::CramMd5 | Scheme::DigestMd5 => {
+                true
+            }
+            Scheme::Crypt | Scheme::Md5 | Scheme::Argon2 | Scheme::Pbkdf2 | Scheme::ScramSha1 | Scheme::ScramSha256 => {
+                false
+            }
+        }
+    }
+
     /// Whether the password fits. The user name matters to a few schemes only. May take long (tens of milliseconds): not on an event loop.
     ///
     /// # Errors
