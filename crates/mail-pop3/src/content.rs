@@ -25,7 +25,7 @@ impl Stuffing {
             if self.last == b'\n' && first == b'.' {
                 out.push(b'.');
             }
-            let Some(at) = rest.iter().position(|&b| b == b'\n') else {
+            let Some(at) = memchr::memchr(b'\n', rest) else {
                 out.extend_from_slice(rest);
                 self.last = rest[rest.len() - 1];
                 return;

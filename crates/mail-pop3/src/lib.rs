@@ -10,6 +10,7 @@
 
 pub mod command;
 pub mod content;
+mod dialogue;
 pub mod login;
 pub mod mailbox;
 pub mod reply;

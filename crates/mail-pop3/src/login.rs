@@ -2,15 +2,14 @@
 //!
 //! SASL is passed through: the machine decodes base64 and asks, the outside knows the mechanisms. PASS is asked as PLAIN.
 
-use std::collections::VecDeque;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
-use session::{AskId, Close, Line, LineBuffer, Machine, Moment, Step};
+use session::{AskId, Close, Line, Machine, Moment, Step};
 
 use crate::IDLE;
 use crate::command;
+use crate::dialogue::Dialogue;
 use crate::reply::{self, Code};
 
 /// The longest line before the login, which is that of a SASL response (RFC 4954 section 4.1 says 12,288).
@@ -117,46 +116,32 @@ enum State {
 pub struct LoginMachine {
     options: Options,
     state: State,
-    input: LineBuffer,
+    talk: Dialogue<Question>,
     user: Option<String>,
-    #[serde(skip)]
-    steps: VecDeque<Step<Question>>,
-    next_id: u64,
     bad_commands: u32,
     failures: u32,
     tried_cleartext: bool,
-    input_ended: bool,
-    heard: bool,
-    /// On the driver's clock, which ends with its process.
-    #[serde(skip)]
-    last_heard: Option<Moment>,
 }
 
 impl LoginMachine {
     /// A machine that greets first.
     #[must_use]
     pub fn new(options: Options) -> Self {
-        let greeting = reply::ok(&options.greeting);
         Self {
-            options,
             state: State::Command,
-            input: LineBuffer::new(LINE_MAX),
+            talk: Dialogue::new(LINE_MAX, IDLE, reply::ok(&options.greeting)),
             user: None,
-            steps: VecDeque::from([Step::Send(greeting)]),
-            next_id: 0,
+            options,
             bad_commands: 0,
             failures: 0,
             tried_cleartext: false,
-            input_ended: false,
-            heard: true,
-            last_heard: None,
         }
     }
 
     /// Input that was taken and not used: the beginning of what the mailbox machine reads (RFC 2449 section 6.6, PIPELINING).
     #[must_use]
     pub fn unread(&self) -> &[u8] {
-        self.input.unread()
+        self.talk.input.unread()
     }
 
     /// Whether a password was offered where it may not be sent, for the log.
@@ -177,19 +162,12 @@ impl LoginMachine {
     }
 
     fn send(&mut self, bytes: Vec<u8>) {
-        self.steps.push_back(Step::Send(bytes));
+        self.talk.send(bytes);
     }
 
     fn close(&mut self, close: Close) {
         self.state = State::Ended;
-        self.steps.push_back(Step::Close(close));
-    }
-
-    fn ask(&mut self, question: Question) -> AskId {
-        self.next_id += 1;
-        let id = AskId(self.next_id);
-        self.steps.push_back(Step::Ask(id, question));
-        id
+        self.talk.close(close);
     }
 
     fn command(&mut self, line: &[u8]) {
@@ -275,7 +253,7 @@ impl LoginMachine {
         };
         // P08c: everything after the first space is the password.
         let initial = [b"\0", user.as_bytes(), b"\0", argument].concat();
-        let id = self.ask(Question::Begin { mechanism: "PLAIN".into(), initial: Some(initial) });
+        let id = self.talk.ask(Question::Begin { mechanism: "PLAIN".into(), initial: Some(initial) });
         self.state = State::Asked(id);
     }
 
@@ -312,22 +290,22 @@ impl LoginMachine {
                 }
             },
         };
-        let id = self.ask(Question::Begin { mechanism: keyword, initial });
+        let id = self.talk.ask(Question::Begin { mechanism: keyword, initial });
         self.state = State::Asked(id);
     }
 
     // P10c
     fn response(&mut self, line: &[u8]) {
         if line == b"*" {
-            self.ask(Question::Cancel);
+            self.talk.ask(Question::Cancel);
             self.state = State::Command;
             return self.send(reply::err("Authentication aborted by client."));
         }
         if let Ok(response) = STANDARD.decode(line) {
-            let id = self.ask(Question::Continue(response));
+            let id = self.talk.ask(Question::Continue(response));
             self.state = State::Asked(id);
         } else {
-            self.ask(Question::Cancel);
+            self.talk.ask(Question::Cancel);
             self.state = State::Command;
             self.send(reply::err_code(Code::Auth, "Invalid base64 data in continued response"));
         }
@@ -348,24 +326,21 @@ impl LoginMachine {
 
     /// Works on one line, if there is one. Returns whether there was.
     fn work(&mut self) -> bool {
-        match self.input.line() {
+        match self.talk.input.line() {
             Line::Complete(line) if self.state == State::Response => self.response(&line),
             Line::Complete(line) => self.command(&line),
             Line::TooLong => {
                 self.send(reply::err("Input line too long."));
                 self.close(Close::Hangup("Input buffer full"));
             }
-            Line::Partial if self.input_ended => self.close(Close::Lost),
+            Line::Partial if self.talk.input_ended => self.close(Close::Lost),
             Line::Partial => return false,
         }
         true
     }
 
     fn check_time(&mut self, now: Moment) {
-        let last = *self.last_heard.get_or_insert(now);
-        if std::mem::take(&mut self.heard) {
-            self.last_heard = Some(now);
-        } else if now >= last.after(IDLE) && matches!(self.state, State::Command | State::Response) {
+        if self.talk.is_silent(now) && matches!(self.state, State::Command | State::Response) {
             self.send(reply::err("Disconnected for inactivity."));
             self.close(Close::Timeout);
         }
@@ -378,31 +353,31 @@ impl Machine for LoginMachine {
     type Event = Event;
 
     fn receive(&mut self, bytes: &[u8]) -> usize {
-        self.heard = true;
+        self.talk.heard();
         match self.state {
             // What was sent in clear before the handshake must not be believed after it. T01
             State::StartTls | State::Handshake => bytes.len(),
             State::Ended => 0,
-            State::Command | State::Response | State::Asked(_) => self.input.push(bytes),
+            State::Command | State::Response | State::Asked(_) => self.talk.input.push(bytes),
         }
     }
 
     fn end_of_input(&mut self) {
-        self.input_ended = true;
+        self.talk.input_ended = true;
     }
 
     fn tls_started(&mut self) {
         self.options.tls = true;
         self.user = None;
         self.state = State::Command;
-        self.heard = true;
+        self.talk.heard();
     }
 
     fn answer(&mut self, id: AskId, answer: Answer) {
         if self.state != State::Asked(id) {
             return;
         }
-        self.heard = true;
+        self.talk.heard();
         match answer {
             Answer::Challenge(challenge) => {
                 self.send(format!("+ {}\r\n", STANDARD.encode(challenge)).into_bytes());
@@ -427,13 +402,13 @@ impl Machine for LoginMachine {
 
     fn deadline(&self) -> Option<Moment> {
         let waiting = matches!(self.state, State::Command | State::Response);
-        self.last_heard.filter(|_| waiting).map(|last| last.after(IDLE))
+        self.talk.deadline().filter(|_| waiting)
     }
 
     fn next(&mut self, now: Moment) -> Step<Question> {
         self.check_time(now);
         loop {
-            if let Some(step) = self.steps.pop_front() {
+            if let Some(step) = self.talk.step() {
                 return step;
             }
             match self.state {
@@ -443,7 +418,7 @@ impl Machine for LoginMachine {
                     }
                 }
                 State::StartTls => {
-                    self.input.clear();
+                    self.talk.input.clear();
                     self.state = State::Handshake;
                     return Step::StartTls;
                 }

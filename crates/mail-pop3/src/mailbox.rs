@@ -3,14 +3,13 @@
 //! It begins with the list of messages, which never changes during the session (P02c), and keeps which are marked to be deleted; the outside
 //! deletes them when QUIT says so and at no other time (P03c).
 
-use std::collections::VecDeque;
-
 use serde::{Deserialize, Serialize};
-use session::{AskId, Close, Line, LineBuffer, Machine, Moment, Step};
+use session::{AskId, Close, Line, Machine, Moment, Step};
 
 use crate::IDLE;
 use crate::command::{self, ArgumentError};
 use crate::content::Stuffing;
+use crate::dialogue::Dialogue;
 use crate::reply::{self, Code};
 
 /// The longest command line after the login (as Dovecot).
@@ -54,6 +53,8 @@ pub enum Question {
 /// What comes back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
+    /// All content of a message as it is stored, and its end.
+    Whole(Vec<u8>),
     /// A piece of content as it is stored. The next one should not be sent before this one's octets are on their way.
     Chunk(Vec<u8>),
     /// All content has come.
@@ -140,17 +141,9 @@ pub struct MailboxMachine {
     last: usize,
     statistics: Statistics,
     state: State,
-    input: LineBuffer,
-    #[serde(skip)]
-    steps: VecDeque<Step<Question>>,
-    next_id: u64,
+    talk: Dialogue<Question>,
     bad_commands: u32,
-    input_ended: bool,
     shutdown: bool,
-    heard: bool,
-    /// On the driver's clock, which ends with its process.
-    #[serde(skip)]
-    last_heard: Option<Moment>,
 }
 
 impl MailboxMachine {
@@ -169,14 +162,9 @@ impl MailboxMachine {
             last: 0,
             statistics,
             state: State::Command,
-            input: LineBuffer::new(LINE_MAX),
-            steps: VecDeque::from([Step::Send(reply::ok("Logged in."))]),
-            next_id: 0,
+            talk: Dialogue::new(LINE_MAX, IDLE, reply::ok("Logged in.")),
             bad_commands: 0,
-            input_ended: false,
             shutdown: false,
-            heard: true,
-            last_heard: None,
         }
     }
 
@@ -187,7 +175,7 @@ impl MailboxMachine {
     }
 
     fn send(&mut self, bytes: Vec<u8>) {
-        self.steps.push_back(Step::Send(bytes));
+        self.talk.send(bytes);
     }
 
     fn ok(&mut self, text: &str) {
@@ -197,7 +185,7 @@ impl MailboxMachine {
 
     fn close(&mut self, close: Close) {
         self.state = State::Ended;
-        self.steps.push_back(Step::Close(close));
+        self.talk.close(close);
     }
 
     fn bad(&mut self, text: &str) {
@@ -207,13 +195,6 @@ impl MailboxMachine {
             self.send(reply::err("Too many bad commands."));
             self.close(Close::Hangup("Too many bad commands."));
         }
-    }
-
-    fn ask(&mut self, question: Question) -> AskId {
-        self.next_id += 1;
-        let id = AskId(self.next_id);
-        self.steps.push_back(Step::Ask(id, question));
-        id
     }
 
     fn command(&mut self, line: &[u8]) {
@@ -316,7 +297,7 @@ impl MailboxMachine {
 
     fn fetch(&mut self, index: usize, lines: Option<u32>) {
         self.bad_commands = 0;
-        let id = self.ask(Question::Content { index, lines });
+        let id = self.talk.ask(Question::Content { index, lines });
         let stuffing = Stuffing::default();
         self.state = State::Sending(Sending { id, index, whole: lines.is_none(), begun: false, stuffing });
     }
@@ -333,13 +314,13 @@ impl MailboxMachine {
     fn rset(&mut self) {
         self.deleted.fill(false);
         self.last = 0;
-        self.ask(Question::Reset { all: self.options.last });
+        self.talk.ask(Question::Reset { all: self.options.last });
         self.ok("");
     }
 
     fn quit(&mut self) {
         let deleted: Vec<usize> = (0..self.deleted.len()).filter(|index| self.deleted[*index]).collect();
-        let id = self.ask(Question::Update { deleted });
+        let id = self.talk.ask(Question::Update { deleted });
         self.state = State::Updating(id);
     }
 
@@ -367,15 +348,14 @@ impl MailboxMachine {
                 self.send(out);
                 self.state = State::Sending(sending);
             }
-            Answer::End => {
+            Answer::Whole(content) => {
                 let mut out = self.begin(&mut sending);
-                sending.stuffing.finish(&mut out);
-                self.count(sending.whole, out.len());
-                out.extend_from_slice(b".\r\n");
-                self.send(out);
-                self.last = self.last.max(sending.index + 1);
-                *(if sending.whole { &mut self.statistics.retr } else { &mut self.statistics.top }) += 1;
-                self.state = State::Command;
+                sending.stuffing.encode(&content, &mut out);
+                self.end_content(sending, out);
+            }
+            Answer::End => {
+                let out = self.begin(&mut sending);
+                self.end_content(sending, out);
             }
             // Half a message must not look like a whole one.
             _ if sending.begun => self.close(Close::Hangup("Message could not be read")),
@@ -388,6 +368,17 @@ impl MailboxMachine {
                 self.send(reply::err_code(Code::SysTemp, "The message cannot be read."));
             }
         }
+    }
+
+    /// The end of the content, behind what is left of it.
+    fn end_content(&mut self, mut sending: Sending, mut out: Vec<u8>) {
+        sending.stuffing.finish(&mut out);
+        self.count(sending.whole, out.len());
+        out.extend_from_slice(b".\r\n");
+        self.send(out);
+        self.last = self.last.max(sending.index + 1);
+        *(if sending.whole { &mut self.statistics.retr } else { &mut self.statistics.top }) += 1;
+        self.state = State::Command;
     }
 
     /// The reply line, before the first octet of content.
@@ -411,23 +402,20 @@ impl MailboxMachine {
             self.close(Close::Hangup("Server shutting down."));
             return true;
         }
-        match self.input.line() {
+        match self.talk.input.line() {
             Line::Complete(line) => self.command(&line),
             Line::TooLong => {
                 self.send(reply::err("Input line too long."));
                 self.close(Close::Hangup("Input line too long"));
             }
-            Line::Partial if self.input_ended => self.close(Close::Lost),
+            Line::Partial if self.talk.input_ended => self.close(Close::Lost),
             Line::Partial => return false,
         }
         true
     }
 
     fn check_time(&mut self, now: Moment) {
-        let last = *self.last_heard.get_or_insert(now);
-        if std::mem::take(&mut self.heard) {
-            self.last_heard = Some(now);
-        } else if now >= last.after(IDLE) && self.state == State::Command {
+        if self.talk.is_silent(now) && self.state == State::Command {
             // P09c: no UPDATE.
             self.send(reply::err("Disconnected for inactivity."));
             self.close(Close::Timeout);
@@ -441,18 +429,18 @@ impl Machine for MailboxMachine {
     type Event = Event;
 
     fn receive(&mut self, bytes: &[u8]) -> usize {
-        self.heard = true;
-        if self.state == State::Ended { 0 } else { self.input.push(bytes) }
+        self.talk.heard();
+        if self.state == State::Ended { 0 } else { self.talk.input.push(bytes) }
     }
 
     fn end_of_input(&mut self) {
-        self.input_ended = true;
+        self.talk.input_ended = true;
     }
 
     fn tls_started(&mut self) {}
 
     fn answer(&mut self, id: AskId, answer: Answer) {
-        self.heard = true;
+        self.talk.heard();
         match std::mem::replace(&mut self.state, State::Command) {
             State::Sending(sending) if sending.id == id => self.content(sending, answer),
             State::Updating(expected) if expected == id => self.updated(answer == Answer::Updated),
@@ -468,13 +456,13 @@ impl Machine for MailboxMachine {
     }
 
     fn deadline(&self) -> Option<Moment> {
-        self.last_heard.filter(|_| self.state == State::Command).map(|last| last.after(IDLE))
+        self.talk.deadline().filter(|_| self.state == State::Command)
     }
 
     fn next(&mut self, now: Moment) -> Step<Question> {
         self.check_time(now);
         loop {
-            if let Some(step) = self.steps.pop_front() {
+            if let Some(step) = self.talk.step() {
                 return step;
             }
             match self.state {

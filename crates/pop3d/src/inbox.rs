@@ -1,5 +1,6 @@
 //! The inbox as a POP3 session sees it. Everything here blocks and runs on the pool of mailbox jobs.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Read as _;
 
@@ -14,6 +15,11 @@ use crate::uidl;
 const CHUNK: usize = 32 * 1024;
 /// Pieces that one job reads: a short message in one, a long one without holding a thread while a slow client takes it.
 const BATCH: usize = 8;
+/// A message of so many octets is read in one piece.
+const SHORT: u64 = 64 * 1024;
+/// So many messages, or octets, are read ahead of a client that takes one message after the other.
+const AHEAD_MESSAGES: usize = 32;
+const AHEAD_OCTETS: usize = 128 * 1024;
 /// So much of a header is searched for `X-UIDL`.
 const HEADER_MAX: u64 = 64 * 1024;
 
@@ -88,8 +94,7 @@ impl Inbox {
         let uid = self.uids[index];
         let file = self.mailbox.open_message(uid)?;
         let reader = file.into_reader().map_err(|error| StoreError::Io(format!("message {uid}"), error))?;
-        let header = settings.end_of_header.then(|| Top::new(0));
-        Ok(Content { uid, reader, top: lines.map(Top::new), header, no_nuls: settings.no_nuls })
+        Ok(Content { uid, reader, top: lines.map(Top::new), workarounds: Workarounds::of(settings) })
     }
 
     /// A message was retrieved whole.
@@ -140,14 +145,77 @@ impl Inbox {
     }
 }
 
+/// Messages that were read before the client asked for them, in their order.
+pub(crate) type Ahead = VecDeque<(usize, Vec<u8>)>;
+
+impl Inbox {
+    /// Reads a whole message, unless it is too long for that; and some of those that follow it, where the client takes one after the other.
+    pub(crate) fn whole(&self, index: usize, follow: bool, settings: &Settings) -> Result<Option<Ahead>, StoreError> {
+        let Some(first) = self.short(index, settings)? else { return Ok(None) };
+        let (mut octets, mut read) = (first.len(), Ahead::from([(index, first)]));
+        let next = if follow { index + 1..self.uids.len().min(index + AHEAD_MESSAGES) } else { 0..0 };
+        for index in next {
+            // What cannot be read is met again in its turn.
+            let Ok(Some(content)) = self.short(index, settings) else { break };
+            octets += content.len();
+            read.push_back((index, content));
+            if octets >= AHEAD_OCTETS {
+                break;
+            }
+        }
+        Ok(Some(read))
+    }
+
+    /// A message that is not long.
+    fn short(&self, index: usize, settings: &Settings) -> Result<Option<Vec<u8>>, StoreError> {
+        let uid = self.uids[index];
+        let file = self.mailbox.open_message(uid)?;
+        if file.physical() > SHORT {
+            return Ok(None);
+        }
+        let mut content = file.read_stored().map_err(|error| StoreError::Io(format!("message {uid}"), error))?;
+        let mut way = Workarounds::of(settings);
+        way.apply(&mut content);
+        way.end(&mut content);
+        Ok(Some(content))
+    }
+}
+
+/// What `pop3_client_workarounds` asks for.
+struct Workarounds {
+    /// Watches for the end of the header, where a client must see one.
+    header: Option<Top>,
+    no_nuls: bool,
+}
+
+impl Workarounds {
+    fn of(settings: &Settings) -> Self {
+        Self { header: settings.end_of_header.then(|| Top::new(0)), no_nuls: settings.no_nuls }
+    }
+
+    fn apply(&mut self, chunk: &mut [u8]) {
+        if self.no_nuls {
+            chunk.iter_mut().filter(|byte| **byte == 0).for_each(|byte| *byte = 0x80);
+        }
+        if let Some(header) = &mut self.header {
+            header.take(chunk);
+        }
+    }
+
+    /// The end of the content: a header without end is given its blank line.
+    fn end(&mut self, chunk: &mut Vec<u8>) {
+        if self.header.take().is_some_and(|header| !header.is_done()) {
+            chunk.extend_from_slice(b"\r\n");
+        }
+    }
+}
+
 /// A message on its way to the client.
 pub(crate) struct Content {
     uid: u32,
     reader: CrlfReader<File>,
     top: Option<Top>,
-    /// Watches for the end of the header, where a client must see one.
-    header: Option<Top>,
-    no_nuls: bool,
+    workarounds: Workarounds,
 }
 
 /// What one job read.
@@ -170,7 +238,10 @@ impl Content {
             if let Some(top) = &mut self.top {
                 chunk.truncate(top.take(&chunk));
             }
-            self.work_around(&mut chunk, count == 0);
+            self.workarounds.apply(&mut chunk);
+            if count == 0 {
+                self.workarounds.end(&mut chunk);
+            }
             if !chunk.is_empty() {
                 chunk.shrink_to_fit();
                 chunks.push(chunk);
@@ -180,22 +251,6 @@ impl Content {
             }
         }
         Ok(Batch { chunks, last: false })
-    }
-}
-
-impl Content {
-    /// What `pop3_client_workarounds` asks for.
-    fn work_around(&mut self, chunk: &mut Vec<u8>, at_end: bool) {
-        if self.no_nuls {
-            chunk.iter_mut().filter(|byte| **byte == 0).for_each(|byte| *byte = 0x80);
-        }
-        if let Some(header) = &mut self.header {
-            header.take(chunk);
-            if at_end && !header.is_done() {
-                chunk.extend_from_slice(b"\r\n");
-                self.header = None;
-            }
-        }
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
 
-use crate::inbox::{Inbox, OpenError};
+use crate::inbox::{Ahead, Batch, Content, Inbox, OpenError};
 use crate::settings::{Settings, logout_text};
 
 /// Serves a session; gives what the log says of its end after `Disconnected: `.
@@ -43,6 +43,8 @@ pub async fn serve(settings: Arc<Settings>, home: Arc<Home>, connection: Connect
         settings: Arc::clone(&settings),
         home: Arc::clone(&home),
         session: hand_over.session.clone(),
+        ahead: Arc::default(),
+        last: None,
     };
     let (events, mut heard) = mpsc::channel(1);
     let driver = Driver::new(machine, stream, hand_over.unread.as_bytes().to_vec());
@@ -108,8 +110,8 @@ fn why(reason: &Close) -> &'static str {
     }
 }
 
-fn lock(inbox: &Mutex<Inbox>) -> std::sync::MutexGuard<'_, Inbox> {
-    inbox.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(shared: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Carries the machine's questions out on the pool of mailbox jobs.
@@ -118,6 +120,23 @@ struct Jobs {
     settings: Arc<Settings>,
     home: Arc<Home>,
     session: String,
+    /// What was read before it was asked for.
+    ahead: Arc<Mutex<Ahead>>,
+    /// The message that was last asked for as a whole.
+    last: Option<usize>,
+}
+
+impl Jobs {
+    /// A message that has been read already.
+    fn read_before(&self, index: usize) -> Option<Vec<u8>> {
+        let mut ahead = lock(&self.ahead);
+        while let Some((known, content)) = ahead.pop_front() {
+            if known == index {
+                return Some(content);
+            }
+        }
+        None
+    }
 }
 
 impl Handler<MailboxMachine> for Jobs {
@@ -126,11 +145,17 @@ impl Handler<MailboxMachine> for Jobs {
         let (home, session) = (Arc::clone(&self.home), self.session.clone());
         match question {
             Question::Content { index, lines } => {
-                let settings = Arc::clone(&self.settings);
+                let follow = self.last.replace(index).is_some_and(|last| last + 1 == index);
+                if let Some(content) = lines.is_none().then(|| self.read_before(index)).flatten() {
+                    lock(&inbox).retrieved(index);
+                    return Some(Answer::Whole(content));
+                }
+                let (settings, ahead) = (Arc::clone(&self.settings), Arc::clone(&self.ahead));
                 tokio::spawn(async move {
-                    let sent = send(inbox, index, lines, settings, id, &answers).await;
+                    let wanted = Wanted { index, lines, follow };
+                    let sent = send(inbox, wanted, settings, ahead, id, &answers).await;
                     let last = match sent {
-                        Ok(()) => Answer::End,
+                        Ok(last) => last,
                         Err(StoreError::Expunged) => Answer::Expunged,
                         Err(error) => {
                             home.line(&session, LineLevel::Error, format!("Couldn't read a message: {error}"));
@@ -168,30 +193,80 @@ impl Handler<MailboxMachine> for Jobs {
     fn tls_started(&mut self, _stream: &Stream) {}
 }
 
-/// Reads a message on the pool and sends it as fast as the client takes it. Ends early, and well, when nobody takes it any more.
+/// Which message is sent, and how.
+#[derive(Debug, Clone, Copy)]
+struct Wanted {
+    index: usize,
+    /// So many lines of its body; none: all of it.
+    lines: Option<u32>,
+    /// The client takes one message after the other.
+    follow: bool,
+}
+
+/// What a job found: all of a message and of some that follow it, or the beginning of a long one.
+enum Found {
+    Whole(Ahead),
+    Long(Box<Content>, Batch),
+}
+
+/// Reads a message on the pool and sends it as fast as the client takes it; gives the last answer. Ends early, and well, when nobody takes it
+/// any more.
 async fn send(
     inbox: Arc<Mutex<Inbox>>,
-    index: usize,
-    lines: Option<u32>,
+    wanted: Wanted,
     settings: Arc<Settings>,
+    ahead: Arc<Mutex<Ahead>>,
     id: AskId,
     answers: &Answers<MailboxMachine>,
-) -> Result<(), StoreError> {
+) -> Result<Answer, StoreError> {
+    let Wanted { index, lines, follow } = wanted;
     let opening = Arc::clone(&inbox);
-    let (mut content, mut batch) = job(move || {
-        let mut content = lock(&opening).content(index, lines, &settings)?;
+    let found = job(move || {
+        let inbox = lock(&opening);
+        if lines.is_none()
+            && let Some(read) = inbox.whole(index, follow, &settings)?
+        {
+            return Ok(Found::Whole(read));
+        }
+        let mut content = inbox.content(index, lines, &settings)?;
         let batch = content.read()?;
-        Ok((content, batch))
+        Ok(Found::Long(Box::new(content), batch))
     })
     .await?;
+    let last = match found {
+        Found::Whole(mut read) => {
+            let first = read.pop_front().map(|(_, content)| content).unwrap_or_default();
+            *lock(&ahead) = read;
+            Answer::Whole(first)
+        }
+        Found::Long(content, batch) => {
+            if !send_long(content, batch, id, answers).await? {
+                return Ok(Answer::End);
+            }
+            Answer::End
+        }
+    };
+    if lines.is_none() {
+        lock(&inbox).retrieved(index);
+    }
+    Ok(last)
+}
+
+/// Sends a long message piece by piece; whether the client took all of it.
+async fn send_long(
+    mut content: Box<Content>,
+    mut batch: Batch,
+    id: AskId,
+    answers: &Answers<MailboxMachine>,
+) -> Result<bool, StoreError> {
     loop {
         for chunk in batch.chunks {
             if answers.send((id, Answer::Chunk(chunk))).await.is_err() {
-                return Ok(());
+                return Ok(false);
             }
         }
         if batch.last {
-            break;
+            return Ok(true);
         }
         (content, batch) = job(move || {
             let batch = content.read()?;
@@ -199,10 +274,6 @@ async fn send(
         })
         .await?;
     }
-    if lines.is_none() {
-        lock(&inbox).retrieved(index);
-    }
-    Ok(())
 }
 
 /// Runs a job on the pool.

@@ -77,7 +77,7 @@ impl LineBuffer {
 
     /// The next line. Lines end with LF; one CR before it belongs to the end. A protocol that forbids a bare LF checks [`LineBuffer::unread`] itself.
     pub fn line(&mut self) -> Line {
-        let Some(at) = self.bytes[self.searched..].iter().position(|&b| b == b'\n') else {
+        let Some(at) = memchr::memchr(b'\n', &self.bytes[self.searched..]) else {
             self.searched = self.bytes.len();
             if self.unread().len() > self.limit + 1 {
                 self.keep_head(self.bytes.len());

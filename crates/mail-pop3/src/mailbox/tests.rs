@@ -36,7 +36,7 @@ impl Mailbox {
     /// Answers everything that was asked so far, until nothing more is asked.
     fn answer_all(&mut self) {
         while let Some(question) = { self.asked.borrow_mut().pop() } {
-            let id = AskId(self.player.machine.next_id);
+            let id = self.player.machine.talk.last_asked();
             let answers = match question {
                 Question::Reset { .. } => Vec::new(),
                 Question::Update { .. } => vec![Answer::Updated],
