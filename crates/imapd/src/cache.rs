@@ -1,9 +1,62 @@
-//! What is kept in the store's cache for a message: ENVELOPE, BODY and BODYSTRUCTURE as they go over the wire.
+//! What is kept in the store's cache for a message: ENVELOPE, BODY and BODYSTRUCTURE as they go over the wire, and the header fields that clients
+//! ask for when they list a mailbox.
 
 /// The form of entries; another number makes old entries worthless, which costs only time.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// Header fields that are kept: what the lists of common clients ask for beside ENVELOPE.
+const FIELDS: [&str; 24] = [
+    "From",
+    "To",
+    "Cc",
+    "Bcc",
+    "Sender",
+    "Reply-To",
+    "Subject",
+    "Date",
+    "Message-ID",
+    "In-Reply-To",
+    "References",
+    "Newsgroups",
+    "Content-Type",
+    "MIME-Version",
+    "Priority",
+    "X-Priority",
+    "Importance",
+    "X-MSMail-Priority",
+    "Disposition-Notification-To",
+    "List-ID",
+    "List-Post",
+    "List-Unsubscribe",
+    "Delivered-To",
+    "X-Spam-Flag",
+];
+/// Fields of more octets than this are read from the message every time.
+const FIELDS_MAX: usize = 16 * 1024;
 
-/// A cache entry. Structures are empty where only the envelope was ever asked for.
+/// What of an entry is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Wanted {
+    /// BODY or BODYSTRUCTURE.
+    pub structure: bool,
+    /// Header fields that are kept.
+    pub fields: bool,
+}
+
+/// Whether all these header fields are kept.
+#[must_use]
+pub fn keeps(names: &[String]) -> bool {
+    names.iter().all(|name| FIELDS.iter().any(|kept| kept.eq_ignore_ascii_case(name)))
+}
+
+/// The fields of a header that are kept; empty if they are too long.
+#[must_use]
+pub fn fields_of(header: &[u8]) -> Vec<u8> {
+    let names: Vec<String> = FIELDS.iter().map(|name| (*name).to_owned()).collect();
+    let fields = mail_message::mime::SectionPart::Fields(&names).choose(header);
+    if fields.len() <= FIELDS_MAX { fields } else { Vec::new() }
+}
+
+/// A cache entry. Structures and fields are empty where they were never asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Cached {
     /// ENVELOPE
@@ -12,20 +65,22 @@ pub struct Cached {
     pub body: Vec<u8>,
     /// BODYSTRUCTURE
     pub structure: Vec<u8>,
+    /// The kept fields of the header, with a blank line behind them.
+    pub fields: Vec<u8>,
 }
 
 impl Cached {
     /// Whether the entry is enough; it always has the envelope.
     #[must_use]
-    pub fn has(&self, structure: bool) -> bool {
-        !structure || !self.structure.is_empty()
+    pub fn has(&self, wanted: Wanted) -> bool {
+        (!wanted.structure || !self.structure.is_empty()) && (!wanted.fields || !self.fields.is_empty())
     }
 
     /// The entry as octets: the version, then each text with its length.
     #[must_use]
     pub fn write(&self) -> Vec<u8> {
         let mut out = vec![VERSION];
-        for text in [&self.envelope, &self.body, &self.structure] {
+        for text in [&self.envelope, &self.body, &self.structure, &self.fields] {
             out.extend_from_slice(&u32::try_from(text.len()).unwrap_or(0).to_le_bytes());
             out.extend_from_slice(text);
         }
@@ -42,7 +97,7 @@ impl Cached {
             rest = after;
             Some(text.to_vec())
         };
-        let entry = Self { envelope: text()?, body: text()?, structure: text()? };
+        let entry = Self { envelope: text()?, body: text()?, structure: text()?, fields: text()? };
         (rest.is_empty() && !entry.envelope.is_empty()).then_some(entry)
     }
 }
@@ -53,7 +108,12 @@ mod tests {
 
     #[test]
     fn an_entry_is_read_as_it_was_written_and_anything_else_is_none() {
-        let entry = Cached { envelope: b"(NIL)".to_vec(), body: Vec::new(), structure: b"(x)".to_vec() };
+        let entry = Cached {
+            envelope: b"(NIL)".to_vec(),
+            body: Vec::new(),
+            structure: b"(x)".to_vec(),
+            fields: b"\r\n".to_vec(),
+        };
         let octets = entry.write();
         assert_eq!(Cached::read(&octets), Some(entry));
         assert!((0..octets.len()).all(|cut| Cached::read(&octets[..cut]).is_none()));

@@ -19,6 +19,8 @@ use crate::settings::{Settings, logout_text};
 
 /// Content of APPEND is gathered up to here before it goes to a thread.
 const CONTENT_BATCH: usize = 256 * 1024;
+/// A job on a mailbox of so many messages may use much memory.
+const MANY: usize = 256;
 
 /// What a session works on.
 pub struct Parts {
@@ -32,6 +34,8 @@ pub struct Parts {
     pub announcements: broadcast::Sender<String>,
     /// How often a mailbox without a watch is looked at.
     pub poll: Duration,
+    /// To be called after a job on many messages.
+    pub worked_hard: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl std::fmt::Debug for Parts {
@@ -43,13 +47,14 @@ impl std::fmt::Debug for Parts {
 /// Serves a session; gives what the log says of its end after `Disconnected: `.
 pub async fn serve(settings: Arc<Settings>, home: Arc<Home>, connection: Connection) -> String {
     let Connection { hand_over, stream, shutdown } = connection;
-    let (name, lines) = (hand_over.session.clone(), Arc::clone(&home));
+    let (name, lines, worker) = (hand_over.session.clone(), Arc::clone(&home), Arc::clone(&home));
     let parts = Parts {
         account: Arc::clone(&home.account),
         names: Arc::clone(&settings.names),
         log: Arc::new(move |text| lines.line(&name, LineLevel::Error, text)),
         announcements: home.announcements.clone(),
         poll: settings.poll,
+        worked_hard: Arc::new(move || worker.worked_hard()),
     };
     let tag = hand_over.tag.clone().unwrap_or_else(|| "*".to_owned());
     let machine = Machine::new(settings.machine.clone(), &HandOver { tag, unread: hand_over.unread.clone() });
@@ -80,8 +85,14 @@ pub async fn run(
         }
     };
     // The last job may still be under way, and must not stop the thread of all sessions.
-    let jobs = Arc::clone(&handler.jobs);
-    let counts = spawn_blocking(move || lock(&jobs).counts).await.unwrap_or_default();
+    let counts = handler.jobs.try_lock().ok().map(|jobs| jobs.counts);
+    let counts = match counts {
+        Some(counts) => counts,
+        None => {
+            let jobs = Arc::clone(&handler.jobs);
+            spawn_blocking(move || lock(&jobs).counts).await.unwrap_or_default()
+        }
+    };
     format!("{} {}", why(&ended.reason), logout_text(logout_format, &counts, ended.octets_in, ended.octets_out))
 }
 
@@ -108,18 +119,22 @@ struct Session {
     events: mpsc::Sender<Event>,
     announcements: broadcast::Sender<String>,
     poll: Duration,
+    worked_hard: Arc<dyn Fn() + Send + Sync>,
     watching: Option<AbortHandle>,
 }
 
 impl Session {
     fn new(parts: Parts, events: mpsc::Sender<Event>) -> Self {
-        let Parts { account, names, log, announcements, poll } = parts;
+        let Parts { account, names, log, announcements, poll, worked_hard } = parts;
         let jobs = Arc::new(Mutex::new(Jobs::new(account, names, log)));
-        Self { jobs, content: Vec::new(), events, announcements, poll, watching: None }
+        Self { jobs, content: Vec::new(), events, announcements, poll, worked_hard, watching: None }
     }
 
     /// What is done before the client hears that it is logged in.
     async fn prepare(&self) {
+        if !lock(&self.jobs).has_to_make_described() {
+            return;
+        }
         let jobs = Arc::clone(&self.jobs);
         let _ = spawn_blocking(move || lock(&jobs).make_described()).await;
     }
@@ -153,12 +168,16 @@ impl Handler<Machine> for Session {
             question => {
                 let (jobs, answers, content) =
                     (Arc::clone(&self.jobs), answers.clone(), std::mem::take(&mut self.content));
+                let worked_hard = Arc::clone(&self.worked_hard);
                 spawn_blocking(move || {
                     let mut jobs = lock(&jobs);
                     jobs.write(&content);
                     // The channel is bounded: a slow client makes the job wait, a lost one ends it.
                     let answer =
                         jobs.run(question, &mut |chunk| answers.blocking_send((id, Answer::Data(chunk))).is_ok());
+                    if jobs.messages() >= MANY {
+                        worked_hard();
+                    }
                     if let Some(answer) = answer {
                         let _ = answers.blocking_send((id, answer));
                     }
@@ -259,6 +278,7 @@ mod tests {
                 log: Arc::new(|text| panic!("an error was logged: {text}")),
                 announcements: broadcast::channel(4).0,
                 poll: Duration::from_secs(3600),
+                worked_hard: Arc::new(|| {}),
             };
             let machine =
                 Machine::new(MailboxSettings::default(), &HandOver { tag: "l".into(), unread: Octets::default() });

@@ -24,7 +24,7 @@ impl ToLf {
             }
             self.held_cr = false;
         }
-        while let Some(at) = rest.iter().position(|&byte| byte == b'\r') {
+        while let Some(at) = memchr::memchr(b'\r', rest) {
             out.extend_from_slice(&rest[..at]);
             match rest.get(at + 1) {
                 Some(b'\n') => {}
@@ -47,10 +47,8 @@ impl ToLf {
 
     fn count(&mut self, written: &[u8]) {
         self.physical += written.len() as u64;
-        for &byte in written {
-            self.bare_lf += u64::from(byte == b'\n' && self.last != b'\r');
-            self.last = byte;
-        }
+        self.bare_lf += bare_lf(self.last, written);
+        self.last = written.last().copied().unwrap_or(self.last);
     }
 
     /// Octets written so far: `S=` of the file name.
@@ -113,9 +111,49 @@ impl MessageFile {
     /// # Errors
     /// What reading says.
     pub fn read_all(self) -> io::Result<Vec<u8>> {
-        let mut content = Vec::with_capacity(usize::try_from(self.physical + self.physical / 32).unwrap_or(0));
-        self.into_reader()?.read_to_end(&mut content)?;
+        let stored = self.read_stored()?;
+        let bare = bare_lf(0, &stored);
+        if bare == 0 {
+            return Ok(stored);
+        }
+        let mut content = Vec::with_capacity(stored.len() + usize::try_from(bare).unwrap_or(0));
+        let mut from = 0;
+        for at in memchr::memchr_iter(b'\n', &stored) {
+            content.extend_from_slice(&stored[from..at]);
+            if content.last() != Some(&b'\r') {
+                content.push(b'\r');
+            }
+            content.push(b'\n');
+            from = at + 1;
+        }
+        content.extend_from_slice(&stored[from..]);
         Ok(content)
+    }
+
+    /// The whole content as it is stored.
+    ///
+    /// # Errors
+    /// What reading says.
+    pub fn read_stored(&self) -> io::Result<Vec<u8>> {
+        // One octet more, so that the end shows without another look.
+        let mut stored = vec![0; usize::try_from(self.physical).unwrap_or(0) + 1];
+        let mut length = 0;
+        loop {
+            if length == stored.len() {
+                stored.resize(2 * length, 0);
+            }
+            match std::os::unix::fs::FileExt::read_at(&self.file, &mut stored[length..], length as u64) {
+                Ok(0) => break,
+                Ok(count) => length += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+            if length as u64 == self.physical {
+                break;
+            }
+        }
+        stored.truncate(length);
+        Ok(stored)
     }
 }
 
@@ -181,7 +219,8 @@ impl<R: Read> Read for CrlfReader<R> {
             }
             let ready = &self.chunk[self.at..];
             let room = out.len() - written;
-            let run = ready.iter().take(room).position(|&byte| byte == b'\n').unwrap_or(ready.len().min(room));
+            let within = &ready[..ready.len().min(room)];
+            let run = memchr::memchr(b'\n', within).unwrap_or(within.len());
             if run > 0 {
                 out[written..written + run].copy_from_slice(&ready[..run]);
                 self.after_cr = ready[run - 1] == b'\r';
@@ -199,6 +238,12 @@ impl<R: Read> Read for CrlfReader<R> {
     }
 }
 
+/// How many LF stand without a CR before them; `last` is the octet before the text.
+fn bare_lf(last: u8, text: &[u8]) -> u64 {
+    let before = |at: usize| if at == 0 { last } else { text[at - 1] };
+    memchr::memchr_iter(b'\n', text).map(|at| u64::from(before(at) != b'\r')).sum()
+}
+
 /// The size of stored content when every line end is CRLF.
 ///
 /// # Errors
@@ -211,12 +256,8 @@ pub(crate) fn virtual_size(mut stored: impl Read) -> io::Result<u64> {
         if read == 0 {
             return Ok(total);
         }
-        let bare = chunk[..read].iter().fold(0u64, |bare, &byte| {
-            let is_bare = byte == b'\n' && last != b'\r';
-            last = byte;
-            bare + u64::from(is_bare)
-        });
-        total += read as u64 + bare;
+        total += read as u64 + bare_lf(last, &chunk[..read]);
+        last = chunk[read - 1];
     }
 }
 

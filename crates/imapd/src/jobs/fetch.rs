@@ -12,7 +12,7 @@ use mail_store::{FlagChange, FlagMode, Flags as StoreFlags, Mailbox, StoreError}
 
 use super::message::{Kept, Reading, Unreadable};
 use super::{Counts, Jobs, Sink, flags_of, parallel};
-use crate::cache::Cached;
+use crate::cache::{self, Cached, Wanted};
 use crate::imap_text::{write_envelope, write_structure};
 use crate::local_time::local;
 
@@ -31,6 +31,8 @@ const NOWHERE: &[u8] = b"\"\"";
 /// A FETCH under way.
 struct Fetch<'j> {
     items: &'j [FetchItem],
+    /// The items with their names as they stand in responses.
+    named: Vec<(&'j FetchItem, String)>,
     recent: &'j Ranges,
     /// UIDs that became `\Seen` by it, rising.
     seen: Vec<u32>,
@@ -58,6 +60,7 @@ impl Jobs {
         let seen = if set_seen { self.set_seen(messages)? } else { Vec::new() };
         let mut fetch = Fetch {
             items,
+            named: items.iter().map(|item| (item, format!("{item} "))).collect(),
             recent,
             seen,
             out: Vec::new(),
@@ -152,17 +155,19 @@ impl Fetch<'_> {
     /// be read is met again in its turn.
     fn read_ahead(&mut self, mailbox: &dyn Mailbox, next: &[(u32, u32)]) -> usize {
         self.ahead.clear();
-        let structure = self.items.iter().any(|item| matches!(item, FetchItem::Body | FetchItem::BodyStructure));
-        if !structure && !self.items.contains(&FetchItem::Envelope) {
+        let wanted = wanted(self.items);
+        if wanted == Wanted::default() && !self.items.contains(&FetchItem::Envelope) {
             return next.len();
         }
         let next = &next[..fitting(mailbox, next)];
         let make = |&(_, uid): &(u32, u32)| {
             let known = mailbox.cached(uid).and_then(|octets| Cached::read(&octets));
-            match known.filter(|entry| entry.has(structure)) {
-                Some(entry) => Some((uid, entry, false)),
-                None => Some((uid, make_entry(&mut Reading::new(mailbox, uid), structure).ok()?, true)),
+            if let Some(entry) = known.as_ref().filter(|entry| entry.has(wanted)) {
+                return Some((uid, entry.clone(), false));
             }
+            let entry = make_entry(&mut Reading::new(mailbox, uid), wanted, known.clone()).ok()?;
+            let new = known.as_ref() != Some(&entry);
+            Some((uid, entry, new))
         };
         for (uid, entry, new) in parallel::map(next, make).into_iter().flatten() {
             if new {
@@ -178,31 +183,49 @@ impl Fetch<'_> {
         let at = mailbox.position(uid).ok_or(Unreadable::Gone)?;
         let start = self.out.len();
         self.begun = false;
-        self.out.extend_from_slice(format!("* {number} FETCH (").as_bytes());
+        self.out.extend_from_slice(b"* ");
+        push_number(u64::from(number), &mut self.out);
+        self.out.extend_from_slice(b" FETCH (");
         let mut reading = Reading::resumed(mailbox, uid, &mut self.kept);
         let mut cached = None;
         let told = self.items.contains(&FetchItem::Flags);
         let seen_now = self.seen.binary_search(&uid).is_ok();
-        let items = self.items.iter().chain((seen_now && !told).then_some(&FetchItem::Flags));
-        for (place, item) in items.enumerate() {
+        let flags = (seen_now && !told).then(|| (&FetchItem::Flags, "FLAGS ".to_owned()));
+        let named = std::mem::take(&mut self.named);
+        let done = self.items_of(mailbox, at, named.iter().chain(&flags), &mut reading, &mut cached, sink);
+        self.named = named;
+        if let Err(error) = done {
+            if !self.begun {
+                self.out.truncate(start);
+            }
+            return Err(error);
+        }
+        reading.keep(&mut self.kept);
+        self.out.extend_from_slice(b")\r\n");
+        self.flush(sink);
+        Ok(())
+    }
+
+    fn items_of<'i>(
+        &mut self,
+        mailbox: &dyn Mailbox,
+        at: usize,
+        items: impl Iterator<Item = &'i (&'i FetchItem, String)>,
+        reading: &mut Reading,
+        cached: &mut Option<Cached>,
+        sink: Sink,
+    ) -> Result<(), Unreadable> {
+        for (place, (item, name)) in items.enumerate() {
             if place > 0 {
                 self.out.push(b' ');
             }
-            self.out.extend_from_slice(format!("{item} ").as_bytes());
-            if let Err(error) = self.item(mailbox, at, item, &mut reading, &mut cached, sink) {
-                if !self.begun {
-                    self.out.truncate(start);
-                }
-                return Err(error);
-            }
+            self.out.extend_from_slice(name.as_bytes());
+            self.item(mailbox, at, item, reading, cached, sink)?;
             self.flush_if_large(sink);
             if self.unheard {
                 break;
             }
         }
-        reading.keep(&mut self.kept);
-        self.out.extend_from_slice(b")\r\n");
-        self.flush(sink);
         Ok(())
     }
 
@@ -217,7 +240,7 @@ impl Fetch<'_> {
     ) -> Result<(), Unreadable> {
         let uid = reading.uid;
         match item {
-            FetchItem::Uid => self.out.extend_from_slice(uid.to_string().as_bytes()),
+            FetchItem::Uid => push_number(u64::from(uid), &mut self.out),
             FetchItem::Flags => {
                 flags_of(mailbox, &mailbox.messages()[at]).write(self.recent.contains(uid), &mut self.out)
             }
@@ -225,40 +248,61 @@ impl Fetch<'_> {
                 let date = local(mailbox.facts(uid)?.internal_date);
                 self.out.extend_from_slice(date.to_string().as_bytes());
             }
-            FetchItem::Rfc822Size => self.out.extend_from_slice(mailbox.facts(uid)?.size.to_string().as_bytes()),
+            FetchItem::Rfc822Size => push_number(mailbox.facts(uid)?.size, &mut self.out),
             FetchItem::Envelope => {
-                let entry = self.entry(reading, cached, false)?;
+                let entry = self.entry(reading, cached, Wanted::default())?;
                 self.out.extend_from_slice(&entry.envelope);
             }
             FetchItem::Body => {
-                let entry = self.entry(reading, cached, true)?;
+                let entry = self.entry(reading, cached, STRUCTURE)?;
                 self.out.extend_from_slice(&entry.body);
             }
             FetchItem::BodyStructure => {
-                let entry = self.entry(reading, cached, true)?;
+                let entry = self.entry(reading, cached, STRUCTURE)?;
                 self.out.extend_from_slice(&entry.structure);
             }
             FetchItem::Rfc822 => self.section(reading, &plain(SectionText::All), sink)?,
             FetchItem::Rfc822Header => self.section(reading, &plain(SectionText::Header), sink)?,
             FetchItem::Rfc822Text => self.section(reading, &plain(SectionText::Text), sink)?,
+            FetchItem::Section(section) if keeps_fields(section) => self.kept_fields(reading, section, cached, sink)?,
             FetchItem::Section(section) => self.section(reading, section, sink)?,
         }
         Ok(())
     }
 
-    /// Envelope and structure; the structure is made only where it is wanted.
+    /// Envelope, structure and fields; the latter are made only where they are wanted.
     fn entry<'c>(
         &mut self,
         reading: &mut Reading,
         held: &'c mut Option<Cached>,
-        structure: bool,
+        wanted: Wanted,
     ) -> Result<&'c Cached, Unreadable> {
         let held_or_ahead = held.take().or_else(|| self.ahead.remove(&reading.uid));
-        let entry = match held_or_ahead.filter(|entry| entry.has(structure)) {
-            Some(entry) => entry,
-            None => make_entry(reading, structure)?,
+        let entry = match held_or_ahead {
+            Some(entry) if entry.has(wanted) => entry,
+            other => make_entry(reading, wanted, other)?,
         };
         Ok(held.insert(entry))
+    }
+
+    /// Header fields that the cache keeps.
+    fn kept_fields(
+        &mut self,
+        reading: &mut Reading,
+        section: &BodySection,
+        cached: &mut Option<Cached>,
+        sink: Sink,
+    ) -> Result<(), Unreadable> {
+        let entry = self.entry(reading, cached, FIELDS)?;
+        if entry.fields.is_empty() {
+            // Too long to be kept.
+            return self.section(reading, section, sink);
+        }
+        let chosen = section_part(&section.section.text).choose(&entry.fields);
+        self.counts.headers += 1;
+        self.counts.header_octets += chosen.len() as u64;
+        write_partial(&chosen, section, &mut self.out);
+        Ok(())
     }
 
     fn section(&mut self, reading: &mut Reading, wanted: &BodySection, sink: Sink) -> Result<(), Unreadable> {
@@ -364,15 +408,51 @@ fn section_part(text: &SectionText) -> SectionPart<'_> {
     }
 }
 
-fn make_entry(reading: &mut Reading, structure: bool) -> Result<Cached, Unreadable> {
-    let mut entry = Cached::default();
-    if structure {
+const STRUCTURE: Wanted = Wanted { structure: true, fields: false };
+const FIELDS: Wanted = Wanted { structure: false, fields: true };
+
+/// What the items want of the cache.
+fn wanted(items: &[FetchItem]) -> Wanted {
+    Wanted {
+        structure: items.iter().any(|item| matches!(item, FetchItem::Body | FetchItem::BodyStructure)),
+        fields: items.iter().any(|item| matches!(item, FetchItem::Section(section) if keeps_fields(section))),
+    }
+}
+
+/// Whether a section is nothing but header fields that the cache keeps.
+fn keeps_fields(section: &BodySection) -> bool {
+    let Section { part, text } = &section.section;
+    part.is_empty() && matches!(text, SectionText::Fields(names) if cache::keeps(names))
+}
+
+/// Makes what is wanted, beside what is known.
+fn make_entry(reading: &mut Reading, wanted: Wanted, known: Option<Cached>) -> Result<Cached, Unreadable> {
+    let mut entry = known.unwrap_or_default();
+    if wanted.structure && entry.structure.is_empty() {
         let part = reading.structure()?;
         write_structure(part, false, &mut entry.body);
         write_structure(part, true, &mut entry.structure);
     }
-    write_envelope(&Envelope::parse(reading.header()?), &mut entry.envelope);
+    if wanted.fields && entry.fields.is_empty() {
+        entry.fields = cache::fields_of(reading.header()?);
+    }
+    if entry.envelope.is_empty() {
+        write_envelope(&Envelope::parse(reading.header()?), &mut entry.envelope);
+    }
     Ok(entry)
+}
+
+/// Writes a number in decimal digits.
+fn push_number(mut number: u64, out: &mut Vec<u8>) {
+    let start = out.len();
+    loop {
+        out.push(b'0' + (number % 10) as u8);
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out[start..].reverse();
 }
 
 /// The portion of a range that is wanted. Its origin may lie behind the end, and its end behind the largest number: then it is empty, or shorter.
@@ -396,7 +476,7 @@ fn write_partial(octets: &[u8], wanted: &BodySection, out: &mut Vec<u8>) {
 }
 
 fn push_without_nul(octets: &[u8], out: &mut Vec<u8>) {
-    if octets.contains(&0) {
+    if memchr::memchr(0, octets).is_some() {
         out.extend(octets.iter().map(|&b| without_nul(b)));
     } else {
         out.extend_from_slice(octets);

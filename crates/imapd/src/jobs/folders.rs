@@ -6,6 +6,11 @@ use mail_store::{Access, MailboxName as StoreName, StoreError};
 use super::Jobs;
 
 impl Jobs {
+    /// Whether the configuration wants any mailboxes to be there. Does not block.
+    pub fn has_to_make_described(&self) -> bool {
+        self.names.described.iter().any(|described| described.create)
+    }
+
     /// Makes the mailboxes that the configuration wants to be there (`auto = create` and `subscribe`), once at the beginning of a session.
     pub fn make_described(&mut self) {
         let names = std::sync::Arc::clone(&self.names);

@@ -248,7 +248,7 @@ fn header_end(text: &[u8], searched: usize) -> Option<usize> {
         return Some(2);
     }
     let from = searched.saturating_sub(3);
-    text[from..].windows(4).position(|w| w == b"\r\n\r\n").map(|at| from + at + 4)
+    memchr::memmem::find(&text[from..], b"\r\n\r\n").map(|at| from + at + 4)
 }
 
 #[cfg(test)]

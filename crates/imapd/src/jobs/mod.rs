@@ -108,6 +108,11 @@ impl Jobs {
         Some(answer.unwrap_or_else(Answer::Refused))
     }
 
+    /// How many messages the open mailbox has.
+    pub fn messages(&self) -> usize {
+        self.open.as_ref().map_or(0, |mailbox| mailbox.messages().len())
+    }
+
     /// A watch on the open mailbox.
     pub fn watch(&self) -> Option<mail_store::Watch> {
         self.open.as_ref()?.watch()

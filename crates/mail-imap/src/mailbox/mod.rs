@@ -500,7 +500,7 @@ impl Machine for Mailbox {
                 let pending = pending.clone();
                 self.state = State::Ready;
                 self.answered(pending, answer);
-                if self.ending && matches!(self.state, State::Ready) {
+                if self.ending && matches!(self.state, State::Ready | State::Appending(_)) {
                     self.hang_up("Server shutting down.");
                 }
             }
@@ -512,8 +512,8 @@ impl Machine for Mailbox {
     fn event(&mut self, event: Event) {
         match event {
             Event::Changed => self.changed(),
-            // Data may have stopped in the middle of a literal.
-            Event::Shutdown if matches!(self.state, State::Asked(Pending::Fetch { .. })) => self.ending = true,
+            // What is under way is finished: its work may be done already, and data may have stopped in the middle of a literal.
+            Event::Shutdown if matches!(self.state, State::Asked(_)) => self.ending = true,
             Event::Shutdown if !matches!(self.state, State::Closed) => self.hang_up("Server shutting down."),
             Event::Kick(text) if !matches!(self.state, State::Closed) => {
                 self.output.line(&format!("* BYE {text}"));

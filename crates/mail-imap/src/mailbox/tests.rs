@@ -73,16 +73,17 @@ fn answer(question: Question) -> Option<Answer> {
 type Play = Player<Mailbox, fn(Question) -> Option<Answer>>;
 
 fn player() -> Play {
+    player_with(answer)
+}
+
+fn player_with(answer: fn(Question) -> Option<Answer>) -> Play {
     let hand_over = HandOver { tag: "l".into(), unread: Octets::default() };
     let mut player: Play = Player::new(Mailbox::new(MailboxSettings::default(), &hand_over), answer);
     player.play(LOGGED_IN);
     player
 }
 
-fn selected() -> Play {
-    let mut player = player();
-    player.play(
-        "C: s SELECT inbox
+const SELECTED: &str = "C: s SELECT inbox
          S: * FLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft $Forwarded)
          S: * OK [PERMANENTFLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft $Forwarded \\*)] Flags permitted.
          S: * 3 EXISTS
@@ -90,8 +91,11 @@ fn selected() -> Play {
          S: * OK [UNSEEN 2] First unseen.
          S: * OK [UIDVALIDITY 77] UIDs valid
          S: * OK [UIDNEXT 10] Predicted next UID
-         S: s OK [READ-WRITE] Select completed.",
-    );
+         S: s OK [READ-WRITE] Select completed.";
+
+fn selected() -> Play {
+    let mut player = player();
+    player.play(SELECTED);
     player
 }
 
@@ -354,6 +358,22 @@ fn a_stop_and_silence_are_announced() {
     silent.now = silent.machine.deadline().expect("waits");
     silent.run();
     silent.play("S: * BYE Disconnected for inactivity.\nX:");
+}
+
+#[test]
+fn a_command_under_way_is_completed_before_a_stop() {
+    // I29
+    let mut player =
+        player_with(|question| if matches!(question, Question::Store { .. }) { None } else { answer(question) });
+    player.play(SELECTED);
+    player.play("C: a STORE 1 +FLAGS.SILENT (\\Seen)");
+    player.machine.event(Event::Shutdown);
+    player.run();
+    player.play("# nothing is said yet");
+    let id = player.machine.asked;
+    player.machine.answer(id, Answer::Stored { flags: Vec::new(), missing: false });
+    player.run();
+    player.play("S: a OK Store completed.\nS: * BYE Server shutting down.\nX:");
 }
 
 #[test]
