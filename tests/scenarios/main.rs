@@ -3,6 +3,7 @@
 mod a_forwarding_loop_ends_at_once;
 mod a_taken_over_process_reaches_nothing;
 mod a_user_submits_and_reads;
+mod an_orderly_stop_finishes_what_is_under_way;
 mod every_process_is_the_user_it_should_be;
 mod mail_waits_while_the_relay_host_is_down;
 mod sendmail_asks_what_would_become_of_mail;
@@ -48,6 +49,24 @@ fn main() -> ExitCode {
         ),
         // S16. Attack class: loops
         test("a forwarding loop ends at once", &[], a_forwarding_loop_ends_at_once::with_one_bounce),
+        // R6
+        test(
+            "smtpd that is asked to stop takes the message that is coming in, and tells who waits",
+            &[],
+            an_orderly_stop_finishes_what_is_under_way::of_smtpd,
+        ),
+        // R6, I29
+        test(
+            "imapd that is asked to stop completes the command under way, and says goodbye",
+            &[],
+            an_orderly_stop_finishes_what_is_under_way::of_imapd,
+        ),
+        // R6
+        test(
+            "remote-delivery that is asked to stop hears the answer to the message under way",
+            &[],
+            an_orderly_stop_finishes_what_is_under_way::of_remote_delivery,
+        ),
         // R6
         test(
             "systemd starts, watches, reloads and stops what is installed",

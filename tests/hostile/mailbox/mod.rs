@@ -7,6 +7,7 @@ mod dialogue;
 mod enumeration;
 mod maildirs;
 mod many;
+mod neighbours;
 mod pop3;
 mod session;
 mod syntax;
@@ -73,6 +74,12 @@ pub fn tests() -> Vec<Test> {
             "64 MiB of rubbish before login fill no memory of imapd and pop3d",
             &[],
             many::rubbish_before_login_fills_no_memory,
+        ),
+        // R9, R10
+        test(
+            "a user who searches bombs without end and reads nothing does not slow another",
+            &[],
+            neighbours::a_hostile_user_does_not_slow_another,
         ),
         // R9, R10
         test(

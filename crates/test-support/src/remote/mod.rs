@@ -61,6 +61,8 @@ pub enum Act {
     Reset(Vec<u8>),
     /// No answer, while the connection stays open; inside the content nothing more is read.
     Silence,
+    /// The usual answer, but not before [`Remote::heal`].
+    Wait,
 }
 
 impl Act {

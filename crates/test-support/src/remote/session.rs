@@ -71,6 +71,10 @@ impl Session<'_> {
                 while !self.shared.is_ending() && !self.wire.is_gone() {}
                 ended()
             }
+            Some(Act::Wait) => {
+                while self.has_rule(at) && !self.shared.is_ending() && !self.wire.is_gone() {}
+                self.say(format!("{usual}\r\n").as_bytes())
+            }
         }
     }
 
