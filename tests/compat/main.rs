@@ -7,6 +7,7 @@ mod lmtp;
 mod postfix;
 mod relay;
 mod response;
+mod restrictions;
 mod store;
 mod switch;
 
@@ -24,6 +25,11 @@ const WITH_POSTFIX: &[Need] = &[Need::Root, Need::Program("postfix")];
 fn main() -> ExitCode {
     run(vec![
         test("an SMTP client hears what Postfix would say", WITH_POSTFIX, dialogue::is_the_same),
+        test(
+            "generated restriction lists and access tables decide as Postfix does",
+            WITH_POSTFIX,
+            restrictions::are_the_same,
+        ),
         // L01, L02
         test("a Postfix beside us delivers through our LMTP listener", WITH_POSTFIX, lmtp::takes_mail_from_postfix),
         test("odd messages are shown by FETCH as Dovecot shows them", WITH_DOVECOT, fetch::is_the_same),

@@ -28,9 +28,14 @@ impl Postfix {
 
     /// Starts it on an address.
     pub fn start_at(address: SocketAddr, main_cf: &str) -> Result<Self, String> {
+        Self::start_with(address, main_cf, "")
+    }
+
+    /// Starts it on an address, with further services.
+    pub fn start_with(address: SocketAddr, main_cf: &str, services: &str) -> Result<Self, String> {
         let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
         let postfix = Self { directory, address };
-        postfix.configure(main_cf).map_err(|error| error.to_string())?;
+        postfix.configure(main_cf, services).map_err(|error| error.to_string())?;
         let status = postfix.command("start").status().map_err(|error| error.to_string())?;
         if !status.success() {
             return Err(format!("postfix start: {status}\n{}", postfix.log()));
@@ -49,7 +54,7 @@ impl Postfix {
         self.directory.path().to_owned()
     }
 
-    fn configure(&self, main_cf: &str) -> std::io::Result<()> {
+    fn configure(&self, main_cf: &str, more: &str) -> std::io::Result<()> {
         let root = self.root();
         fs::set_permissions(&root, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
         for name in ["etc", "spool", "data"] {
@@ -79,7 +84,7 @@ impl Postfix {
             "retry unix - - n - - error",
             "postlog unix-dgram n - n - 1 postlogd",
         ];
-        let master = format!("{} inet n - n - - smtpd\n{}\n", self.address, services.join("\n"));
+        let master = format!("{} inet n - n - - smtpd\n{more}{}\n", self.address, services.join("\n"));
         fs::write(root.join("etc/master.cf"), master)
     }
 

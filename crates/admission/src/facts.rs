@@ -7,10 +7,15 @@ use std::time::Duration;
 
 use mail_config::{Config, Main};
 use mail_dns::{DnsError, Lookup as _, Resolver};
-use mail_policy::{AddressFact, Classified, DnsFact, DomainClass, Existence, Facts, Missing, Question};
+use mail_policy::{
+    AddressFact, Classified, ClientName, DnsFact, DomainClass, Existence, Facts, HostsFact, ListFact, Missing,
+    PolicyFact, Question, VerifiedFact,
+};
 use mail_route::{Answers, Class, Stop, World};
 use mail_tables::{Query, Remote, RemoteAnswer, Snapshot, TableKind};
 use mail_types::{Address, Domain};
+
+use crate::{hosts, lists};
 
 /// How long a name server may take for one question.
 const DNS_PATIENCE: Duration = Duration::from_secs(10);
@@ -22,7 +27,7 @@ const ANSWERS_MAX: usize = 8 << 20;
 #[derive(Default)]
 pub struct Fetched {
     answers: Answers,
-    dns: HashMap<Question, DnsFact>,
+    others: HashMap<Question, mail_policy::Fact>,
     octets: usize,
 }
 
@@ -152,8 +157,8 @@ impl Facts for View<'_> {
         }
     }
 
-    fn dns(&self, question: &Question) -> Result<DnsFact, Missing> {
-        self.fetched.dns.get(question).copied().ok_or_else(|| Missing(question.clone()))
+    fn fetched(&self, question: &Question) -> Option<mail_policy::Fact> {
+        self.fetched.others.get(question).cloned()
     }
 
     fn is_own_address(&self, address: IpAddr) -> bool {
@@ -183,9 +188,9 @@ impl<U: Users> Sources<U> {
                 }
             }
             Question::Table(query) => self.fetch_route(mail_route::Question::Table(query)).await,
-            Question::MailDomain(_) | Question::Host(_) => {
-                let fact = self.ask_dns(&question).await;
-                Fact::Dns(question, fact)
+            other => {
+                let fact = self.ask(&other).await;
+                Fact::Other(other, fact)
             }
         }
     }
@@ -208,37 +213,55 @@ impl<U: Users> Sources<U> {
         Fact::Route(question, answer)
     }
 
-    async fn ask_dns(&self, question: &Question) -> DnsFact {
-        let Some(dns) = &self.dns else { return DnsFact::Temporary };
-        let asked = async {
-            match question {
-                Question::MailDomain(domain) => mail_domain(dns, domain).await,
-                Question::Host(name) => host(dns, name).await,
-                _ => DnsFact::Temporary,
+    /// Asks DNS. Policy services and probes are asked by whoever holds the connections to them.
+    async fn ask(&self, question: &Question) -> mail_policy::Fact {
+        use mail_policy::Fact;
+        let nobody = || "nobody is asked here".to_owned();
+        match question {
+            Question::MailDomain(domain) => {
+                Fact::Dns(self.bounded(DnsFact::Temporary, |dns| mail_domain(dns, domain)).await)
             }
-        };
-        tokio::time::timeout(DNS_PATIENCE, asked).await.unwrap_or(DnsFact::Temporary)
+            Question::Host(name) => Fact::Dns(self.bounded(DnsFact::Temporary, |dns| host(dns, name)).await),
+            Question::List(name) => Fact::List(self.bounded(ListFact::Temporary, |dns| lists::listed(dns, name)).await),
+            Question::Hosts(kind, name) => {
+                Fact::Hosts(self.bounded(HostsFact::Temporary, |dns| hosts::of(dns, *kind, name)).await)
+            }
+            Question::Policy(_) => Fact::Policy(PolicyFact::Unavailable(nobody())),
+            Question::Verified(_) => Fact::Verified(VerifiedFact::Unavailable(nobody())),
+            Question::Pause { .. } => Fact::Paused,
+            Question::Address(_) | Question::Table(_) => Fact::Dns(DnsFact::Temporary),
+        }
+    }
+
+    /// An answer of the name servers; `late` if there are none, or none that answers in time.
+    async fn bounded<'a, T, F: Future<Output = T>>(&'a self, late: T, ask: impl FnOnce(&'a Resolver) -> F) -> T {
+        match &self.dns {
+            Some(dns) => tokio::time::timeout(DNS_PATIENCE, ask(dns)).await.unwrap_or(late),
+            None => late,
+        }
     }
 
     /// The client's name: its reverse name, and whether that leads back to it.
-    pub async fn client_name(&self, client: IpAddr) -> mail_policy::ClientName {
-        let Some(dns) = &self.dns else { return mail_policy::ClientName { temporary: true, ..Default::default() } };
-        let asked = async {
-            let names = match dns.names(client).await {
-                Ok(names) => names,
-                Err(error) => return mail_policy::ClientName { temporary: is_temporary(&error), ..Default::default() },
-            };
-            let Some(name) = names.into_iter().next().map(|name| name.trim_end_matches('.').to_owned()) else {
-                return mail_policy::ClientName::default();
-            };
-            let (verified, temporary) = match dns.addresses(&name).await {
-                Ok(addresses) => (addresses.contains(&client).then(|| name.clone()), false),
-                Err(error) => (None, is_temporary(&error)),
-            };
-            mail_policy::ClientName { verified, reverse: Some(name), temporary }
+    pub async fn client_name(&self, client: IpAddr) -> ClientName {
+        let unknown = |temporary| ClientName { temporary, reverse_temporary: temporary, ..ClientName::default() };
+        let asked = |dns: &'_ Resolver| {
+            let dns = dns.clone();
+            async move {
+                let names = match dns.names(client).await {
+                    Ok(names) => names,
+                    Err(error) => return unknown(is_temporary(&error)),
+                };
+                let Some(name) = names.into_iter().next().map(|name| name.trim_end_matches('.').to_owned()) else {
+                    return unknown(false);
+                };
+                let (verified, temporary) = match dns.addresses(&name).await {
+                    Ok(addresses) => (addresses.contains(&client).then(|| name.clone()), false),
+                    Err(error) => (None, is_temporary(&error)),
+                };
+                ClientName { verified, reverse: Some(name), temporary, reverse_temporary: false }
+            }
         };
-        let late = mail_policy::ClientName { temporary: true, ..Default::default() };
-        tokio::time::timeout(DNS_PATIENCE, asked).await.unwrap_or(late)
+        self.bounded(unknown(true), asked).await
     }
 }
 
@@ -248,8 +271,8 @@ pub enum Fact {
     Known,
     /// For routing.
     Route(mail_route::Question, RemoteAnswer),
-    /// For `reject_unknown_*`.
-    Dns(Question, DnsFact),
+    /// For restrictions.
+    Other(Question, mail_policy::Fact),
 }
 
 impl Fetched {
@@ -267,14 +290,19 @@ impl Fetched {
                 }
                 self.answers.0.insert(question, answer);
             }
-            Fact::Dns(question, fact) => {
-                self.dns.insert(question, fact);
+            Fact::Other(question, fact) => {
+                self.others.insert(question, fact);
             }
         }
     }
+
+    /// Forgets what is good for one command alone, once that is judged.
+    pub fn end_of_command(&mut self) {
+        self.others.retain(|question, _| !question.is_for_one_command());
+    }
 }
 
-fn is_temporary(error: &DnsError) -> bool {
+pub(crate) fn is_temporary(error: &DnsError) -> bool {
     matches!(error, DnsError::Temporary(_))
 }
 

@@ -8,4 +8,6 @@
 //! `mail-policy`'s business, and where mail goes is `mail-route`'s. Users are looked up by whoever implements [`facts::Users`].
 
 pub mod facts;
+mod hosts;
+mod lists;
 pub mod settings;

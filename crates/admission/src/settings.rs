@@ -47,6 +47,9 @@ pub fn machine_settings(main: &Main, mechanisms: &[String]) -> Settings {
         tls_ready: true,
         auth: auth_settings(main, mechanisms),
         discard_ehlo_keywords: main.smtpd_discard_ehlo_keywords.iter().map(|word| word.to_ascii_uppercase()).collect(),
+        etrn: true,
+        xclient: false,
+        filter_commands: !main.smtpd_command_filter.is_empty(),
         forbidden_commands: forbidden.map(|word| word.to_ascii_uppercase()).collect(),
         forbid_non_letters: main.smtpd_forbidden_commands.iter().any(|word| word.contains("[^A-Z]")),
     }
@@ -62,6 +65,7 @@ pub fn lmtp_settings(main: &Main, hostname: String, greeting: &str) -> Settings 
         tls: Tls::Off,
         auth: None,
         discard_ehlo_keywords: vec!["DSN".to_owned()],
+        filter_commands: false,
         ..machine_settings(main, &[])
     }
 }

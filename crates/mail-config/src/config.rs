@@ -180,6 +180,14 @@ impl Config {
         }
     }
 
+    /// The TCP ports of the policy services that any listener's restrictions name.
+    #[must_use]
+    pub fn policy_ports(&self) -> Vec<u16> {
+        let services = self.listeners().iter().flat_map(|listener| listener.main.policy_services()).collect::<Vec<_>>();
+        let inet = services.iter().filter_map(|service| service.strip_prefix("inet:"));
+        inet.filter_map(|place| self.port(place.rsplit(':').next().unwrap_or(place))).collect()
+    }
+
     /// A TCP port by number or name.
     #[must_use]
     pub fn port(&self, name: &str) -> Option<u16> {
@@ -261,7 +269,7 @@ fn replace_origin(entries: &mut std::collections::BTreeMap<String, main_cf::Entr
 mod tests {
     use super::*;
     use crate::main_cf::PARAMETERS;
-    use crate::main_cf::kinds::{IpVersions, ServerTls};
+    use crate::main_cf::kinds::{Escaped, IpVersions, ServerTls};
     use crate::main_cf::lists::{NetworkPattern, Pattern};
     use crate::master_cf::ListenerMode;
 
@@ -422,7 +430,10 @@ mod tests {
         }
         // A default may name only parameters that exist, or that Postfix itself leaves undefined.
         let raw = main_cf("").config.main.raw.clone();
-        for parameter in PARAMETERS {
+        // A set of characters is none of texts with names.
+        for parameter in
+            PARAMETERS.iter().filter(|parameter| parameter.kind != <Escaped as crate::main_cf::kinds::Kind>::NAME)
+        {
             assert!(raw.expand(parameter.default).is_ok(), "{}", parameter.name);
         }
     }

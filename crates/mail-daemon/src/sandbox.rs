@@ -43,8 +43,8 @@ pub enum Place {
 pub enum Tcp {
     /// To anybody.
     Anybody,
-    /// To name servers.
-    NameServers,
+    /// To name servers and to the policy services that restrictions name.
+    Services,
     /// To nobody.
     Nobody,
 }
@@ -74,8 +74,8 @@ pub const TABLE: &[Row] = &[
         role: Role::Smtpd,
         read: &[GENERATIONS, Place::Tables, Place::Etc, Place::NameService, Place::NameServers, Place::LocalTime],
         write: &[Place::Logs, Place::State("maildrop")],
-        sockets: &[sockets::QUEUE, sockets::AUTH, sockets::LOOKUP],
-        tcp: Tcp::NameServers,
+        sockets: &[sockets::QUEUE, sockets::AUTH, sockets::LOOKUP, sockets::CONTROL],
+        tcp: Tcp::Services,
         calls: &[Calls::Basic, Calls::Files, Calls::UnixSockets, Calls::InternetSockets, Calls::Netlink],
     },
     Row {
@@ -158,6 +158,8 @@ pub struct Facts {
     pub resolver: Option<PathBuf>,
     /// The ports of name servers.
     pub dns_ports: Vec<u16>,
+    /// The ports of policy services.
+    pub policy_ports: Vec<u16>,
 }
 
 impl Facts {
@@ -173,6 +175,7 @@ impl Facts {
             tables: tables.filter(|path| path.is_absolute()).collect(),
             resolver: std::fs::canonicalize("/etc/resolv.conf").ok(),
             dns_ports: named.chain([53]).collect(),
+            policy_ports: config.policy_ports(),
         }
     }
 }
@@ -184,7 +187,7 @@ pub fn of_role(role: Role, facts: &Facts) -> Option<Sandbox> {
     let paths = |places: &[Place]| places.iter().flat_map(|place| place.paths(facts)).collect();
     let connect = match row.tcp {
         Tcp::Anybody => Connections::Any,
-        Tcp::NameServers => Connections::Ports(facts.dns_ports.clone()),
+        Tcp::Services => Connections::Ports([facts.dns_ports.as_slice(), &facts.policy_ports].concat()),
         Tcp::Nobody => Connections::Ports(Vec::new()),
     };
     Some(Sandbox { rules: Rules { read: paths(row.read), write: paths(row.write), connect }, calls: row.calls })
@@ -232,6 +235,7 @@ mod tests {
             tables: vec!["/etc/aliases".into(), "/srv/tables/virtual".into(), "/home/john/list".into()],
             resolver: Some("/run/systemd/resolve/stub-resolv.conf".into()),
             dns_ports: vec![53],
+            policy_ports: vec![10023],
         }
     }
 
@@ -272,6 +276,15 @@ mod tests {
                 let may = rules.read.iter().chain(&rules.write).any(|path| Path::new(mailbox).starts_with(path));
                 assert!(!may, "{:?} {mailbox}", row.role);
             }
+        }
+    }
+
+    #[test]
+    fn smtpd_alone_reaches_policy_services() {
+        for row in TABLE {
+            let Sandbox { rules, .. } = of_role(row.role, &facts()).expect("a row");
+            let reaches = matches!(&rules.connect, Connections::Ports(ports) if ports.contains(&10023));
+            assert_eq!(reaches, row.role == Role::Smtpd, "{:?}", row.role);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Questions to name servers.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
@@ -57,6 +57,42 @@ impl Resolver {
         // Servers that somebody named are used for everything: /etc/hosts is not one of them.
         builder.options_mut().use_hosts_file = ResolveHosts::Never;
         Ok(Self(builder.build().map_err(io::Error::other)?))
+    }
+
+    /// The IPv4 addresses of a name, which is how a DNS list answers.
+    ///
+    /// # Errors
+    /// [`DnsError`].
+    pub async fn codes(&self, name: &str) -> Result<Vec<Ipv4Addr>, DnsError> {
+        let records = self.records(name, RecordType::A).await?;
+        let codes = records.iter().filter_map(|record| if let RData::A(a) = record { Some(a.0) } else { None });
+        Ok(codes.collect())
+    }
+
+    /// The texts of a name (TXT), the strings of each joined.
+    ///
+    /// # Errors
+    /// [`DnsError`].
+    pub async fn texts(&self, name: &str) -> Result<Vec<String>, DnsError> {
+        let records = self.records(name, RecordType::TXT).await?;
+        let text = |record: &RData| match record {
+            RData::TXT(txt) => Some(txt.txt_data.iter().map(|part| String::from_utf8_lossy(part)).collect::<String>()),
+            _ => None,
+        };
+        Ok(records.iter().filter_map(text).collect())
+    }
+
+    /// The name servers of a domain.
+    ///
+    /// # Errors
+    /// [`DnsError`].
+    pub async fn name_servers(&self, domain: &str) -> Result<Vec<String>, DnsError> {
+        let records = self.records(domain, RecordType::NS).await?;
+        let names = records.iter().filter_map(|record| match record {
+            RData::NS(ns) => Some(plain(&ns.0)).filter(|name| is_host_name(name)),
+            _ => None,
+        });
+        Ok(names.collect())
     }
 
     async fn records(&self, name: &str, kind: RecordType) -> Result<Vec<RData>, DnsError> {

@@ -1,6 +1,7 @@
 //! Running the lists.
 
 use decision::Lookup;
+use mail_config::main_cf::kinds::TempfailAction;
 use mail_config::main_cf::lists::Rule;
 use mail_types::{Reply, Severity, SourceLine};
 
@@ -10,7 +11,7 @@ use crate::plan::{List, Plan, Stage};
 use crate::replies::Subject;
 use crate::restrictions;
 use crate::unlisted;
-use crate::verdict::{Decision, Effect, Outcome, Verdict};
+use crate::verdict::{Action, Decision, Effect, Outcome, Verdict};
 
 /// How deep classes and access tables may name each other (`smtpd_restriction_classes`).
 const DEPTH_MAX: usize = 100;
@@ -31,18 +32,26 @@ pub(crate) struct Run<'a> {
     pub facts: &'a dyn Facts,
     /// The stage whose list is running; it decides what a refusal is about.
     pub stage: Stage,
+    /// The stage that was asked for: the command that is judged.
+    pub command: Stage,
     list: &'static str,
     source: SourceLine,
+    named_by: Option<SourceLine>,
     /// Lookups of the rule that is running.
     pub lookups: Vec<Lookup>,
     decisions: Vec<Decision>,
     defer_if_permit: Option<Reply>,
     defer_if_reject: Option<Reply>,
-    hold: bool,
+    /// An access table said `DISCARD`: nothing is judged any more.
+    discarded: bool,
     /// The existence of recipient or sender was judged by a rule already.
     pub recipient_checked: bool,
     pub sender_checked: bool,
     depth: usize,
+    /// The depth at which `warn_if_reject` stands; it covers all that its rule leads to.
+    warning_from: Option<usize>,
+    /// How many pauses the rules have asked for.
+    pub pauses: usize,
 }
 
 /// Judges a command at a stage.
@@ -53,35 +62,44 @@ pub fn evaluate(plan: &Plan, stage: Stage, input: &Input<'_>, facts: &dyn Facts)
         input,
         facts,
         stage,
+        command: stage,
         list: "",
         source: SourceLine::built_in(),
+        named_by: None,
         lookups: Vec::new(),
         decisions: Vec::new(),
         defer_if_permit: input.deferral.cloned(),
         defer_if_reject: None,
-        hold: false,
+        discarded: input.discarded,
         recipient_checked: false,
         sender_checked: false,
         depth: 0,
+        warning_from: None,
+        pauses: 0,
     };
     match run.stage(stage) {
-        Ok(Some(reply)) => Outcome::Decided(Verdict::Refuse(run.soften(reply)), run.decisions),
-        Ok(None) => {
-            let verdict = Verdict::Accept { hold: run.hold, deferral: run.defer_if_permit };
-            Outcome::Decided(verdict, run.decisions)
-        }
+        Ok(Some(reply)) => Outcome::Decided(Verdict::Refuse(reply), run.decisions),
+        Ok(None) => Outcome::Decided(Verdict::Accept { deferral: run.defer_if_permit }, run.decisions),
         Err(Missing(question)) => Outcome::Missing(vec![question]),
     }
 }
 
 impl<'a> Run<'a> {
     fn stage(&mut self, stage: Stage) -> Result<Option<Reply>, Missing> {
+        if stage == Stage::Recipient && self.is_bare_postmaster() {
+            return Ok(None);
+        }
         for list in self.plan.lists(stage) {
             self.begin(list);
             if !self.has_come(list.stage) {
                 continue;
             }
             if let Flow::Refuse(reply) = self.rules(&list.rules)? {
+                return Ok(Some(reply));
+            }
+            if list.stage == Stage::Sender
+                && let Some(reply) = self.unlisted_sender()?
+            {
                 return Ok(Some(reply));
             }
         }
@@ -92,7 +110,12 @@ impl<'a> Run<'a> {
         {
             return Ok(Some(reply));
         }
-        self.unlisted(stage)
+        if stage == Stage::Recipient { self.unlisted_recipient() } else { Ok(None) }
+    }
+
+    /// RFC 5321 section 4.5.1 (S12): the postmaster without domain is reached in any case.
+    fn is_bare_postmaster(&self) -> bool {
+        self.input.recipient_text.is_some_and(|text| text.eq_ignore_ascii_case("postmaster"))
     }
 
     fn begin(&mut self, list: &List) {
@@ -100,53 +123,73 @@ impl<'a> Run<'a> {
         self.stage = list.stage;
         self.source = list.source.clone();
         self.defer_if_reject = None;
+        self.warning_from = None;
     }
 
-    /// HELO may never come; the list then has nothing to judge (`smtpd_helo_required`).
+    /// HELO may never come; the list then has nothing to judge (`smtpd_helo_required`). Nor has that of senders at VRFY and ETRN.
     fn has_come(&self, stage: Stage) -> bool {
-        stage != Stage::Helo || self.input.helo.is_some()
+        match stage {
+            Stage::Helo => self.input.helo.is_some(),
+            Stage::Sender => self.input.sender.is_some(),
+            _ => true,
+        }
     }
 
-    /// `smtpd_reject_unlisted_sender` and `smtpd_reject_unlisted_recipient`, where no rule did it.
-    fn unlisted(&mut self, stage: Stage) -> Result<Option<Reply>, Missing> {
-        let main = &self.plan.main;
-        let sender_due = stage == Stage::Recipient && *main.smtpd_reject_unlisted_sender && !self.sender_checked;
-        let recipient_due =
-            stage == Stage::Recipient && *main.smtpd_reject_unlisted_recipient && !self.recipient_checked;
-        for (due, name, value, check) in [
-            (sender_due, "smtpd_reject_unlisted_sender", &main.smtpd_reject_unlisted_sender, unlisted::sender as Check),
-            (
-                recipient_due,
-                "smtpd_reject_unlisted_recipient",
-                &main.smtpd_reject_unlisted_recipient,
-                unlisted::recipient,
-            ),
-        ] {
-            if !due {
-                continue;
-            }
-            self.list = name;
-            self.source = value.source.clone();
-            let effect = check(self)?;
-            let flow = self.decide(name.to_owned(), effect, false);
-            if let Flow::Refuse(reply) = flow {
-                return Ok(Some(reply));
-            }
+    /// `smtpd_reject_unlisted_sender`, where no rule did it.
+    fn unlisted_sender(&mut self) -> Result<Option<Reply>, Missing> {
+        let value = &self.plan.main.smtpd_reject_unlisted_sender;
+        let due = **value && !self.sender_checked && !self.discarded;
+        self.implied(due, "smtpd_reject_unlisted_sender", value.source.clone(), unlisted::sender)
+    }
+
+    /// `smtpd_reject_unlisted_recipient`, where no rule did it.
+    fn unlisted_recipient(&mut self) -> Result<Option<Reply>, Missing> {
+        let value = &self.plan.main.smtpd_reject_unlisted_recipient;
+        let due = **value && !self.recipient_checked && !self.discarded;
+        self.implied(due, "smtpd_reject_unlisted_recipient", value.source.clone(), unlisted::recipient)
+    }
+
+    fn implied(
+        &mut self,
+        due: bool,
+        name: &'static str,
+        source: SourceLine,
+        check: fn(&mut Run<'_>) -> Result<Effect, Missing>,
+    ) -> Result<Option<Reply>, Missing> {
+        if !due {
+            return Ok(None);
         }
-        Ok(None)
+        self.list = name;
+        self.source = source;
+        let effect = check(self)?;
+        match self.decide(name.to_owned(), effect) {
+            Flow::Refuse(reply) => Ok(Some(reply)),
+            Flow::Neutral | Flow::Permit => Ok(None),
+        }
     }
 
     /// Runs rules until one decides.
     pub fn rules(&mut self, rules: &[Rule]) -> Result<Flow, Missing> {
         self.depth += 1;
         if self.depth > DEPTH_MAX {
-            let reply = crate::replies::configuration_error("restrictions nested too deeply");
-            return Ok(self.decide("nesting".to_owned(), Effect::Refuse(reply), false));
+            let effect = crate::replies::fail("restrictions and access tables name each other without end");
+            return Ok(self.decide("nesting".to_owned(), effect));
         }
         let mut flow = Flow::Neutral;
         for rule in rules {
+            if self.discarded {
+                break;
+            }
+            if rule.warn_if_reject && self.warning_from.is_none() {
+                self.warning_from = Some(self.depth);
+            }
             flow = self.rule(rule)?;
-            if flow != Flow::Neutral {
+            if self.warning_from.is_some_and(|depth| depth >= self.depth) {
+                self.warning_from = None;
+            }
+            // A refusal for now is certain then.
+            let certain = self.defer_if_permit.is_some() && self.defer_if_reject.is_some();
+            if flow != Flow::Neutral || certain {
                 break;
             }
         }
@@ -157,29 +200,48 @@ impl<'a> Run<'a> {
     fn rule(&mut self, rule: &Rule) -> Result<Flow, Missing> {
         if let Some((rules, source)) = self.plan.classes.get(&rule.name) {
             let outer = std::mem::replace(&mut self.source, source.clone());
+            let named_by = self.named_by.take();
             let flow = self.rules(rules)?;
             self.source = outer;
+            self.named_by = named_by;
             return Ok(flow);
         }
         match restrictions::apply(self, rule)? {
-            restrictions::Applied::Effect(effect) => Ok(self.decide(rule.to_string(), effect, rule.warn_if_reject)),
+            restrictions::Applied::Effect(effect) => Ok(self.decide(rule.to_string(), effect)),
             // An access table may name restrictions.
-            restrictions::Applied::Rules(rules) => {
-                self.decide(rule.to_string(), Effect::Neutral, false);
-                self.rules(&rules)
+            restrictions::Applied::Rules { rules, source, yes } => {
+                self.decide(rule.to_string(), Effect::Neutral);
+                let named_by = self.named_by.replace(source);
+                let flow = self.rules(&rules)?;
+                self.named_by = named_by;
+                match yes.of(flow) {
+                    Ok(flow) => Ok(flow),
+                    Err(effect) => Ok(self.decide(rule.to_string(), effect)),
+                }
             }
         }
     }
 
-    /// Writes down what a rule did, and says how the list goes on.
-    fn decide(&mut self, rule: String, effect: Effect, warn: bool) -> Flow {
-        let effect = match effect {
-            Effect::Refuse(reply) | Effect::DeferIfPermit(reply) if warn => Effect::Warn(reply),
+    /// What a rule's words come to where the rules before it are counted in: a warning, or a refusal for now.
+    fn in_context(&mut self, effect: Effect) -> Effect {
+        let warning = self.warning_from.is_some();
+        match effect {
+            Effect::Refuse(reply) | Effect::DeferIfPermit(reply) | Effect::DeferIfReject(reply) if warning => {
+                Effect::Warn(reply)
+            }
+            Effect::Refuse(reply) if reply.severity() == Severity::Permanent => {
+                Effect::Refuse(self.defer_if_reject.take().unwrap_or(reply))
+            }
             other => other,
-        };
+        }
+    }
+
+    /// Writes down what a rule did, and says how the list goes on.
+    fn decide(&mut self, rule: String, effect: Effect) -> Flow {
+        let effect = self.in_context(effect);
         let flow = match &effect {
             Effect::Permit => Flow::Permit,
-            Effect::Refuse(reply) => Flow::Refuse(reply.clone()),
+            Effect::Refuse(reply) | Effect::Fail { reply, .. } => Flow::Refuse(reply.clone()),
             Effect::DeferIfPermit(reply) => {
                 self.defer_if_permit.get_or_insert_with(|| reply.clone());
                 Flow::Neutral
@@ -188,34 +250,35 @@ impl<'a> Run<'a> {
                 self.defer_if_reject.get_or_insert_with(|| reply.clone());
                 Flow::Neutral
             }
-            Effect::Hold(_) => {
-                self.hold = true;
-                Flow::Neutral
+            Effect::Act(Action::Discard(_)) => {
+                self.discarded = true;
+                Flow::Permit
             }
-            Effect::Neutral | Effect::Warn(_) | Effect::Log(..) => Flow::Neutral,
+            Effect::Neutral | Effect::Act(_) | Effect::Warn(_) | Effect::Log(..) | Effect::Ignored(_) => Flow::Neutral,
         };
+        let subject = self.subject();
         self.decisions.push(Decision {
             list: self.list,
             rule,
             source: self.source.clone(),
-            input: self.subject().name,
+            named_by: self.named_by.clone(),
+            input: subject.name,
+            class: subject.class,
             lookups: std::mem::take(&mut self.lookups),
             effect,
         });
         flow
     }
 
-    /// `defer_if_reject` and `soft_bounce` turn a permanent refusal into a temporary one.
-    fn soften(&self, reply: Reply) -> Reply {
-        match &self.defer_if_reject {
-            Some(deferral) if reply.severity() == Severity::Permanent => deferral.clone(),
-            _ => reply,
-        }
-    }
-
     pub fn subject(&self) -> Subject {
         Subject::of(self.stage, self.input)
     }
-}
 
-type Check = fn(&mut Run<'_>) -> Result<Effect, Missing>;
+    /// What a lookup that fails for now comes to, as one of the `*_tempfail_action` parameters says.
+    pub fn tempfail(action: TempfailAction, reply: Reply) -> Effect {
+        match action {
+            TempfailAction::DeferIfPermit => Effect::DeferIfPermit(reply),
+            TempfailAction::Defer => Effect::Refuse(reply),
+        }
+    }
+}

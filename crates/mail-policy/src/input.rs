@@ -1,6 +1,6 @@
 //! What a plan judges.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use mail_types::{Address, Reply, Sender};
 
@@ -11,8 +11,35 @@ pub struct ClientName {
     pub verified: Option<String>,
     /// The reverse name, verified or not.
     pub reverse: Option<String>,
-    /// Whether a lookup failed for now, so that "none" is not certain.
+    /// Whether a lookup failed for now, so that the missing verified name is not certain.
     pub temporary: bool,
+    /// The same of the missing reverse name.
+    pub reverse_temporary: bool,
+}
+
+impl ClientName {
+    /// The verified name, or `unknown`.
+    #[must_use]
+    pub fn shown(&self) -> &str {
+        self.verified.as_deref().unwrap_or("unknown")
+    }
+
+    /// The reverse name, or `unknown`.
+    #[must_use]
+    pub fn shown_reverse(&self) -> &str {
+        self.reverse.as_deref().unwrap_or("unknown")
+    }
+}
+
+/// TLS as policy services hear of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Encryption<'a> {
+    /// `TLSv1.3`.
+    pub protocol: &'a str,
+    /// The cipher suite.
+    pub cipher: &'a str,
+    /// The length of its key.
+    pub bits: u32,
 }
 
 /// Client, session and command. What has not come yet is none.
@@ -26,20 +53,44 @@ pub struct Input<'a> {
     pub helo: Option<&'a str>,
     /// MAIL, complete and rewritten.
     pub sender: Option<&'a Sender>,
+    /// How replies and logs name the sender: as the client wrote it.
+    pub sender_text: Option<&'a str>,
     /// RCPT, complete and rewritten.
     pub recipient: Option<&'a Address>,
     /// How replies and logs name the recipient: as the client wrote it.
     pub recipient_text: Option<&'a str>,
     /// The login.
     pub user: Option<&'a str>,
+    /// How the login was made.
+    pub method: Option<&'a str>,
     /// Whether the session has TLS.
     pub tls: bool,
+    /// What TLS it is.
+    pub encryption: Option<Encryption<'a>>,
+    /// The client's port; 0 if nobody knows.
+    pub client_port: u16,
+    /// Our address and port of the connection.
+    pub server: Option<SocketAddr>,
+    /// `SMTP` or `ESMTP`.
+    pub protocol: &'a str,
+    /// The command, where it is another than its stage says (VRFY).
+    pub command: Option<&'a str>,
+    /// What tells this transaction from all others (`instance` of policy services).
+    pub instance: &'a str,
+    /// The queue id, if there is one yet.
+    pub queue_id: Option<&'a str>,
+    /// SIZE as declared; after the content, its octets.
+    pub size: u64,
+    /// The domain of ETRN.
+    pub etrn: Option<&'a str>,
     /// Whether the client sent commands before their turn.
     pub pipelining: bool,
     /// How many recipients were accepted.
     pub recipients: usize,
     /// A deferral that an earlier stage left, where `smtpd_delay_reject = no`.
     pub deferral: Option<&'a Reply>,
+    /// Whether an access table said `DISCARD` in this transaction: nothing is judged any more.
+    pub discarded: bool,
 }
 
 impl<'a> Input<'a> {
@@ -51,20 +102,32 @@ impl<'a> Input<'a> {
             name,
             helo: None,
             sender: None,
+            sender_text: None,
             recipient: None,
             recipient_text: None,
             user: None,
+            method: None,
             tls: false,
+            encryption: None,
+            client_port: 0,
+            server: None,
+            protocol: "ESMTP",
+            command: None,
+            instance: "",
+            queue_id: None,
+            size: 0,
+            etrn: None,
             pipelining: false,
             recipients: 0,
             deferral: None,
+            discarded: false,
         }
     }
 
     /// `name[address]`, as logs and replies name the client.
     #[must_use]
     pub fn peer(&self) -> String {
-        format!("{}[{}]", self.name.verified.as_deref().unwrap_or("unknown"), self.client)
+        format!("{}[{}]", self.name.shown(), self.client)
     }
 
     pub(crate) fn recipient_name(&self) -> String {
@@ -73,6 +136,12 @@ impl<'a> Input<'a> {
     }
 
     pub(crate) fn sender_name(&self) -> String {
-        self.sender.map(ToString::to_string).unwrap_or_default()
+        let text = self.sender_text.map(str::to_owned);
+        text.or_else(|| self.sender.map(ToString::to_string)).unwrap_or_default()
+    }
+
+    /// The sender, unless it is null.
+    pub(crate) fn sender_address(&self) -> Option<&'a Address> {
+        self.sender.and_then(Sender::address)
     }
 }

@@ -17,13 +17,18 @@ mod plan;
 pub mod relay;
 mod replies;
 mod restrictions;
+mod templates;
 #[cfg(test)]
 mod tests;
 mod unlisted;
 mod verdict;
 
 pub use evaluate::evaluate;
-pub use facts::{AddressFact, Classified, DnsFact, DomainClass, Existence, Facts, Missing, Question};
-pub use input::{ClientName, Input};
+pub use facts::{
+    AddressFact, Classified, DnsFact, DomainClass, Existence, Fact, Facts, Host, HostKind, HostsFact, ListFact,
+    Missing, PolicyFact, PolicyRequest, PolicyService, Question, VerifiedFact,
+};
+pub use input::{ClientName, Encryption, Input};
 pub use plan::{Plan, Stage};
-pub use verdict::{Decision, Effect, Outcome, Verdict};
+pub use templates::with_footer;
+pub use verdict::{Action, Actions, Decision, Effect, Outcome, Verdict};

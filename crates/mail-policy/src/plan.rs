@@ -22,6 +22,8 @@ pub enum Stage {
     Data,
     /// After the content.
     EndOfData,
+    /// ETRN.
+    Etrn,
 }
 
 /// One list of restrictions.
@@ -44,6 +46,7 @@ pub struct Plan {
     recipient: List,
     data: List,
     end_of_data: List,
+    etrn: List,
     pub(crate) classes: BTreeMap<String, (Vec<Rule>, SourceLine)>,
 }
 
@@ -73,6 +76,7 @@ impl Plan {
             recipient: list("smtpd_recipient_restrictions", Stage::Recipient, &main.smtpd_recipient_restrictions),
             data: list("smtpd_data_restrictions", Stage::Data, &main.smtpd_data_restrictions),
             end_of_data: list("smtpd_end_of_data_restrictions", Stage::EndOfData, &main.smtpd_end_of_data_restrictions),
+            etrn: list("smtpd_etrn_restrictions", Stage::Etrn, &main.smtpd_etrn_restrictions),
             classes: classes.collect(),
             main,
         };
@@ -111,6 +115,8 @@ impl Plan {
             }
             Stage::Data => vec![&self.data],
             Stage::EndOfData => vec![&self.end_of_data],
+            Stage::Etrn if delayed => vec![&self.client, &self.helo, &self.etrn],
+            Stage::Etrn => vec![&self.etrn],
         }
     }
 }

@@ -2,10 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use mail_tables::{Remote, Snapshot};
 use mail_types::{Address, Domain, Sender};
 
 use crate::evaluate::evaluate;
-use crate::facts::Facts;
+use crate::facts::{
+    AddressFact, Classified, DnsFact, Fact, Facts, HostsFact, ListFact, Missing, PolicyFact, Question, VerifiedFact,
+};
 use crate::input::{ClientName, Input};
 use crate::plan::{Plan, Stage};
 use crate::verdict::{Decision, Effect, Outcome, Verdict};
@@ -81,12 +84,55 @@ fn try_one(plan: &Plan, attempt: Attempt, facts: &dyn Facts) -> Option<OpenRelay
         recipient: Some(&attempt.recipient),
         ..Input::new(attempt.client, &name)
     };
-    match evaluate(plan, Stage::Recipient, &input, facts) {
+    match evaluate(plan, Stage::Recipient, &input, &Harmless(facts)) {
         Outcome::Decided(Verdict::Accept { .. }, decisions) => {
             let reason = decisions.into_iter().rfind(|decision| decision.effect == Effect::Permit);
             Some(OpenRelay { attempt, reason })
         }
-        // A fact that must be fetched is asked for only where mail would be refused or deferred without it.
+        // What is missing then is whether one of our own users exists.
         Outcome::Decided(Verdict::Refuse(_), _) | Outcome::Missing(_) => None,
+    }
+}
+
+/// What is supposed of somebody about whom nobody has anything to say; none for what users and tables answer.
+#[must_use]
+pub fn harmless(question: &Question) -> Option<Fact> {
+    Some(match question {
+        Question::MailDomain(_) | Question::Host(_) => Fact::Dns(DnsFact::Found),
+        Question::List(_) => Fact::List(ListFact::NotListed),
+        Question::Hosts(..) => Fact::Hosts(HostsFact::Nothing),
+        Question::Policy(_) => Fact::Policy(PolicyFact::Action("DUNNO".to_owned())),
+        Question::Verified(_) => Fact::Verified(VerifiedFact::Deliverable),
+        Question::Pause { .. } => Fact::Paused,
+        Question::Address(_) | Question::Table(_) => return None,
+    })
+}
+
+/// The facts of a stranger about whom nobody has anything to say: no list names it, its names exist, no service objects.
+struct Harmless<'a>(&'a dyn Facts);
+
+impl Facts for Harmless<'_> {
+    fn tables(&self) -> &Snapshot {
+        self.0.tables()
+    }
+
+    fn remote(&self) -> &dyn Remote {
+        self.0.remote()
+    }
+
+    fn class(&self, domain: &Domain) -> Result<Classified, Missing> {
+        self.0.class(domain)
+    }
+
+    fn address(&self, address: &Address) -> Result<AddressFact, Missing> {
+        self.0.address(address)
+    }
+
+    fn fetched(&self, question: &Question) -> Option<Fact> {
+        harmless(question)
+    }
+
+    fn is_own_address(&self, address: IpAddr) -> bool {
+        self.0.is_own_address(address)
     }
 }

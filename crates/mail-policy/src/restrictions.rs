@@ -1,29 +1,44 @@
 //! The restrictions: one table of names, one function each.
 
 mod address;
+mod certificate;
 mod client;
+mod dns_list;
 mod helo;
 mod login;
+mod mx_backup;
 mod names;
+mod policy_service;
 mod relay;
+mod servers;
 mod simple;
+mod verified;
 
 use mail_config::main_cf::lists::{BARE_TABLE, Rule};
+use mail_types::SourceLine;
 
-use crate::access;
+use crate::access::{self, Yes};
 use crate::evaluate::Run;
 use crate::facts::Missing;
 use crate::plan::Stage;
-use crate::replies::configuration_error;
+use crate::replies::fail;
 use crate::unlisted;
 use crate::verdict::Effect;
+
+pub(crate) use relay::is_routed;
 
 /// What a rule came to.
 pub(crate) enum Applied {
     /// It decided, or not.
     Effect(Effect),
-    /// It names other rules, which run in its place.
-    Rules(Vec<Rule>),
+    /// A table names other rules, which run in its place.
+    Rules {
+        rules: Vec<Rule>,
+        /// The line of the table.
+        source: SourceLine,
+        /// What their yes is worth.
+        yes: Yes,
+    },
 }
 
 impl From<Effect> for Applied {
@@ -35,7 +50,7 @@ impl From<Effect> for Applied {
 type Restriction = fn(&mut Run<'_>) -> Result<Effect, Missing>;
 
 /// Every restriction without an argument that is built. The old names of Postfix 1 are the same restrictions.
-const BUILT: [(&str, Restriction); 37] = [
+const BUILT: [(&str, Restriction); 42] = [
     ("permit", simple::permit),
     ("reject", simple::reject),
     ("defer", simple::defer),
@@ -71,49 +86,83 @@ const BUILT: [(&str, Restriction); 37] = [
     ("reject_authenticated_sender_login_mismatch", login::reject_authenticated_mismatch),
     ("reject_unauthenticated_sender_login_mismatch", login::reject_unauthenticated_mismatch),
     ("reject_known_sender_login_mismatch", login::reject_known_mismatch),
+    ("permit_mx_backup", mx_backup::permit),
+    ("permit_tls_clientcerts", certificate::permit),
+    ("permit_tls_all_clientcerts", certificate::permit),
+    ("reject_maps_rbl", dns_list::reject_all),
+    ("reject_unverified_sender", verified::reject_sender),
+    ("reject_unverified_recipient", verified::reject_recipient),
     ("permit_naked_ip_address", simple::not_built_any_more),
-    ("reject_warning", simple::neutral),
+];
+
+type WithArgument = fn(&mut Run<'_>, &str) -> Result<Applied, Missing>;
+
+/// Every restriction with an argument that is no table.
+const WITH_ARGUMENT: [(&str, WithArgument); 11] = [
+    ("reject_rbl_client", dns_list::reject_client),
+    ("reject_rbl", dns_list::reject_client),
+    ("permit_dnswl_client", dns_list::permit_client),
+    ("reject_rhsbl_client", dns_list::reject_client_name),
+    ("reject_rhsbl_reverse_client", dns_list::reject_reverse_client_name),
+    ("permit_rhswl_client", dns_list::permit_client_name),
+    ("reject_rhsbl_helo", dns_list::reject_helo),
+    ("reject_rhsbl_sender", dns_list::reject_sender),
+    ("reject_rhsbl_recipient", dns_list::reject_recipient),
+    ("check_policy_service", policy_service::check),
+    ("sleep", simple::sleep),
 ];
 
 /// The access checks that are built, and what each looks up.
-const CHECKS: [(&str, Stage); 4] = [
+const CHECKS: [(&str, Stage); 5] = [
     ("check_client_access", Stage::Client),
     ("check_helo_access", Stage::Helo),
     ("check_sender_access", Stage::Sender),
     ("check_recipient_access", Stage::Recipient),
+    ("check_etrn_access", Stage::Etrn),
 ];
 
 /// Whether a restriction is built; `check` and `explain` say so of each line.
 pub(crate) fn is_built(rule: &Rule) -> bool {
-    rule.name == BARE_TABLE
-        || BUILT.iter().any(|(name, _)| *name == rule.name)
-        || CHECKS.iter().any(|(name, _)| *name == rule.name)
-        || matches!(rule.name.as_str(), "check_sasl_access" | "check_reverse_client_hostname_access")
+    let name = rule.name.as_str();
+    name == BARE_TABLE
+        || BUILT.iter().any(|(known, _)| *known == name)
+        || WITH_ARGUMENT.iter().any(|(known, _)| *known == name)
+        || CHECKS.iter().any(|(known, _)| *known == name)
+        || servers::find(name).is_some()
+        || matches!(name, "check_sasl_access" | "check_reverse_client_hostname_access" | "check_ccert_access")
 }
 
 /// Applies one rule.
 pub(crate) fn apply(run: &mut Run<'_>, rule: &Rule) -> Result<Applied, Missing> {
-    if let Some((_, restriction)) = BUILT.iter().find(|(name, _)| *name == rule.name) {
+    let name = rule.name.as_str();
+    if let Some((_, restriction)) = BUILT.iter().find(|(known, _)| *known == name) {
         return restriction(run).map(Applied::Effect);
+    }
+    if let Some((_, restriction)) = WITH_ARGUMENT.iter().find(|(known, _)| *known == name) {
+        return restriction(run, rule.argument.as_deref().unwrap_or_default());
     }
     let Some(table) = &rule.table else {
         return Ok(not_built(rule).into());
     };
+    if let Some(check) = servers::find(name) {
+        return servers::check(run, table, check);
+    }
     // A table alone means the check of its list (DESIGN section 5).
-    let checked = if rule.name == BARE_TABLE {
+    let checked = if name == BARE_TABLE {
         Some(run.stage)
     } else {
-        CHECKS.iter().find(|(name, _)| *name == rule.name).map(|(_, stage)| *stage)
+        CHECKS.iter().find(|(known, _)| *known == name).map(|(_, stage)| *stage)
     };
-    match (checked, rule.name.as_str()) {
+    match (checked, name) {
         (Some(stage), _) => access::check(run, table, stage),
         (None, "check_sasl_access") => access::check_sasl(run, table),
         (None, "check_reverse_client_hostname_access") => access::check_reverse_client(run, table),
+        (None, "check_ccert_access") => certificate::check(run).map(Applied::Effect),
         (None, _) => Ok(not_built(rule).into()),
     }
 }
 
 /// Fail closed: what is not built refuses for now, and says which restriction it was in the log.
 fn not_built(rule: &Rule) -> Effect {
-    Effect::Refuse(configuration_error(&rule.name))
+    fail(format!("unknown restriction `{rule}'"))
 }

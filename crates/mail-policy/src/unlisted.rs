@@ -1,6 +1,6 @@
 //! Addresses that no table lists: `reject_unlisted_recipient`, `reject_unlisted_sender`.
 
-use mail_types::{Address, Sender};
+use mail_types::Address;
 
 use crate::evaluate::Run;
 use crate::facts::{DomainClass, Existence, Missing};
@@ -19,8 +19,8 @@ pub(crate) fn recipient(run: &mut Run<'_>) -> Result<Effect, Missing> {
 /// Refuses a sender in one of our domains that its class does not list.
 pub(crate) fn sender(run: &mut Run<'_>) -> Result<Effect, Missing> {
     run.sender_checked = true;
-    let Some(Sender::Address(address)) = run.input.sender else { return Ok(Effect::Neutral) };
-    check(run, address, &address.to_string(), "Sender address", (1, 0))
+    let Some(address) = run.input.sender_address() else { return Ok(Effect::Neutral) };
+    check(run, address, &run.input.sender_name(), "Sender address", (1, 0))
 }
 
 fn check(run: &Run<'_>, address: &Address, name: &str, what: &str, status: (u16, u16)) -> Result<Effect, Missing> {
@@ -40,7 +40,7 @@ fn check(run: &Run<'_>, address: &Address, name: &str, what: &str, status: (u16,
     };
     Ok(match fact.existence {
         Existence::Listed | Existence::Undeliverable { .. } => Effect::Neutral,
-        Existence::Unavailable(_) => Effect::Refuse(lookup_failure(name)),
+        Existence::Unavailable(why) => lookup_failure(name, why),
         Existence::Unknown => {
             let table = if *main.show_user_unknown_table_name { format!(" in {table}") } else { String::new() };
             Effect::Refuse(refusal(code, status, format!("<{name}>: {what} rejected: User unknown{table}")))

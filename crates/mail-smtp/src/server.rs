@@ -1,12 +1,13 @@
 //! The server machine: SMTP, submission and LMTP, from the greeting to QUIT.
 //!
 //! It knows order, syntax, limits and reply texts; everything of policy is a [`Question`]. Commands stand in one table ([`commands`]),
-//! one file each. Replies are Postfix's. CHUNKING and ETRN are not built, so they are not offered.
+//! one file each. Replies are Postfix's. CHUNKING is not built, so it is not offered.
 
 mod auth;
 mod bdat;
 mod commands;
 mod data;
+mod etrn;
 mod hello;
 mod helo;
 mod help;
@@ -23,6 +24,7 @@ mod tally;
 #[cfg(test)]
 mod tests;
 mod vrfy;
+mod xclient;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -32,7 +34,7 @@ use session::{AskId, Close, Line, LineBuffer, Machine, Moment, Step};
 
 use commands::Command;
 use data::Content;
-pub use question::{Answer, Event, MailCommand, Note, Question, RcptCommand};
+pub use question::{Answer, Event, MailCommand, Note, Question, RcptCommand, XclientCommand};
 pub use settings::{AuthSettings, BareNewline, Dialect, Settings, Tls};
 pub use tally::Summary;
 use tally::Tally;
@@ -65,16 +67,31 @@ enum Phase {
 /// What an open question was about.
 enum Pending {
     Connect,
-    Helo { extended: bool },
-    Mail { size: Option<u64>, smtputf8: bool },
+    Helo {
+        extended: bool,
+    },
+    Mail {
+        size: Option<u64>,
+        smtputf8: bool,
+    },
     Rcpt,
     Vrfy(String),
     Data,
     EndOfData,
     Discard(Reply),
     Reset,
-    Auth { mechanism: String },
+    Auth {
+        mechanism: String,
+    },
     AuthCancel(Reply),
+    Etrn,
+    /// Whether HELO and its dialect were given.
+    Xclient {
+        helo: Option<bool>,
+        extended: Option<bool>,
+    },
+    /// The line as it came.
+    Filter,
 }
 
 /// An open mail transaction.
@@ -261,6 +278,15 @@ impl Server {
             self.tally.begin_unknown();
             return self.finish(&reply(500, (5, 5, 2), "Error: bad UTF-8 syntax"));
         };
+        if self.settings.filter_commands {
+            let text = text.trim_start_matches([' ', '\t']).to_owned();
+            return self.ask(Question::Filter(text), Pending::Filter);
+        }
+        self.command_text(text);
+    }
+
+    fn command_text(&mut self, text: &str) {
+        let line = text.as_bytes();
         let (verb, arguments) = crate::grammar::verb(text);
         let Some(command) = commands::find(verb, self.settings.dialect) else {
             return self.unknown_command(verb, text);
@@ -344,6 +370,19 @@ impl Server {
         self.enter(Phase::Closing(close));
     }
 
+    /// After XCLIENT the session begins again, with what was said about it.
+    fn speaks_for(&mut self, helo: Option<bool>, extended: Option<bool>, answer: Answer) {
+        self.session.helo = match helo {
+            Some(true) => Some(extended.unwrap_or(true)),
+            _ => None,
+        };
+        self.session.refused = false;
+        self.session.authenticated = false;
+        self.transaction = None;
+        self.tally.finished(!matches!(answer, Answer::Accept), self.settings.junk_command_limit);
+        self.connected(answer);
+    }
+
     fn end_transaction(&mut self) -> Option<Transaction> {
         self.transaction.take()
     }
@@ -393,6 +432,15 @@ impl Server {
             (Pending::Reset, _) => self.finish(&reply(250, (2, 0, 0), "Ok")),
             (Pending::Auth { mechanism }, answer) => self.auth_answered(mechanism, answer),
             (Pending::AuthCancel(reply), _) => self.finish(&reply),
+            (Pending::Xclient { helo, extended }, answer) => self.speaks_for(helo, extended, answer),
+            (Pending::Filter, Answer::Line(line)) => {
+                self.enter(Phase::Command);
+                self.command_text(&line);
+            }
+            (Pending::Filter, answer) => {
+                self.tally.begin_unknown();
+                self.refused_or_hung_up(answer);
+            }
             (_, answer) => self.refused_or_hung_up(answer),
         }
     }

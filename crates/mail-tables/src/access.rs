@@ -1,14 +1,12 @@
-//! access(5): what the value of an access table asks for, and the order of keys for clients.
+//! access(5): what the value of an access table asks for, and the keys for addresses of clients.
 
 use std::net::IpAddr;
 
 use mail_config::main_cf::kinds::{Context, Kind};
-use mail_config::main_cf::lists::{Restrictions, Rule, TableRef};
+use mail_config::main_cf::lists::{Restrictions, Rule};
 use mail_types::{EnhancedStatus, ReplyCode};
 
-use crate::address::{Key, domain_keys};
-use crate::set::Snapshot;
-use crate::table::{Answer, Found, Query, Remote, Scope};
+use crate::address::Key;
 
 /// What a table asks for. Texts are empty where the table gives none.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,13 +27,21 @@ pub enum Action {
     Hold(String),
     /// `DISCARD`: the message is accepted and thrown away.
     Discard(String),
+    /// `FILTER`: the transport and next hop of a content filter, as written.
+    Filter(String),
+    /// `REDIRECT`: the message goes to this address instead, as written.
+    Redirect(String),
+    /// `BCC`: a copy goes to this address, as written.
+    Bcc(String),
+    /// `PREPEND`: this field is put before the header, as written.
+    Prepend(String),
     /// `WARN`: a line in the log.
     Warn(String),
     /// `INFO`: a line in the log.
     Info(String),
     /// Further restrictions.
     Restrictions(Vec<Rule>),
-    /// An action that is not built: `451 4.3.5 Server configuration error`.
+    /// What is no action, or names a table: `451 4.3.5 Server configuration error`.
     Unbuilt(String),
 }
 
@@ -79,7 +85,11 @@ impl Action {
             "DISCARD" => Self::Discard(text.to_owned()),
             "WARN" => Self::Warn(text.to_owned()),
             "INFO" => Self::Info(text.to_owned()),
-            "FILTER" | "PREPEND" | "REDIRECT" | "BCC" | "" => Self::Unbuilt(value.to_owned()),
+            "FILTER" => Self::Filter(text.to_owned()),
+            "REDIRECT" => Self::Redirect(text.to_owned()),
+            "BCC" => Self::Bcc(text.to_owned()),
+            "PREPEND" => Self::Prepend(text.to_owned()),
+            "" => Self::Unbuilt(value.to_owned()),
             _ => restrictions(value),
         }
     }
@@ -96,7 +106,11 @@ impl Refusal {
     }
 }
 
+/// Tables must stand in main.cf, where they are opened before the first client comes.
 fn restrictions(value: &str) -> Action {
+    if value.contains(':') {
+        return Action::Unbuilt(value.to_owned());
+    }
     let mut context =
         Context { default: "", written: true, run_without: &[], default_table: "hash", warnings: Vec::new() };
     match Restrictions::parse(value, &mut context) {
@@ -105,69 +119,10 @@ fn restrictions(value: &str) -> Action {
     }
 }
 
-/// What an access table says about somebody.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// An action.
-    Action {
-        /// What it asks for.
-        action: Action,
-        /// The value and its line.
-        found: Found,
-        /// Whether the key was a network in a `hash:` table: honoured for refusals everywhere, for OK only in
-        /// `smtpd_client_restrictions` (Postfix ignores such keys).
-        network_key: bool,
-    },
-    /// The table does not know.
-    NotFound,
-    /// The table cannot say now.
-    Temporary(String),
-    /// Another process must be asked first.
-    Missing(Query),
-}
-
-/// Asks an access table for keys in order, as `check_sender_access` and its relatives do.
-#[must_use]
-pub fn check(table: &TableRef, keys: &[Key], snapshot: &Snapshot, remote: &dyn Remote) -> Verdict {
-    for key in keys {
-        match snapshot.get(table, &key.text, key.scope, remote) {
-            Answer::NotFound => {}
-            Answer::Found(found) => {
-                return Verdict::Action { action: Action::parse(&found.value), found, network_key: false };
-            }
-            Answer::Temporary(why) => return Verdict::Temporary(why),
-            Answer::Missing(query) => return Verdict::Missing(query),
-        }
-    }
-    Verdict::NotFound
-}
-
-/// `check_client_access`: the host name and its parents, then the address and its octet prefixes, at last keys that are
-/// networks. `name` is the verified name, or `unknown`.
-#[must_use]
-pub fn check_client(
-    table: &TableRef,
-    name: &str,
-    address: IpAddr,
-    parents: bool,
-    snapshot: &Snapshot,
-    remote: &dyn Remote,
-) -> Verdict {
-    let address = address.to_canonical();
-    let mut keys = if name.is_empty() { Vec::new() } else { domain_keys(name, parents, Scope::Full) };
-    keys.extend(address_keys(address));
-    match check(table, &keys, snapshot, remote) {
-        Verdict::NotFound => {}
-        verdict => return verdict,
-    }
-    match snapshot.table(table).and_then(|table| table.get_network(address)) {
-        Some(found) => Verdict::Action { action: Action::parse(&found.value), found, network_key: true },
-        None => Verdict::NotFound,
-    }
-}
-
 /// An address and its prefixes: `192.0.2.1`, `192.0.2`, `192.0`, `192`; `2001:db8::1`, `2001:db8`, `2001`.
-fn address_keys(address: IpAddr) -> Vec<Key> {
+#[must_use]
+pub fn address_keys(address: IpAddr) -> Vec<Key> {
+    let address = address.to_canonical();
     let text = address.to_string();
     let separator = if address.is_ipv4() { '.' } else { ':' };
     let mut keys = vec![Key::full(text.as_str())];
@@ -185,8 +140,6 @@ fn address_keys(address: IpAddr) -> Vec<Key> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::Remote;
-    use mail_config::main_cf::lists::TableKind;
 
     #[test]
     fn values_are_read_as_access_5_describes_them() {
@@ -207,8 +160,11 @@ mod tests {
             ("554", Action::Reject(refusal(Some(554), None, ""))),
             ("DEFER_IF_PERMIT later", Action::DeferIfPermit(refusal(None, None, "later"))),
             ("HOLD look", Action::Hold("look".into())),
-            ("FILTER smtp:x", Action::Unbuilt("FILTER smtp:x".into())),
-            ("prepend X-A: b", Action::Unbuilt("prepend X-A: b".into())),
+            ("FILTER smtp:x", Action::Filter("smtp:x".into())),
+            ("prepend X-A: b", Action::Prepend("X-A: b".into())),
+            ("Redirect a@b.org", Action::Redirect("a@b.org".into())),
+            ("BCC a@b.org", Action::Bcc("a@b.org".into())),
+            ("check_client_access hash:/x", Action::Unbuilt("check_client_access hash:/x".into())),
         ];
         for (value, wanted) in cases {
             assert_eq!(Action::parse(value), wanted, "{value}");
@@ -217,36 +173,14 @@ mod tests {
         assert_eq!(rules.len(), 2);
     }
 
-    fn hash() -> TableRef {
-        TableRef { kind: TableKind::Hash, name: "/etc/postfix/access".into(), proxy: false }
-    }
-
-    fn client(text: &str, name: &str, address: &str) -> (Option<Action>, bool) {
-        let snapshot = Snapshot::of_texts(&[(&hash(), text)], &[]);
-        let remote: &dyn Remote = &();
-        match check_client(&hash(), name, address.parse().expect("address"), true, &snapshot, remote) {
-            Verdict::Action { action, network_key, .. } => (Some(action), network_key),
-            _ => (None, false),
-        }
-    }
-
-    // The user's page, row 7.
     #[test]
-    fn a_host_goes_before_its_network_in_an_access_table() {
-        let text = "192.168.2.0/24 OK\n192.168.2.10 REJECT\n";
-        assert_eq!(client(text, "unknown", "192.168.2.10"), (Some(Action::Reject(Refusal::default())), false));
-        assert_eq!(client(text, "unknown", "192.168.2.9"), (Some(Action::Ok), true));
-        assert_eq!(client(text, "unknown", "192.168.3.9"), (None, false));
-        assert_eq!(client(text, "unknown", "::ffff:192.168.2.9"), (Some(Action::Ok), true));
-    }
-
-    #[test]
-    fn names_are_asked_before_addresses_and_parents_after_children() {
-        let text = "example.org OK\nbad.example.org REJECT\n10 REJECT\n2001:db8 REJECT\n";
-        assert_eq!(client(text, "a.example.org", "10.1.1.1").0, Some(Action::Ok));
-        assert_eq!(client(text, "bad.example.org", "192.0.2.1").0, Some(Action::Reject(Refusal::default())));
-        assert_eq!(client(text, "unknown", "10.1.1.1").0, Some(Action::Reject(Refusal::default())));
-        assert_eq!(client(text, "unknown", "2001:db8::1").0, Some(Action::Reject(Refusal::default())));
+    fn an_address_is_asked_before_its_networks() {
+        let texts = |address: &str| -> Vec<String> {
+            address_keys(address.parse().expect("address")).into_iter().map(|key| key.text).collect()
+        };
+        assert_eq!(texts("192.0.2.1"), ["192.0.2.1", "192.0.2", "192.0", "192"]);
+        assert_eq!(texts("::ffff:192.0.2.1"), texts("192.0.2.1"));
+        assert_eq!(texts("2001:db8::1"), ["2001:db8::1", "2001:db8", "2001"]);
     }
 
     proptest::proptest! {

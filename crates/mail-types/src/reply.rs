@@ -111,6 +111,12 @@ impl EnhancedStatus {
         }
     }
 
+    /// What it is about: the second and the third number.
+    #[must_use]
+    pub const fn about(self) -> (u16, u16) {
+        (self.subject, self.detail)
+    }
+
     /// The same subject and detail in the class of `severity`, so that status and reply code agree (D04c).
     #[must_use]
     pub const fn with_severity(self, severity: Severity) -> Self {

@@ -8,8 +8,10 @@ use std::time::SystemTime;
 use decision::{Event, Ident, Record, Stage};
 use mail_daemon::Log;
 use mail_intake::{Intake as HeaderIntake, Rewrites, Role};
+use mail_ipc::control;
 use mail_ipc::hello::Hello;
 use mail_message::header::Received;
+use mail_net::ipc::Caller;
 use mail_route::{Origin, Stop, World};
 use mail_smtp::server::Event as SessionEvent;
 use mail_types::{Address, Client, EnhancedStatus, Notify, QueueId, Reply, ReplyCode, Sender, UnixTime};
@@ -18,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use crate::clients::Clients;
 use crate::content::Prepare;
 use crate::facts::{Fetched, Sources, View, resolver};
+use crate::policy_services::PolicyServices;
 use crate::ports::Shared;
 use crate::queue::Queue;
 use crate::sasl::Sasl;
@@ -48,6 +51,10 @@ pub struct Door {
     pub sources: Sources<Users>,
     /// Counts per client.
     pub clients: Clients,
+    /// The connections to policy services.
+    pub policy: PolicyServices,
+    /// Where ETRN is passed on to.
+    pub operators: Caller<control::Request, control::Response>,
     budget: Arc<Semaphore>,
     sessions: Mutex<Sessions>,
 }
@@ -71,6 +78,8 @@ impl Door {
             sasl: Sasl::new(state.clone(), hello.clone()),
             sources,
             clients: Clients::default(),
+            policy: PolicyServices::default(),
+            operators: Caller::new(state.clone(), mail_ipc::sockets::CONTROL, hello.clone()),
             budget: Arc::new(Semaphore::new(BUDGET)),
             sessions: Mutex::default(),
             current: RwLock::new(Arc::new(shared)),
@@ -230,6 +239,11 @@ impl Door {
         let (Some(id), Some(mut content)) = (transaction.id, transaction.content.take()) else {
             return Err(crate::queue::unavailable());
         };
+        if transaction.actions.discard {
+            // access(5): it looks delivered to the client. The log has said which rule wants it.
+            content.discard(&self.queue).await;
+            return Ok(id);
+        }
         let mut complete = content.finish(prepare, &self.queue).await?;
         // Whoever writes the file closes it before queue-manager takes it.
         drop(complete.file.take());
@@ -241,7 +255,7 @@ impl Door {
         let originals = *self.shared().config.main.enable_original_recipient;
         let envelope = envelope(transaction, sender, facts, client, originals);
         // A file stays queue-manager's whatever it answers: it removes what no record names.
-        self.queue.submit(id, envelope, &complete.stored, transaction.hold).await?;
+        self.queue.submit(id, envelope, &complete.stored, transaction.actions.hold).await?;
         mail_posix::points::reached("intake-accepted");
         Ok(id)
     }

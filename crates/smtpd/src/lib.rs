@@ -2,7 +2,7 @@
 //!
 //! One process serves every listener of master.cf and `submit.sock`. Each connection is a task that drives a
 //! `mail_smtp::server::Server`; its questions are answered in this process, from tables in memory (`mail-policy`, `mail-route`). Only
-//! three things are asked of others: whether a user exists (authd, cached), logins (authd), DNS. Messages go to queue-manager over
+//! four things are asked of others: whether a user exists (authd, cached), logins (authd), DNS, policy services. Messages go to queue-manager over
 //! `queue.sock` with an id that is minted here and makes the hand-over repeatable; what comes by LMTP is never queued, local-delivery stores it
 //! before it is answered (`deposit.sock`).
 //!
@@ -16,6 +16,7 @@ mod intake;
 mod lmtp;
 mod log;
 mod maildrop;
+mod policy_services;
 mod ports;
 mod queue;
 mod relay;

@@ -145,6 +145,9 @@ impl Session {
             Question::AuthStart { .. } | Question::AuthResponse(_) => {
                 Answer::Refuse(reply(503, (5, 5, 1), "Error: authentication not enabled"))
             }
+            Question::Etrn(_) | Question::Xclient(_) | Question::Filter(_) => {
+                Answer::Refuse(reply(502, (5, 5, 1), "Error: command not implemented"))
+            }
             Question::Note(note) => {
                 self.note(&note);
                 return None;

@@ -97,16 +97,32 @@ impl SessionLog {
         self.judged("reject", stage, Said::Reply(reply), decision, about);
     }
 
-    /// What the rules said beside yes and no: warnings, holds, texts of tables.
+    /// What the rules said beside yes and no: warnings, actions, texts of tables, and yes where `smtpd_log_access_permit_actions` names the rule.
     pub fn remarks(&self, stage: Stage, decisions: &[Decision], about: About<'_>) {
         for decision in decisions {
-            let (action, said) = match &decision.effect {
-                Effect::Warn(reply) => ("reject_warning", Said::Reply(reply)),
-                Effect::Log(action, text) => (*action, Said::Text(text)),
-                Effect::Hold(text) => ("hold", Said::Text(text)),
-                _ => continue,
-            };
-            self.judged(action, stage, said, Some(decision), about);
+            match &decision.effect {
+                Effect::Warn(reply) => self.judged("reject_warning", stage, Said::Reply(reply), Some(decision), about),
+                Effect::Log(action, text) => self.judged(action, stage, Said::Text(text), Some(decision), about),
+                Effect::Act(action) => {
+                    if let Some((word, text)) = action.log() {
+                        self.judged(word, stage, Said::Text(text), Some(decision), about);
+                    }
+                }
+                Effect::Permit => self.permitted(stage, decision, about),
+                Effect::Fail { why, .. } => self.warning(why, Some((&decision.rule, &decision.source))),
+                Effect::Ignored(why) => self.warning(why, Some((&decision.rule, &decision.source))),
+                _ => {}
+            }
+        }
+    }
+
+    /// `permit: RCPT from ...: action=permit_mynetworks for Client host=...`
+    fn permitted(&self, stage: Stage, decision: &Decision, about: About<'_>) {
+        let wanted = &self.port.main.smtpd_log_access_permit_actions;
+        let action = decision.rule.trim_start_matches("warn_if_reject ").split(' ').next().unwrap_or_default();
+        if wanted.iter().any(|word| word.eq_ignore_ascii_case(action) || word == "static:all") {
+            let text = format!("action={action} for {}={}", decision.class, decision.input);
+            self.judged("permit", stage, Said::Text(&text), Some(decision), about);
         }
     }
 
@@ -232,6 +248,7 @@ fn command(stage: Stage) -> &'static str {
         Stage::Recipient => "RCPT",
         Stage::Data => "DATA",
         Stage::EndOfData => "END-OF-MESSAGE",
+        Stage::Etrn => "ETRN",
     }
 }
 
@@ -242,5 +259,6 @@ fn log_stage(stage: Stage) -> LogStage {
         Stage::Sender => LogStage::Sender,
         Stage::Recipient => LogStage::Recipient,
         Stage::Data | Stage::EndOfData => LogStage::Data,
+        Stage::Etrn => LogStage::Queue,
     }
 }

@@ -1,14 +1,16 @@
 //! One SMTP session: carries out the questions of its machine.
 
 mod auth;
+mod early;
 mod header_maker;
+mod judge;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use mail_net::{Answers, Handler, Stream, TlsInfo};
-use mail_policy::{ClientName, Effect, Input, Outcome, Stage, Verdict, evaluate};
+use mail_policy::{ClientName, Stage};
 use mail_smtp::server::{Answer, MailCommand, Note, Question, RcptCommand, Server};
 use mail_smtp::{Mailbox, Path};
 use mail_tables::Snapshot;
@@ -25,9 +27,6 @@ use crate::ports::{Port, Shared};
 use crate::sasl::Exchange;
 use crate::transaction::{Accepted, Transaction};
 use header_maker::HeaderMaker;
-
-/// How often one command may ask for one more fact.
-const FACTS_MAX: usize = 100;
 
 /// What was found out about the client in this session.
 struct Greeting {
@@ -46,7 +45,7 @@ pub struct Session {
     port: Arc<Port>,
     tables: Arc<Snapshot>,
     client: SocketAddr,
-    local: IpAddr,
+    local: SocketAddr,
     name: ClientName,
     greeting: Greeting,
     fetched: Fetched,
@@ -54,6 +53,11 @@ pub struct Session {
     exchange: Option<Exchange>,
     /// The command is VRFY, which is judged as RCPT is.
     verifying: bool,
+    /// What client and HELO restrictions left for later, where `smtpd_delay_reject = no`.
+    deferrals: [Option<Reply>; 2],
+    /// How many transactions the session has begun, and the name of the one that is open.
+    transactions: u64,
+    instance: String,
     held: Held,
     log: SessionLog,
 }
@@ -70,7 +74,7 @@ impl Session {
         shared: Arc<Shared>,
         port: Arc<Port>,
         client: SocketAddr,
-        local: IpAddr,
+        local: SocketAddr,
         tls: Option<TlsInfo>,
     ) -> Self {
         let address = client.ip().to_canonical();
@@ -84,6 +88,9 @@ impl Session {
             transaction: None,
             exchange: None,
             verifying: false,
+            deferrals: [None, None],
+            transactions: 0,
+            instance: String::new(),
             client: SocketAddr::new(address, client.port()),
             local,
             log,
@@ -111,11 +118,19 @@ impl Session {
         &self,
         list: &mail_config::main_cf::lists::MatchList<mail_config::main_cf::lists::NetworkPattern>,
     ) -> bool {
-        let name = self.name.verified.as_deref().unwrap_or("unknown");
-        match_client(list, name, self.client.ip(), true, &self.tables, &()).is_in()
+        match_client(list, self.name.shown(), self.client.ip(), true, &self.tables, &()).is_in()
     }
 
     async fn carry_out(&mut self, question: Question) -> Option<Answer> {
+        let answer = self.answer(question).await?;
+        Some(match answer {
+            // access(5), and RFC 5321 section 3.8: these codes end the session.
+            Answer::Refuse(reply) if matches!(reply.code.get(), 421 | 521) => Answer::Hangup(reply),
+            answer => answer,
+        })
+    }
+
+    async fn answer(&mut self, question: Question) -> Option<Answer> {
         Some(match question {
             Question::Connect => self.connect().await,
             Question::Helo { name, extended } => self.helo(name, extended).await,
@@ -123,7 +138,10 @@ impl Session {
             Question::Rcpt(command) => self.rcpt(command).await,
             Question::Vrfy(mailbox) => self.vrfy(&mailbox).await,
             Question::Data => self.data().await,
-            Question::EndOfData { .. } => self.end_of_data().await,
+            Question::EndOfData { octets } => self.end_of_data(octets).await,
+            Question::Etrn(domain) => self.etrn(&domain).await,
+            Question::Xclient(command) => self.xclient(command).await,
+            Question::Filter(line) => self.filter(line),
             Question::Discard | Question::Reset => {
                 self.reset().await;
                 Answer::Accept
@@ -164,10 +182,13 @@ impl Session {
     async fn find_name(&mut self) {
         let address = self.client.ip();
         if address.is_loopback() {
-            self.name =
-                ClientName { verified: Some("localhost".into()), reverse: Some("localhost".into()), temporary: false };
+            self.name = ClientName {
+                verified: Some("localhost".into()),
+                reverse: Some("localhost".into()),
+                ..ClientName::default()
+            };
         } else if *self.port.main.smtpd_peername_lookup {
-            self.name = self.door.sources.client_name(address).await;
+            self.name = Box::pin(self.door.sources.client_name(address)).await;
         }
         if let Some(name) = &self.name.verified {
             self.log.name.clone_from(name);
@@ -210,101 +231,6 @@ impl Session {
         count > limit
     }
 
-    /// Runs the restrictions of a stage for the transaction as it is.
-    async fn judge(&mut self, stage: Stage) -> Result<(), Reply> {
-        let sender = self.transaction.as_ref().map(|transaction| transaction.sender.clone());
-        self.judge_command(stage, sender.as_ref(), None).await
-    }
-
-    async fn judge_command(
-        &mut self,
-        stage: Stage,
-        sender: Option<&Sender>,
-        recipient: Option<(&Address, &str)>,
-    ) -> Result<(), Reply> {
-        for _ in 0..FACTS_MAX {
-            let question = {
-                let view = crate::facts::View {
-                    config: &self.shared.config,
-                    main: &self.port.main,
-                    tables: &self.tables,
-                    fetched: &self.fetched,
-                };
-                let transaction = self.transaction.as_ref();
-                let input = Input {
-                    helo: self.greeting.helo.as_deref(),
-                    sender,
-                    recipient: recipient.map(|(address, _)| address),
-                    recipient_text: recipient.map(|(_, text)| text),
-                    user: self.greeting.user.as_deref(),
-                    tls: self.greeting.tls.is_some(),
-                    pipelining: self.greeting.pipelining,
-                    recipients: transaction.map_or(0, |transaction| transaction.recipients.len()),
-                    deferral: transaction.and_then(|transaction| transaction.deferral.as_ref()),
-                    ..Input::new(self.client.ip(), &self.name)
-                };
-                match evaluate(&self.port.plan, stage, &input, &view) {
-                    Outcome::Decided(verdict, decisions) => {
-                        return self.decided(stage, verdict, &decisions, sender, recipient);
-                    }
-                    Outcome::Missing(mut questions) => questions.pop(),
-                }
-            };
-            let Some(question) = question else { break };
-            let view = crate::facts::View {
-                config: &self.shared.config,
-                main: &self.port.main,
-                tables: &self.tables,
-                fetched: &self.fetched,
-            };
-            let fact = self.door.sources.fetch(&view, question).await;
-            self.fetched.add(fact);
-        }
-        Err(reply(451, (4, 3, 0), "Error: too many lookups"))
-    }
-
-    fn decided(
-        &mut self,
-        stage: Stage,
-        verdict: Verdict,
-        decisions: &[mail_policy::Decision],
-        sender: Option<&Sender>,
-        recipient: Option<(&Address, &str)>,
-    ) -> Result<(), Reply> {
-        let from = sender.map(ToString::to_string);
-        let about = self.about(from.as_deref(), recipient.map(|(_, text)| text));
-        self.log.remarks(stage, decisions, about);
-        match verdict {
-            Verdict::Accept { hold, deferral } => {
-                let permit = decisions.iter().rfind(|decision| decision.effect == Effect::Permit);
-                if let Some(transaction) = &mut self.transaction {
-                    transaction.hold |= hold;
-                    transaction.deferral = deferral;
-                    transaction.permit = permit.map(|decision| (decision.rule.clone(), decision.source.clone()));
-                }
-                Ok(())
-            }
-            Verdict::Refuse(reply) => {
-                let reply = self.softened(reply);
-                let reason = decisions.iter().rfind(|decision| !matches!(decision.effect, Effect::Neutral));
-                self.log.refused(stage, &reply, reason, about);
-                Err(reply)
-            }
-        }
-    }
-
-    /// `soft_bounce`: nothing is refused for ever.
-    fn softened(&self, mut reply: Reply) -> Reply {
-        if *self.port.main.soft_bounce
-            && let Ok(code) = ReplyCode::try_from(reply.code.get().saturating_sub(100))
-            && reply.severity() == mail_types::Severity::Permanent
-        {
-            reply.code = code;
-            reply.status = reply.status.map(|status| status.with_severity(mail_types::Severity::Temporary));
-        }
-        reply
-    }
-
     fn about<'a>(&'a self, from: Option<&'a str>, to: Option<&'a str>) -> About<'a> {
         About {
             id: self.transaction.as_ref().and_then(|transaction| transaction.id),
@@ -320,6 +246,7 @@ impl Session {
         self.reset().await;
         self.greeting.helo = Some(name);
         self.greeting.extended = extended;
+        self.deferrals[1] = None;
         self.judge(Stage::Helo).await.map_or_else(Answer::Refuse, |()| Answer::Accept)
     }
 
@@ -339,14 +266,22 @@ impl Session {
                 Err(_) => return Answer::Refuse(reply(501, (5, 1, 7), "Bad sender address syntax")),
             },
         };
-        if let Err(refusal) = self.judge_command(Stage::Sender, Some(&sender), None).await {
-            return Answer::Refuse(refusal);
-        }
-        if !self.has_space() {
-            return Answer::Refuse(reply(452, (4, 3, 1), "Insufficient system storage"));
-        }
+        self.transactions += 1;
+        self.instance = format!("{}.{}", self.log.session, self.transactions);
+        // Restrictions may leave what they want done with the message.
         self.transaction = Some(Transaction::new(mail, sender, now()));
-        Answer::Accept
+        let refused = match self.judge(Stage::Sender).await {
+            Err(refusal) => Some(refusal),
+            Ok(()) if !self.has_space() => Some(reply(452, (4, 3, 1), "Insufficient system storage")),
+            Ok(()) => None,
+        };
+        match refused {
+            Some(refusal) => {
+                self.transaction = None;
+                Answer::Refuse(refusal)
+            }
+            None => Answer::Accept,
+        }
     }
 
     /// Whether the queue's disk has room for a message: `queue_minfree`, and one and a half times `message_size_limit`.
@@ -370,8 +305,7 @@ impl Session {
         let text = command.to.to_string();
         let address =
             self.recipient(&command.to).ok_or_else(|| reply(501, (5, 1, 3), "Bad recipient address syntax"))?;
-        let sender = self.transaction.as_ref().map(|transaction| transaction.sender.clone());
-        self.judge_command(Stage::Recipient, sender.as_ref(), Some((&address, &text))).await?;
+        self.judge_command(Stage::Recipient, Some((&address, &text))).await?;
         let (to, copies) = self.expand(&address, &text).await?;
         let id = self.queue_id().await?;
         let accepted = Accepted { text, to, notify: command.notify, orcpt: command.orcpt };
@@ -430,7 +364,7 @@ impl Session {
         };
         let text = mailbox.to_string();
         self.verifying = true;
-        let judged = self.judge_command(Stage::Recipient, None, Some((&address, &text))).await;
+        let judged = self.judge_command(Stage::Recipient, Some((&address, &text))).await;
         self.verifying = false;
         judged.map_or_else(Answer::Refuse, |()| Answer::Accept)
     }
@@ -453,7 +387,10 @@ impl Session {
         Answer::Accept
     }
 
-    async fn end_of_data(&mut self) -> Answer {
+    async fn end_of_data(&mut self, octets: u64) -> Answer {
+        if let Some(transaction) = &mut self.transaction {
+            transaction.octets = Some(octets);
+        }
         let done = self.commit().await;
         let answer = match done {
             Ok(id) => reply(250, (2, 0, 0), format!("Ok: queued as {id}")),
@@ -486,9 +423,24 @@ impl Session {
         };
         let (sender, copies) = self.door.sender(&mut view, &original).await?;
         add_copies(transaction, copies);
+        self.carry_out_actions(transaction).await?;
         let prepare = HeaderMaker::of(self, transaction);
         let client = self.client_record();
         self.door.commit(transaction, sender, client, &prepare, &self.port.cleanup).await
+    }
+
+    /// What access tables want done with the recipients: `REDIRECT` replaces them, `BCC` adds some.
+    async fn carry_out_actions(&mut self, transaction: &mut Transaction) -> Result<(), Reply> {
+        let plain = |address: &Address, to| Accepted { text: address.to_string(), to, notify: None, orcpt: None };
+        if let Some(address) = &transaction.actions.redirect {
+            transaction.recipients = vec![plain(address, vec![address.clone()])];
+            transaction.copies.clear();
+        }
+        for address in &transaction.actions.bcc {
+            let (to, _) = self.expand(address, &address.to_string()).await?;
+            transaction.recipients.push(plain(address, to));
+        }
+        Ok(())
     }
 
     /// Who handed the message in, for the queue.

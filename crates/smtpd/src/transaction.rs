@@ -1,5 +1,6 @@
 //! An open mail transaction, and the envelope that becomes of it.
 
+use mail_policy::Actions;
 use mail_smtp::server::MailCommand;
 use mail_types::{
     Address, Body, Client, Envelope, Notify, Purpose, QueueId, Recipient, Reply, Sender, SourceLine, UnixTime,
@@ -33,10 +34,12 @@ pub struct Transaction {
     pub copies: Vec<Accepted>,
     /// The queue id, once there is a recipient.
     pub id: Option<QueueId>,
-    /// An access table put the message on hold.
-    pub hold: bool,
-    /// What `smtpd_delay_reject = no` left for later stages.
+    /// What access tables want done with the message.
+    pub actions: Actions,
+    /// What the sender restrictions left for later, where `smtpd_delay_reject = no`.
     pub deferral: Option<Reply>,
+    /// Octets of the content, once it is complete.
+    pub octets: Option<u64>,
     /// The rule that let the last recipient in, and where it is written.
     pub permit: Option<(String, SourceLine)>,
     /// The content, once it comes.
@@ -56,8 +59,9 @@ impl Transaction {
             recipients: Vec::new(),
             copies: Vec::new(),
             id: None,
-            hold: false,
+            actions: Actions::default(),
             deferral: None,
+            octets: None,
             permit: None,
             content: None,
             purpose: Purpose::Deliver,

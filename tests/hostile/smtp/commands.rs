@@ -92,9 +92,9 @@ fn unknown_extensions() -> Result<(), String> {
     let door = door::open()?;
     let mut smtp = door.smtp(STRANGER)?;
     for (command, code) in [
-        ("XCLIENT ADDR=127.0.0.1 LOGIN=mary", "500 5.5.2"),
+        ("XCLIENT ADDR=127.0.0.1 LOGIN=mary", "550 5.7.0"),
         ("XFORWARD NAME=localhost ADDR=127.0.0.1", "500 5.5.2"),
-        ("ETRN outside.example", "502 5.5.1"),
+        ("ETRN outside.example", "459 "),
         ("TURN", "500 5.5.2"),
         ("EXPN staff", "500 5.5.2"),
         ("SEND FROM:<a@b.example>", "500 5.5.2"),

@@ -100,6 +100,41 @@ impl Kind for Template {
     }
 }
 
+/// A set of characters, with `\\t`, `\\40` (octal) and `\\\\` for those that cannot be written.
+pub struct Escaped;
+
+impl Kind for Escaped {
+    type Value = String;
+    const NAME: &'static str = "characters";
+    const EXPAND: bool = false;
+
+    fn parse(text: &str, _: &mut Context<'_>) -> Result<String, Mistake> {
+        let mut out = String::new();
+        let mut rest = text;
+        while let Some((plain, escaped)) = rest.split_once('\\') {
+            out.push_str(plain);
+            let octal = escaped.bytes().take(3).take_while(|b| matches!(b, b'0'..=b'7')).count();
+            let (character, length) = match escaped.chars().next() {
+                Some(_) if octal > 0 => {
+                    let code = u8::from_str_radix(&escaped[..octal], 8).ok().filter(u8::is_ascii);
+                    (
+                        char::from(code.ok_or_else(|| Mistake::new("no ASCII character", "write `\\40' for a blank"))?),
+                        octal,
+                    )
+                }
+                Some('t') => ('\t', 1),
+                Some('n') => ('\n', 1),
+                Some(other) => (other, other.len_utf8()),
+                None => return Err(Mistake::new("a backslash ends the value", "write `\\\\' for a backslash")),
+            };
+            out.push(character);
+            rest = &escaped[length..];
+        }
+        out.push_str(rest);
+        Ok(out)
+    }
+}
+
 /// The path of a file or directory; nothing if empty.
 pub struct File;
 
@@ -410,6 +445,14 @@ choices! {
         Reject = "reject",
         /// As `normalize`, with a line in the log.
         Note = "note",
+    }
+
+    /// What a restriction does about a lookup that fails for now (`reject_tempfail_action` and relatives).
+    TempfailAction {
+        /// The command is refused for now unless a later restriction refuses it for ever.
+        DeferIfPermit = "defer_if_permit",
+        /// The command is refused for now at once.
+        Defer = "defer",
     }
 
     /// `smtp_dns_support_level`. That mail exchangers are not looked up at all (`disabled`) is not built.

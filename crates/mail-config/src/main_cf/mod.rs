@@ -365,6 +365,29 @@ impl Main {
         classes.chain(limits).flatten().collect()
     }
 
+    /// The policy services that the restrictions name: `inet:HOST:PORT`, `inet:PORT` or `unix:PATH`.
+    #[must_use]
+    pub fn policy_services(&self) -> Vec<String> {
+        let lists = [
+            &self.smtpd_client_restrictions,
+            &self.smtpd_helo_restrictions,
+            &self.smtpd_sender_restrictions,
+            &self.smtpd_relay_restrictions,
+            &self.smtpd_recipient_restrictions,
+            &self.smtpd_data_restrictions,
+            &self.smtpd_end_of_data_restrictions,
+            &self.smtpd_etrn_restrictions,
+        ];
+        let classes = self.smtpd_restriction_classes.iter().filter_map(|name| self.restriction_class(name));
+        let rules = lists.into_iter().map(|list| list.value.clone()).chain(classes.map(|class| class.value)).flatten();
+        let named = rules.filter(|rule| rule.name == "check_policy_service").filter_map(|rule| rule.argument);
+        let endpoint = |argument: String| {
+            let inside = crate::words::unbraced(&argument).unwrap_or(&argument);
+            crate::words::split_words(inside).ok()?.into_iter().next()
+        };
+        named.filter_map(endpoint).collect()
+    }
+
     /// The restrictions of a class that `smtpd_restriction_classes` names.
     #[must_use]
     pub fn restriction_class(&self, name: &str) -> Option<Value<Vec<lists::Rule>>> {

@@ -199,6 +199,12 @@ parameters! {
     smtpd_forbidden_commands: List = "CONNECT GET POST regexp:{{/^[^A-Z]/ Bogus}}", used by ["smtpd"], partly "tables in the list are ignored";
     /// EHLO keywords that are not announced.
     smtpd_discard_ehlo_keywords: List = "", used by ["smtpd"];
+    /// The same for single clients, by their address.
+    smtpd_discard_ehlo_keyword_address_maps: Tables = "", used by ["smtpd"];
+    /// Clients that may say with XCLIENT for whom they speak; all decisions are then about that one.
+    smtpd_authorized_xclient_hosts: Networks = "", used by ["smtpd"];
+    /// A table that changes command lines before they are read, by the whole line.
+    smtpd_command_filter: Tables = "", used by ["smtpd"];
     /// What is done about a bare line feed in a message. `no` acts as `normalize`: only CR LF . CR LF ends a message.
     smtpd_forbid_bare_newline: BareNewline = "no", used by ["smtpd"];
     /// The code of such a refusal; 521 ends the connection.
@@ -244,6 +250,67 @@ parameters! {
     smtpd_data_restrictions: Restrictions = "", used by ["smtpd"];
     /// Restrictions after the content.
     smtpd_end_of_data_restrictions: Restrictions = "", used by ["smtpd"];
+    /// Restrictions at ETRN.
+    smtpd_etrn_restrictions: Restrictions = "", used by ["smtpd"];
+    /// The domains whose mail ETRN may have delivered at once.
+    fast_flush_domains: Domains = "$relay_domains", used by ["smtpd"];
+    /// The actions of access tables and restrictions that are logged although they permit; `static:all` for all.
+    smtpd_log_access_permit_actions: List = "", used by ["smtpd"];
+    /// What follows the text of every refusal (4xx and 5xx): a new line of the reply after `\\c` or at once. `$client_address`, `$localtime` and
+    /// relatives are replaced.
+    smtpd_reject_footer: Template = "", used by ["smtpd"];
+    /// Footers for single refusals, by the whole of the reply; they replace `smtpd_reject_footer`.
+    smtpd_reject_footer_maps: Tables = "", used by ["smtpd"];
+    /// The characters that a client may bring into a reply by `$name`; others become `_`.
+    smtpd_expansion_filter: Escaped = "\\t\\40!\"#$%&'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\\\]^_`abcdefghijklmnopqrstuvwxyz{|}~", used by ["smtpd"];
+    /// How long one attempt to ask a policy service may take.
+    smtpd_policy_service_timeout: Span = "100s", used by ["smtpd"];
+    /// How often a policy service is tried before the default action counts.
+    smtpd_policy_service_try_limit: Positive = "2", used by ["smtpd"];
+    /// The pause before a policy service is tried again.
+    smtpd_policy_service_retry_delay: Span = "1s", used by ["smtpd"];
+    /// What counts as the answer of a policy service that cannot be asked.
+    smtpd_policy_service_default_action: Text = "451 4.3.5 Server configuration problem", used by ["smtpd"];
+    /// How many requests one connection to a policy service carries; 0 for no limit.
+    smtpd_policy_service_request_limit: Count = "0", used by ["smtpd"];
+    /// How long a connection to a policy service is kept without use.
+    smtpd_policy_service_max_idle: Span = "300s", used by ["smtpd"];
+    /// How long a connection to a policy service is kept at all.
+    smtpd_policy_service_max_ttl: Span = "1000s", used by ["smtpd"];
+    /// The `policy_context` that policy services are told.
+    smtpd_policy_service_policy_context: Text = "", used by ["smtpd"];
+    /// The reply to a client or name that a DNS list holds.
+    default_rbl_reply: Template = "$rbl_code Service unavailable; $rbl_class [$rbl_what] blocked using $rbl_domain${rbl_reason?; $rbl_reason}", used by ["smtpd"];
+    /// The same for single lists, by their domain with its filter.
+    rbl_reply_maps: Tables = "", used by ["smtpd"];
+    /// The lists of `reject_maps_rbl`.
+    maps_rbl_domains: List = "", used by ["smtpd"];
+    /// The code of such a reply.
+    maps_rbl_reject_code: Refusal = "554", used by ["smtpd"];
+    /// The networks in which the best mail servers of a domain must be before `permit_mx_backup` permits; empty: anywhere.
+    permit_mx_backup_networks: Networks = "", used by ["smtpd"];
+    /// What restrictions do about a lookup that fails for now.
+    reject_tempfail_action: TempfailAction = "defer_if_permit", used by ["smtpd"];
+    /// The same for `reject_unknown_sender_domain` and `reject_unknown_recipient_domain`.
+    unknown_address_tempfail_action: TempfailAction = "$reject_tempfail_action", used by ["smtpd"];
+    /// The same for `reject_unknown_helo_hostname`.
+    unknown_helo_hostname_tempfail_action: TempfailAction = "$reject_tempfail_action", used by ["smtpd"];
+    /// The same for `reject_unverified_sender`.
+    unverified_sender_tempfail_action: TempfailAction = "$reject_tempfail_action", used by ["smtpd"];
+    /// The same for `reject_unverified_recipient`.
+    unverified_recipient_tempfail_action: TempfailAction = "$reject_tempfail_action", used by ["smtpd"];
+    /// The code of a sender whose mail would be returned; 250 accepts it.
+    unverified_sender_reject_code: Number<200, 599> = "450", used by ["smtpd"];
+    /// The code of a recipient whose mail would be returned; 250 accepts it.
+    unverified_recipient_reject_code: Number<200, 599> = "450", used by ["smtpd"];
+    /// The code of a sender of whom nobody can tell yet; 250 accepts it.
+    unverified_sender_defer_code: Number<200, 599> = "450", used by ["smtpd"];
+    /// The code of a recipient of whom nobody can tell yet; 250 accepts it.
+    unverified_recipient_defer_code: Number<200, 599> = "450", used by ["smtpd"];
+    /// What such a sender's refusal says instead of the reason that was found out.
+    unverified_sender_reject_reason: Text = "", used by ["smtpd"];
+    /// What such a recipient's refusal says instead of the reason that was found out.
+    unverified_recipient_reject_reason: Text = "", used by ["smtpd"];
     /// Names of lists of restrictions that other lists and access tables may use.
     smtpd_restriction_classes: List = "", used by ["smtpd"];
     /// Whether refusals of client, HELO and sender wait until RCPT.

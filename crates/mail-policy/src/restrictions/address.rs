@@ -1,35 +1,40 @@
 //! Restrictions about the domains of sender and recipient.
 
-use mail_types::{Address, Domain, Sender};
+use mail_types::Address;
 
 use super::names::{is_fqdn, is_host_name};
 use crate::evaluate::Run;
-use crate::facts::{Classified, DnsFact, DomainClass, Missing, Question};
+use crate::facts::{Classified, DnsFact, DomainClass, Missing, Question, dns};
 use crate::plan::Stage;
 use crate::replies::{Subject, lookup_failure, refusal};
 use crate::verdict::Effect;
 
 fn sender<'a>(run: &Run<'a>) -> Option<&'a Address> {
-    run.input.sender.and_then(Sender::address)
+    run.input.sender_address()
 }
 
 pub(super) fn reject_non_fqdn_sender(run: &mut Run<'_>) -> Result<Effect, Missing> {
-    Ok(non_fqdn(run, sender(run), Stage::Sender))
+    Ok(match sender(run) {
+        Some(_) => non_fqdn(run, &run.input.sender_name(), Stage::Sender),
+        None => Effect::Neutral,
+    })
 }
 
 pub(super) fn reject_non_fqdn_recipient(run: &mut Run<'_>) -> Result<Effect, Missing> {
-    Ok(non_fqdn(run, run.input.recipient, Stage::Recipient))
+    Ok(match run.input.recipient {
+        Some(_) => non_fqdn(run, &run.input.recipient_name(), Stage::Recipient),
+        None => Effect::Neutral,
+    })
 }
 
-fn non_fqdn(run: &Run<'_>, address: Option<&Address>, stage: Stage) -> Effect {
-    let complete = |domain: &Domain| domain.is_literal() || (is_fqdn(domain.as_str()) && is_host_name(domain.as_str()));
-    match address {
-        Some(address) if !complete(address.domain()) => {
-            let text = Subject::of(stage, run.input).text("need fully-qualified address");
-            Effect::Refuse(refusal(*run.plan.main.non_fqdn_reject_code, (5, 2), text))
-        }
-        _ => Effect::Neutral,
+/// What the client wrote counts, not what `append_at_myorigin` makes of it.
+fn non_fqdn(run: &Run<'_>, written: &str, stage: Stage) -> Effect {
+    let domain = written.rsplit_once('@').map_or("", |(_, domain)| domain);
+    if domain.starts_with('[') || (is_fqdn(domain) && is_host_name(domain)) {
+        return Effect::Neutral;
     }
+    let subject = Subject::of(stage, run.input);
+    Effect::Refuse(subject.refuse(*run.plan.main.non_fqdn_reject_code, (5, 2), "need fully-qualified address"))
 }
 
 pub(super) fn reject_unknown_sender_domain(run: &mut Run<'_>) -> Result<Effect, Missing> {
@@ -49,14 +54,14 @@ fn unknown_domain(
     null_mx: (u64, (u16, u16)),
 ) -> Result<Effect, Missing> {
     let Some(address) = address.filter(|address| !address.domain().is_literal()) else { return Ok(Effect::Neutral) };
-    match run.facts.class(address.domain())? {
-        Classified::Class(DomainClass::Foreign) => {}
-        Classified::Class(_) => return Ok(Effect::Neutral),
-        Classified::Unavailable(_) => return Ok(Effect::DeferIfPermit(lookup_failure(&address.to_string()))),
-    }
     let subject = Subject::of(stage, run.input);
+    match run.facts.class(address.domain())? {
+        Classified::Class(DomainClass::Foreign | DomainClass::Relay) => {}
+        Classified::Class(_) => return Ok(Effect::Neutral),
+        Classified::Unavailable(why) => return Ok(lookup_failure(&subject.name, why)),
+    }
     let domain = address.domain().key();
-    Ok(match run.facts.dns(&Question::MailDomain(domain.clone()))? {
+    Ok(match dns(run.facts, Question::MailDomain(domain.clone()))? {
         DnsFact::Found => Effect::Neutral,
         DnsFact::NullMx => {
             let text = subject.text(&format!("Domain {domain} does not accept mail (nullMX)"));
@@ -66,6 +71,9 @@ fn unknown_domain(
             let text = subject.text("Domain not found");
             Effect::Refuse(refusal(*run.plan.main.unknown_address_reject_code, status, text))
         }
-        DnsFact::Temporary => Effect::DeferIfPermit(refusal(450, status, subject.text("Domain not found"))),
+        DnsFact::Temporary => {
+            let action = *run.plan.main.unknown_address_tempfail_action;
+            Run::tempfail(action, subject.refuse(450, status, "Domain not found"))
+        }
     })
 }

@@ -2,18 +2,17 @@
 
 use decision::Lookup;
 use mail_tables::lists::{Match, match_client};
-use mail_types::Reply;
 
 use crate::evaluate::Run;
 use crate::facts::{Missing, Question};
-use crate::replies::refusal;
+use crate::replies::{lookup_failure, refusal};
 use crate::verdict::Effect;
 
-/// Membership only ever gives rights, so a table that cannot answer is a no.
+/// A table that cannot answer is neither a yes nor a no for ever.
 pub(super) fn permit_mynetworks(run: &mut Run<'_>) -> Result<Effect, Missing> {
     let main = &run.plan.main;
     let parents = main.parent_domain_matches_subdomains.iter().any(|word| word == "mynetworks");
-    let name = run.input.name.verified.as_deref().unwrap_or_default();
+    let name = run.input.name.shown();
     let client = run.input.client;
     match match_client(&main.mynetworks, name, client, parents, run.facts.tables(), run.facts.remote()) {
         Match::Decided { is_in, item, source } => {
@@ -25,7 +24,8 @@ pub(super) fn permit_mynetworks(run: &mut Run<'_>) -> Result<Effect, Missing> {
             });
             Ok(if is_in { Effect::Permit } else { Effect::Neutral })
         }
-        Match::No | Match::Temporary(_) => Ok(Effect::Neutral),
+        Match::No => Ok(Effect::Neutral),
+        Match::Temporary(why) => Ok(lookup_failure(&client.to_string(), why)),
         Match::Missing(query) => Err(Missing(Question::Table(query))),
     }
 }
@@ -35,21 +35,20 @@ pub(super) fn permit_inet_interfaces(run: &mut Run<'_>) -> Result<Effect, Missin
 }
 
 pub(super) fn reject_unknown(run: &mut Run<'_>) -> Result<Effect, Missing> {
-    Ok(unknown(run, run.input.name.verified.is_some(), "hostname"))
+    let name = run.input.name;
+    Ok(unknown(run, name.verified.is_some(), name.temporary, "hostname"))
 }
 
 pub(super) fn reject_unknown_reverse(run: &mut Run<'_>) -> Result<Effect, Missing> {
-    Ok(unknown(run, run.input.name.reverse.is_some(), "reverse hostname"))
+    let name = run.input.name;
+    Ok(unknown(run, name.reverse.is_some(), name.reverse_temporary, "reverse hostname"))
 }
 
-fn unknown(run: &Run<'_>, known: bool, what: &str) -> Effect {
-    let reply = |code| -> Reply {
-        let text = format!("Client host rejected: cannot find your {what}, [{}]", run.input.client);
-        refusal(code, (7, 25), text)
-    };
-    match (known, run.input.name.temporary) {
-        (true, _) => Effect::Neutral,
-        (false, true) => Effect::DeferIfPermit(reply(450)),
-        (false, false) => Effect::Refuse(reply(*run.plan.main.unknown_client_reject_code)),
+fn unknown(run: &Run<'_>, known: bool, temporary: bool, what: &str) -> Effect {
+    if known {
+        return Effect::Neutral;
     }
+    let code = if temporary { 450 } else { *run.plan.main.unknown_client_reject_code };
+    let text = format!("Client host rejected: cannot find your {what}, [{}]", run.input.client);
+    Effect::Refuse(refusal(code, (7, 25), text))
 }

@@ -1,14 +1,7 @@
 //! What names look like.
 
-/// Whether a HELO name is a host name or an address literal (RFC 5321 section 4.1.1.1).
-pub(super) fn is_valid_helo(name: &str) -> bool {
-    match name.strip_prefix('[') {
-        Some(rest) => rest.strip_suffix(']').is_some_and(is_literal),
-        None => is_host_name(name),
-    }
-}
-
-fn is_literal(inside: &str) -> bool {
+/// Whether what stands in brackets is an address (RFC 5321 section 4.1.3).
+pub(super) fn is_literal(inside: &str) -> bool {
     match inside.get(..5).filter(|tag| tag.eq_ignore_ascii_case("IPv6:")) {
         Some(_) => inside[5..].parse::<std::net::Ipv6Addr>().is_ok(),
         None => inside.parse::<std::net::IpAddr>().is_ok(),
@@ -38,13 +31,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn helo_names_are_told_apart() {
-        for name in ["a", "a.b", "a_b.c-d", "[192.0.2.1]", "[IPv6:2001:db8::1]", "x1.y", "a.b."] {
-            assert!(is_valid_helo(name), "{name}");
+    fn names_of_hosts_are_told_apart() {
+        for name in ["a", "a.b", "a_b.c-d", "x1.y", "a.b."] {
+            assert!(is_host_name(name), "{name}");
         }
-        for name in ["", ".", "a..b", "-a", "a-", "192.0.2.1", "[x]", "[192.0.2.1", "a b", "a@b", &"a".repeat(64)] {
-            assert!(!is_valid_helo(name), "{name}");
+        for name in ["", ".", "a..b", "-a", "a-", "192.0.2.1", "[x]", "a b", "a@b", &"a".repeat(64)] {
+            assert!(!is_host_name(name), "{name}");
         }
         assert!(is_fqdn("a.b") && is_fqdn("a.b.") && !is_fqdn("a") && !is_fqdn("a."));
+        assert!(
+            is_literal("192.0.2.1") && is_literal("IPv6:2001:db8::1") && !is_literal("x") && !is_literal("IPv6:1.2")
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! The rules that keep strangers from relaying.
 
-use mail_types::{Address, Reply};
+use mail_config::Main;
+use mail_types::Address;
 
 use crate::evaluate::Run;
 use crate::facts::{Classified, DomainClass, Missing};
@@ -10,9 +11,9 @@ use crate::verdict::Effect;
 pub(super) fn permit_auth_destination(run: &mut Run<'_>) -> Result<Effect, Missing> {
     let Some(recipient) = run.input.recipient else { return Ok(Effect::Neutral) };
     Ok(match destination(run, recipient)? {
-        Destination::Ours => Effect::Permit,
-        Destination::Foreign => Effect::Neutral,
-        Destination::Unknown => Effect::DeferIfPermit(lookup_failure(&run.input.recipient_name())),
+        Destination::Unknown(why) => lookup_failure(&run.input.recipient_name(), why),
+        found if found.is_ours() => Effect::Permit,
+        _ => Effect::Neutral,
     })
 }
 
@@ -27,36 +28,50 @@ pub(super) fn defer_unauth_destination(run: &mut Run<'_>) -> Result<Effect, Miss
 fn unauth(run: &Run<'_>, code: u64) -> Result<Effect, Missing> {
     let Some(recipient) = run.input.recipient else { return Ok(Effect::Neutral) };
     Ok(match destination(run, recipient)? {
-        Destination::Ours => Effect::Neutral,
-        Destination::Foreign => Effect::Refuse(denied(run, code)),
-        Destination::Unknown => Effect::Refuse(lookup_failure(&run.input.recipient_name())),
+        Destination::Unknown(why) => lookup_failure(&run.input.recipient_name(), why),
+        found if found.is_ours() => Effect::Neutral,
+        _ => {
+            let text = format!("<{}>: Relay access denied", run.input.recipient_name());
+            Effect::Refuse(refusal(code, (7, 1), text))
+        }
     })
 }
 
-fn denied(run: &Run<'_>, code: u64) -> Reply {
-    refusal(code, (7, 1), format!("<{}>: Relay access denied", run.input.recipient_name()))
+/// Whether mail for the recipient ends here or at a relay domain of ours; no if nobody can tell.
+pub(super) fn is_for_us(run: &Run<'_>) -> Result<bool, Missing> {
+    match run.input.recipient {
+        Some(recipient) => Ok(destination(run, recipient)?.is_ours()),
+        None => Ok(false),
+    }
 }
 
-enum Destination {
-    Ours,
-    Foreign,
+/// Where mail for an address goes.
+pub(super) enum Destination {
+    /// To a domain of this class.
+    Class(DomainClass),
+    /// Where the sender's own routing leads. It is never followed for strangers, unless `allow_untrusted_routing` says otherwise.
+    Routed,
     /// A table could not answer: neither yes nor no.
-    Unknown,
+    Unknown(String),
 }
 
-/// Whether mail for an address ends here. Routing that the sender wrote into the local part is never followed for strangers: such a
-/// recipient counts as foreign, unless `allow_untrusted_routing` says otherwise.
-fn destination(run: &Run<'_>, recipient: &Address) -> Result<Destination, Missing> {
+impl Destination {
+    fn is_ours(&self) -> bool {
+        matches!(self, Self::Class(class) if *class != DomainClass::Foreign)
+    }
+}
+
+pub(super) fn destination(run: &Run<'_>, recipient: &Address) -> Result<Destination, Missing> {
     Ok(match run.facts.class(recipient.domain())? {
-        Classified::Unavailable(_) => Destination::Unknown,
-        Classified::Class(DomainClass::Foreign) => Destination::Foreign,
-        Classified::Class(_) if is_routed(run, recipient.local()) => Destination::Foreign,
-        Classified::Class(_) => Destination::Ours,
+        Classified::Unavailable(why) => Destination::Unknown(why),
+        Classified::Class(DomainClass::Foreign) => Destination::Class(DomainClass::Foreign),
+        Classified::Class(_) if is_routed(&run.plan.main, recipient.local()) => Destination::Routed,
+        Classified::Class(class) => Destination::Class(class),
     })
 }
 
-fn is_routed(run: &Run<'_>, local: &str) -> bool {
-    let main = &run.plan.main;
+/// Whether a local part holds routing that counts here.
+pub(crate) fn is_routed(main: &Main, local: &str) -> bool {
     if *main.allow_untrusted_routing {
         return false;
     }

@@ -1,6 +1,8 @@
 //! The table of commands: which states allow each, and what it counts as.
 
-use super::{Dialect, Server, auth, bdat, data, helo, help, mail, noop, quit, rcpt, rset, starttls, vrfy};
+use super::{
+    Dialect, Server, auth, bdat, data, etrn, helo, help, mail, noop, quit, rcpt, rset, starttls, vrfy, xclient,
+};
 
 /// One row: everything the machine needs before it looks at arguments.
 pub(super) struct Command {
@@ -25,7 +27,7 @@ const fn command(verb: &'static str, counter: usize, run: fn(&mut Server, &str))
 }
 
 /// Every command. The order of `counter` is the order of the log's summary.
-pub(super) static COMMANDS: [Command; 15] = [
+pub(super) static COMMANDS: [Command; 16] = [
     Command { before_tls: true, last: true, dialect: Some(Dialect::Smtp), ..command("HELO", 0, helo::helo) },
     Command { before_tls: true, last: true, dialect: Some(Dialect::Smtp), ..command("EHLO", 1, helo::ehlo) },
     Command { before_tls: true, last: true, dialect: Some(Dialect::Lmtp), ..command("LHLO", 2, helo::ehlo) },
@@ -38,15 +40,16 @@ pub(super) static COMMANDS: [Command; 15] = [
     Command { before_tls: true, junk: true, ..command("RSET", 9, rset::rset) },
     Command { before_tls: true, junk: true, last: true, ..command("NOOP", 10, noop::noop) },
     Command { junk: true, last: true, ..command("VRFY", 11, vrfy::vrfy) },
-    Command { junk: true, last: true, ..command("ETRN", 12, noop::not_built) },
+    Command { junk: true, last: true, ..command("ETRN", 12, etrn::etrn) },
     Command { before_tls: true, junk: true, last: true, ..command("HELP", 13, help::help) },
     Command { before_tls: true, last: true, ..command("QUIT", 14, quit::quit) },
+    Command { last: true, dialect: Some(Dialect::Smtp), ..command("XCLIENT", 15, xclient::xclient) },
 ];
 
 /// The names of the counters, in the order of the log; the last is for what is no command.
-pub(super) const COUNTERS: [&str; 16] = [
+pub(super) const COUNTERS: [&str; 17] = [
     "helo", "ehlo", "lhlo", "starttls", "auth", "mail", "rcpt", "data", "bdat", "rset", "noop", "vrfy", "etrn", "help",
-    "quit", "unknown",
+    "quit", "xclient", "unknown",
 ];
 
 /// The row of a verb in any case (S04).

@@ -44,6 +44,9 @@ impl Server {
         if !settings.disable_vrfy && settings.dialect == Dialect::Smtp {
             all.push("VRFY".to_owned());
         }
+        if settings.etrn && settings.dialect == Dialect::Smtp {
+            all.push("ETRN".to_owned());
+        }
         if settings.tls != Tls::Off && settings.tls_ready && !self.session.tls {
             all.push("STARTTLS".to_owned());
         }
@@ -53,6 +56,9 @@ impl Server {
             if auth.broken_clients {
                 all.push(format!("AUTH={names}"));
             }
+        }
+        if settings.xclient {
+            all.push(format!("XCLIENT {}", super::xclient::ATTRIBUTES.join(" ")));
         }
         all.extend(["ENHANCEDSTATUSCODES", "8BITMIME", "DSN"].map(str::to_owned));
         if settings.smtputf8 {

@@ -30,6 +30,28 @@ pub struct RcptCommand {
     pub orcpt: Option<String>,
 }
 
+/// What a client says with XCLIENT about the client that it speaks for; values are decoded, `[UNAVAILABLE]` and `[TEMPUNAVAIL]` included.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct XclientCommand {
+    /// Names in upper case, with their values.
+    pub attributes: Vec<(String, String)>,
+}
+
+impl XclientCommand {
+    /// The value of an attribute; none where it was not given.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.attributes.iter().rfind(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The value of an attribute, unless it is unknown for now or for ever.
+    #[must_use]
+    pub fn known(&self, name: &str) -> Option<&str> {
+        self.get(name)
+            .filter(|value| !["[UNAVAILABLE]", "[TEMPUNAVAIL]"].iter().any(|no| value.eq_ignore_ascii_case(no)))
+    }
+}
+
 /// What the machine asks the outside. Answers that fit are named at each; every question takes [`Answer::Refuse`] and [`Answer::Hangup`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question {
@@ -72,6 +94,12 @@ pub enum Question {
     AuthResponse(Vec<u8>),
     /// The client cancelled AUTH, or its exchange was broken. [`Answer::Accept`].
     AuthCancel,
+    /// ETRN of a domain. [`Answer::Done`] has the reply.
+    Etrn(String),
+    /// XCLIENT: the session is now that of another client, and begins again. [`Answer::Accept`] greets it, as after [`Question::Connect`].
+    Xclient(XclientCommand),
+    /// A command line, where `smtpd_command_filter` may change it. [`Answer::Line`].
+    Filter(String),
     /// Something for the log; the machine does not wait for an answer.
     Note(Note),
 }
@@ -89,6 +117,8 @@ pub enum Answer {
     Done(Reply),
     /// LMTP's replies to the end of data, one per recipient that was accepted.
     Recipients(Vec<Reply>),
+    /// The command line as it is carried out.
+    Line(String),
     /// A SASL challenge, not encoded.
     Challenge(Vec<u8>),
     /// The client is who it says (235).

@@ -101,6 +101,12 @@ pub struct Settings {
     pub auth: Option<AuthSettings>,
     /// `smtpd_discard_ehlo_keywords`, in upper case.
     pub discard_ehlo_keywords: Vec<String>,
+    /// Whether ETRN is offered.
+    pub etrn: bool,
+    /// Whether the client may use XCLIENT (`smtpd_authorized_xclient_hosts`).
+    pub xclient: bool,
+    /// Whether command lines go through `smtpd_command_filter`.
+    pub filter_commands: bool,
     /// The verbs of `smtpd_forbidden_commands`, in upper case.
     pub forbidden_commands: Vec<String>,
     /// Whether `smtpd_forbidden_commands` also names whatever begins with something else than a letter.
@@ -135,6 +141,9 @@ impl Default for Settings {
             tls_ready: true,
             auth: None,
             discard_ehlo_keywords: Vec::new(),
+            etrn: false,
+            xclient: false,
+            filter_commands: false,
             forbidden_commands: ["CONNECT", "GET", "POST"].map(str::to_owned).to_vec(),
             forbid_non_letters: true,
         }

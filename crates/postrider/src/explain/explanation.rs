@@ -1,7 +1,7 @@
 //! What `explain` found out: one value, which [`super::text`] shows to people and serde to programs. `docs/explain.md` describes the JSON.
 
 use decision::Lookup;
-use mail_policy::{Decision, Effect};
+use mail_policy::{Action, Decision, Effect};
 use serde::Serialize;
 
 use super::case::Case;
@@ -93,8 +93,14 @@ fn verdict(effect: &Effect) -> (String, Option<String>) {
         Effect::Warn(refusal) => ("warn", reply(refusal)),
         Effect::DeferIfPermit(refusal) => ("defer-if-permit", reply(refusal)),
         Effect::DeferIfReject(refusal) => ("defer-if-reject", reply(refusal)),
-        Effect::Hold(text) => ("hold", Some(text.clone())),
+        Effect::Fail { reply: refusal, why } => (refusal_word(refusal), Some(format!("{refusal} ({why})"))),
+        Effect::Act(Action::Prepend(field)) => ("prepend", Some(field.clone())),
+        Effect::Act(action) => {
+            let (word, text) = action.log().unwrap_or_default();
+            (word, Some(text.to_owned()))
+        }
         Effect::Log(action, text) => (*action, Some(text.clone())),
+        Effect::Ignored(why) => ("neutral", Some(why.clone())),
     };
     (word.to_owned(), text)
 }

@@ -7,7 +7,7 @@ use admission::settings::{MECHANISMS, machine_settings};
 use base64::Engine as _;
 use decision::{Event as LogEvent, Ident, Peer, Record, Said, Stage as LogStage};
 use mail_config::{Listener, ListenerMode};
-use mail_policy::{ClientName, Decision, Effect, Input, Outcome as Judged, Plan, Stage, Verdict, evaluate};
+use mail_policy::{Actions, ClientName, Decision, Effect, Input, Outcome as Judged, Plan, Stage, Verdict, evaluate};
 use mail_smtp::server::{Answer, Note, Question, Server};
 use mail_smtp::{Mailbox, Path};
 use mail_types::{Address, Domain, EnhancedStatus, QueueId, Reply, ReplyCode, Sender, Severity};
@@ -59,7 +59,10 @@ struct Desk<'a> {
     recipient: Option<(Address, Vec<Address>)>,
     /// The recipient of the command under way.
     judging: Option<Address>,
-    hold: bool,
+    /// The sender as the client writes it.
+    sender_text: Option<String>,
+    /// What access tables want done with the message.
+    actions: Actions,
     deferral: Option<Reply>,
     /// What the command under way brought.
     rules: Vec<Rule>,
@@ -92,7 +95,8 @@ pub async fn run(setting: &Setting, outside: &Outside, listener: &Listener, case
         sender: None,
         recipient: None,
         judging: None,
-        hold: false,
+        sender_text: None,
+        actions: Actions::default(),
         deferral: None,
         rules: Vec::new(),
         facts: Vec::new(),
@@ -113,8 +117,17 @@ pub async fn run(setting: &Setting, outside: &Outside, listener: &Listener, case
         }
     }
     let reply = steps.last().map(|step| step.reply.clone()).unwrap_or_default();
-    let outcome = if desk.hold { Outcome::Hold } else { Outcome::Accept };
-    let taken = desk.sender.zip(desk.recipient).map(|(sender, (address, all))| (sender, address, all));
+    let outcome = match &desk.actions {
+        Actions { discard: true, .. } => Outcome::Discard,
+        Actions { hold: true, .. } => Outcome::Hold,
+        _ => Outcome::Accept,
+    };
+    let actions = desk.actions;
+    let taken = desk.sender.zip(desk.recipient).map(|(sender, (address, all))| {
+        let mut all = actions.redirect.map_or(all, |to| vec![to]);
+        all.extend(actions.bcc);
+        (sender, address, all)
+    });
     Session { steps, outcome, at: "end of data".to_owned(), reply, decider: desk.permit, log: desk.log, taken }
 }
 
@@ -222,7 +235,13 @@ impl Desk<'_> {
                 self.note(&note);
                 return None;
             }
-            Question::Discard | Question::Reset | Question::AuthCancel | Question::Vrfy(_) => Answer::Accept,
+            Question::Filter(line) => Answer::Line(line),
+            Question::Discard
+            | Question::Reset
+            | Question::AuthCancel
+            | Question::Vrfy(_)
+            | Question::Etrn(_)
+            | Question::Xclient(_) => Answer::Accept,
         })
     }
 
@@ -236,7 +255,7 @@ impl Desk<'_> {
         let known = |name: &str| ClientName {
             verified: Some(name.to_owned()),
             reverse: Some(name.to_owned()),
-            temporary: false,
+            ..ClientName::default()
         };
         let from = match &self.case.name {
             Some(name) if name == "unknown" => return,
@@ -273,6 +292,10 @@ impl Desk<'_> {
             ),
         };
         self.sender = Some(sender);
+        self.sender_text = Some(match from {
+            Path::Null => String::new(),
+            Path::Mailbox(mailbox) => mailbox.to_string(),
+        });
         let judged = self.judge(Stage::Sender, None).await;
         if judged.is_err() {
             self.sender = None;
@@ -342,6 +365,7 @@ impl Desk<'_> {
                 let input = Input {
                     helo: self.helo.as_deref(),
                     sender: self.sender.as_ref(),
+                    sender_text: self.sender_text.as_deref(),
                     recipient: recipient.map(|(address, _)| address),
                     recipient_text: recipient.map(|(_, text)| text),
                     user: self.user.as_deref(),
@@ -349,6 +373,8 @@ impl Desk<'_> {
                     pipelining: self.pipelining,
                     recipients: usize::from(self.recipient.is_some()),
                     deferral: self.deferral.as_ref(),
+                    protocol: if self.extended { "ESMTP" } else { "SMTP" },
+                    discarded: self.actions.discard,
                     ..Input::new(self.case.client, &self.name)
                 };
                 match evaluate(&self.plan, stage, &input, &view) {
@@ -382,18 +408,17 @@ impl Desk<'_> {
             rule
         }));
         self.remarks(stage, decisions, to);
+        self.actions.add(decisions);
+        let behind = Decision::behind(&verdict, decisions).map(decider);
         match verdict {
-            Verdict::Accept { hold, deferral } => {
-                self.hold |= hold;
+            Verdict::Accept { deferral } => {
                 self.deferral = deferral;
-                let permit = decisions.iter().rfind(|decision| decision.effect == Effect::Permit);
-                self.permit = permit.map(decider).or(self.permit.take());
+                self.permit = behind.or(self.permit.take());
                 Ok(())
             }
             Verdict::Refuse(refusal) => {
                 let refusal = self.softened(refusal);
-                let reason = decisions.iter().rfind(|decision| !matches!(decision.effect, Effect::Neutral));
-                self.decider = reason.map(decider);
+                self.decider = behind;
                 self.judged("reject", stage, Said::Reply(&refusal), to);
                 Err(refusal)
             }
@@ -481,7 +506,14 @@ impl Desk<'_> {
             match &decision.effect {
                 Effect::Warn(reply) => self.judged("reject_warning", stage, Said::Reply(reply), to),
                 Effect::Log(action, text) => self.judged(action, stage, Said::Text(text), to),
-                Effect::Hold(text) => self.judged("hold", stage, Said::Text(text), to),
+                Effect::Act(action) => {
+                    if let Some((word, text)) = action.log() {
+                        self.judged(word, stage, Said::Text(text), to);
+                    }
+                }
+                Effect::Fail { why, .. } | Effect::Ignored(why) => {
+                    self.log.push(format!("{}: warning: {}", self.ident.as_str(), decision::Safe(why)));
+                }
                 _ => {}
             }
         }
@@ -537,5 +569,6 @@ fn command_of(stage: Stage) -> &'static str {
         Stage::Recipient => "RCPT",
         Stage::Data => "DATA",
         Stage::EndOfData => "END-OF-MESSAGE",
+        Stage::Etrn => "ETRN",
     }
 }

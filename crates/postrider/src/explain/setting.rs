@@ -110,39 +110,67 @@ impl Outside {
 
     /// Fetches what a restriction asked for, and says what came back.
     pub async fn fetch(&self, view: &View<'_>, question: mail_policy::Question) -> (Fetch, Vec<Fact>) {
-        if !self.ask_dns && is_dns(&question) {
-            let fact = Fact {
-                question: describe(&question),
-                answer: "there is such a name".to_owned(),
-                from: "supposed".to_owned(),
-            };
-            return (Fetch::Dns(question, DnsFact::Found), vec![fact]);
+        let described = describe(&question);
+        let supposed = described.as_ref().filter(|_| !self.ask_dns || !is_dns(&question));
+        if let (Some(asked), Some(answer)) = (supposed, mail_policy::relay::harmless(&question)) {
+            let fact = Fact { question: asked.clone(), answer: words(&answer), from: "supposed".to_owned() };
+            return (Fetch::Other(question, answer), vec![fact]);
         }
-        let described = is_dns(&question).then(|| describe(&question));
         let fetched = self.sources.fetch(view, question).await;
         let mut facts = self.users.take_facts();
-        if let (Some(question), Fetch::Dns(_, answer)) = (described, &fetched) {
-            facts.push(Fact { question, answer: dns_words(*answer).to_owned(), from: "dns".to_owned() });
+        if let (Some(question), Fetch::Other(_, answer)) = (described, &fetched) {
+            facts.push(Fact { question, answer: words(answer), from: "dns".to_owned() });
         }
         (fetched, facts)
     }
 }
 
+/// Whether DNS is asked; policy services and probes never are.
 fn is_dns(question: &mail_policy::Question) -> bool {
-    matches!(question, mail_policy::Question::MailDomain(_) | mail_policy::Question::Host(_))
+    use mail_policy::Question;
+    matches!(question, Question::MailDomain(_) | Question::Host(_) | Question::List(_) | Question::Hosts(..))
 }
 
-fn describe(question: &mail_policy::Question) -> String {
-    match question {
-        mail_policy::Question::MailDomain(name) => format!("mail domain {name}"),
-        mail_policy::Question::Host(name) => format!("host {name}"),
-        other => format!("{other:?}"),
+/// A question in words; none for what users and tables answer.
+fn describe(question: &mail_policy::Question) -> Option<String> {
+    use mail_policy::{HostKind, Question};
+    Some(match question {
+        Question::MailDomain(name) => format!("mail domain {name}"),
+        Question::Host(name) => format!("host {name}"),
+        Question::List(name) => format!("DNS list entry {name}"),
+        Question::Hosts(HostKind::Address, name) => format!("addresses of {name}"),
+        Question::Hosts(HostKind::MailServer, name) => format!("mail servers of {name}"),
+        Question::Hosts(HostKind::NameServer, name) => format!("name servers of {name}"),
+        Question::Policy(request) => format!("policy service {}", request.service.endpoint),
+        Question::Verified(address) => format!("deliverability of {address}"),
+        Question::Pause { seconds, .. } => format!("pause of {seconds} s"),
+        Question::Address(_) | Question::Table(_) => return None,
+    })
+}
+
+fn words(fact: &mail_policy::Fact) -> String {
+    use mail_policy::{Fact, HostsFact, ListFact, PolicyFact, VerifiedFact};
+    match fact {
+        Fact::Dns(fact) => dns_words(*fact).to_owned(),
+        Fact::List(ListFact::Listed { codes, reason }) => format!("listed {codes:?} {reason}"),
+        Fact::List(ListFact::NotListed) => "not listed".to_owned(),
+        Fact::Hosts(HostsFact::Hosts(hosts)) => {
+            hosts.iter().map(|host| host.name.as_str()).collect::<Vec<_>>().join(", ")
+        }
+        Fact::Hosts(HostsFact::Itself(host)) => host.name.clone(),
+        Fact::Hosts(HostsFact::Nothing) => "none".to_owned(),
+        Fact::List(ListFact::Temporary) | Fact::Hosts(HostsFact::Temporary) => "no answer for now".to_owned(),
+        Fact::Policy(PolicyFact::Action(action)) => action.clone(),
+        Fact::Verified(VerifiedFact::Deliverable) => "deliverable".to_owned(),
+        Fact::Verified(VerifiedFact::Undeliverable(why) | VerifiedFact::Deferred(why)) => why.clone(),
+        Fact::Policy(PolicyFact::Unavailable(why)) | Fact::Verified(VerifiedFact::Unavailable(why)) => why.clone(),
+        Fact::Paused => "over".to_owned(),
     }
 }
 
 fn dns_words(fact: DnsFact) -> &'static str {
     match fact {
-        DnsFact::Found => "exists",
+        DnsFact::Found => "there is such a name",
         DnsFact::NullMx => "accepts no mail (null MX)",
         DnsFact::Nothing => "does not exist",
         DnsFact::Temporary => "no answer for now",

@@ -17,7 +17,7 @@ impl Session {
         }
         let origin = Origin {
             peer: self.client.ip(),
-            local: self.local,
+            local: self.local.ip(),
             tls: self.greeting.tls.is_some(),
             session: format!("{}:{}", self.client, self.port.name),
         };

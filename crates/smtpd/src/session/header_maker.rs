@@ -32,6 +32,7 @@ pub(super) struct HeaderMaker {
     id: Option<QueueId>,
     arrival: mail_types::UnixTime,
     sender: Sender,
+    prepend: Vec<String>,
 }
 
 impl HeaderMaker {
@@ -54,6 +55,7 @@ impl HeaderMaker {
             id: transaction.id,
             arrival: transaction.arrival,
             sender: transaction.sender.clone(),
+            prepend: transaction.actions.prepend.clone(),
         }
     }
 
@@ -77,7 +79,13 @@ impl HeaderMaker {
         };
         let adds = origin.is_some() || *main.always_add_missing_headers;
         let plan = HeaderPlan { main, adds, rewrites: &rewrites, full_name: None };
-        plan.prepare(self.id, self.arrival, &sender, received, content)
+        let mut prepared = plan.prepare(self.id, self.arrival, &sender, received, content)?;
+        if !self.prepend.is_empty() {
+            let mut header: Vec<u8> = self.prepend.iter().flat_map(|field| field_octets(field)).collect();
+            header.append(&mut prepared.header);
+            prepared.header = header;
+        }
+        Ok(prepared)
     }
 }
 
@@ -85,4 +93,10 @@ impl Prepare for HeaderMaker {
     fn prepare<'a>(&'a self, content: &'a [u8]) -> Preparing<'a> {
         Box::pin(self.make(content))
     }
+}
+
+/// A field of PREPEND as it is stored: it cannot bring a second field, or the end of the header.
+fn field_octets(field: &str) -> Vec<u8> {
+    let line: String = field.chars().map(|c| if c.is_control() && c != '\t' { ' ' } else { c }).collect();
+    format!("{line}\r\n").into_bytes()
 }

@@ -1,0 +1,128 @@
+//! What a session does outside transactions: XCLIENT, ETRN, the filter of command lines, and the settings of its machine.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use mail_ipc::control::Request;
+use mail_policy::{ClientName, Stage};
+use mail_smtp::server::{Answer, Settings, XclientCommand};
+use mail_tables::lists::match_domain;
+use mail_tables::{Answer as Found, Scope};
+use mail_types::{Reply, ReplyCode};
+
+use super::{Session, reply};
+
+impl Session {
+    /// The settings of the listener, as they are for this client.
+    pub fn settings(&self) -> Arc<Settings> {
+        let main = &self.port.main;
+        let xclient = self.is_listed(&main.smtpd_authorized_xclient_hosts);
+        let maps = &main.smtpd_discard_ehlo_keyword_address_maps;
+        let address = self.client.ip().to_string();
+        let discarded = match self.tables.search(maps, &address, Scope::Full, &()) {
+            Found::Found(found) => Some(found.value),
+            _ => None,
+        };
+        if !xclient && discarded.is_none() {
+            return Arc::clone(&self.port.settings);
+        }
+        let mut settings = Settings { xclient, ..Settings::clone(&self.port.settings) };
+        if let Some(words) = discarded {
+            let words = words.split([',', ' ', '\t']).filter(|word| !word.is_empty());
+            settings.discard_ehlo_keywords = words.map(str::to_ascii_uppercase).collect();
+        }
+        Arc::new(settings)
+    }
+
+    /// `smtpd_command_filter`: the line that is carried out in place of one.
+    pub(super) fn filter(&self, line: String) -> Answer {
+        let main = &self.port.main;
+        match self.tables.search(&main.smtpd_command_filter, &line, Scope::Full, &()) {
+            Found::Found(found) => {
+                let rule = ("smtpd_command_filter", &main.smtpd_command_filter.source);
+                let peer = format!("{}[{}]", self.log.name, self.log.address);
+                self.log
+                    .text(&format!("{peer}: replacing client command \"{line}\" with \"{}\"", found.value), Some(rule));
+                Answer::Line(found.value)
+            }
+            Found::NotFound => Answer::Line(line),
+            Found::Temporary(why) => {
+                self.log.warning(&why, Some(("smtpd_command_filter", &main.smtpd_command_filter.source)));
+                Answer::Refuse(reply(451, (4, 3, 0), "Error: temporary lookup failure"))
+            }
+            // A table of another process cannot be waited for before every command.
+            Found::Missing(_) => Answer::Refuse(reply(451, (4, 3, 0), "Error: temporary lookup failure")),
+        }
+    }
+
+    /// ETRN: whether the client may ask for it, and whether the domain is one of `fast_flush_domains`.
+    pub(super) async fn etrn(&mut self, domain: &str) -> Answer {
+        if let Err(refusal) = self.judge_named(Stage::Etrn, None, Some(domain)).await {
+            return Answer::Refuse(refusal);
+        }
+        let main = &self.port.main;
+        let parents = main.parent_domain_matches_subdomains.iter().any(|word| word == "fast_flush_domains");
+        if !match_domain(&main.fast_flush_domains, domain, parents, &self.tables, &()).is_in() {
+            return Answer::Refuse(plain(459, &format!("<{domain}>: service unavailable")));
+        }
+        let request = Request::FlushSite { site: domain.to_owned() };
+        match self.door.operators.call(&request, &[]).await {
+            Ok(_) => Answer::Done(plain(250, "Queuing started")),
+            Err(_) => Answer::Refuse(plain(458, "Unable to queue messages")),
+        }
+    }
+
+    /// XCLIENT: from now on the session is that of another client.
+    pub(super) async fn xclient(&mut self, command: XclientCommand) -> Answer {
+        let address = match command.known("ADDR").map(address) {
+            Some(None) => return Answer::Refuse(reply(501, (5, 5, 4), "Bad XCLIENT ADDR syntax")),
+            Some(Some(address)) => Some(address),
+            None => None,
+        };
+        self.reset().await;
+        self.greeting.helo = command.known("HELO").map(str::to_owned);
+        self.greeting.extended = command.known("PROTO").is_none_or(|proto| proto.eq_ignore_ascii_case("ESMTP"));
+        self.greeting.user = command.known("LOGIN").map(str::to_owned);
+        self.greeting.method = self.greeting.user.as_ref().map(|_| "XCLIENT".to_owned());
+        self.set_name(&command);
+        let port = command.known("PORT").and_then(|port| port.parse().ok()).unwrap_or(self.client.port());
+        self.client = SocketAddr::new(address.unwrap_or(self.client.ip()), port);
+        self.log.address = self.client.ip();
+        let local = command.known("DESTADDR").and_then(|text| text.parse().ok()).unwrap_or(self.local.ip());
+        let local_port = command.known("DESTPORT").and_then(|port| port.parse().ok()).unwrap_or(self.local.port());
+        self.local = SocketAddr::new(local, local_port);
+        self.fetched = crate::facts::Fetched::default();
+        self.deferrals = [None, None];
+        self.judge(Stage::Client).await.map_or_else(Answer::Refuse, |()| Answer::Accept)
+    }
+
+    /// NAME is the verified name, REVERSE_NAME the other one. A new NAME without REVERSE_NAME is both.
+    fn set_name(&mut self, command: &XclientCommand) {
+        let temporary = |name: &str| command.get(name).is_some_and(|value| value.eq_ignore_ascii_case("[TEMPUNAVAIL]"));
+        let known = |name: &str| command.known(name).map(str::to_owned);
+        if command.get("NAME").is_some() {
+            let verified = known("NAME");
+            self.name = ClientName {
+                reverse: verified.clone(),
+                verified,
+                temporary: temporary("NAME"),
+                reverse_temporary: temporary("NAME"),
+            };
+        }
+        if command.get("REVERSE_NAME").is_some() {
+            self.name.reverse = known("REVERSE_NAME");
+            self.name.reverse_temporary = temporary("REVERSE_NAME");
+        }
+        self.log.name = self.name.shown().to_owned();
+    }
+}
+
+/// `192.0.2.1` or `IPV6:2001:db8::1`.
+fn address(text: &str) -> Option<IpAddr> {
+    let tagged = text.get(..5).is_some_and(|tag| tag.eq_ignore_ascii_case("IPV6:"));
+    if tagged { text[5..].parse().ok() } else { text.parse().ok() }
+}
+
+fn plain(code: u16, text: &str) -> Reply {
+    Reply::plain(ReplyCode::of(code), text)
+}
