@@ -16,6 +16,7 @@ mod machine;
 mod message;
 pub mod mutate;
 mod pop3;
+mod postfix;
 mod smtp;
 mod store;
 mod tables;
@@ -63,6 +64,8 @@ pub const TARGETS: &[Target] = &[
     store::KEYWORDS,
     store::FILE_NAME,
     store::SEGMENT,
+    postfix::QUEUE,
+    postfix::LOG,
     ipc::FRAMES,
     message::HEADER,
     message::MIME,

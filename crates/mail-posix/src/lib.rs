@@ -1,6 +1,7 @@
 //! What the operating system offers and safe libraries leave out: the only crate with `unsafe`.
 //!
-//! Owned here: the passwd and group databases ([`users`]), becoming another user ([`mod@become_user`]), processes without exec ([`fork`]),
+//! Owned here: the passwd and group databases ([`users`]), becoming another user ([`mod@become_user`]),
+//! whose files a thread makes ([`file_identity`]), processes without exec ([`fork`]),
 //! programs of others ([`command`]),
 //! signals as a descriptor ([`signals`]), descriptors over sockets ([`fdpass`]), Unix sockets in deep directories ([`sockets`]),
 //! locks ([`locks`]), sealed memory ([`memfd`]), what the allocator keeps ([`memory`]), durability and space of files ([`files`]), the sandbox ([`sandbox`], of [`landlock`] and [`seccomp`]), libpam ([`pam`]),
@@ -14,6 +15,7 @@
 pub mod become_user;
 pub mod command;
 pub mod fdpass;
+pub mod file_identity;
 pub mod files;
 pub mod fork;
 pub mod host;
