@@ -4,6 +4,7 @@ mod dialogue;
 mod dovecot;
 mod fetch;
 mod lmtp;
+mod moving;
 mod postfix;
 mod relay;
 mod response;
@@ -34,6 +35,11 @@ fn main() -> ExitCode {
         test("a Postfix beside us delivers through our LMTP listener", WITH_POSTFIX, lmtp::takes_mail_from_postfix),
         test("odd messages are shown by FETCH as Dovecot shows them", WITH_DOVECOT, fetch::is_the_same),
         test("UIDs, flags and keywords survive the switch in both directions", WITH_DOVECOT, switch::loses_nothing),
+        test(
+            "the queue goes from Postfix to us and back, and every recipient gets one copy",
+            WITH_POSTFIX,
+            moving::there_and_back,
+        ),
         // L02
         test(
             "Dovecot's LMTP server takes our mail and its refusals come back",

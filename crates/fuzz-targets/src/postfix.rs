@@ -23,7 +23,7 @@ fn queue(input: &[u8]) {
     let Ok(file) = read(input, &LIMITS) else { return };
     assert!(file.content.len() <= input.len());
     let Ok(imported) = file.envelope() else { return };
-    let outgoing = Outgoing { envelope: &imported.envelope, content: &file.content, wait: Wait::Unwatched };
+    let outgoing = Outgoing { envelope: &imported.envelope, done: &[], content: &file.content, wait: Wait::Unwatched };
     let (written, offsets) = outgoing.write();
     let again = read(&written, &LIMITS).expect("what was written is read");
     let envelope = again.envelope().expect("what was understood is understood").envelope;

@@ -15,6 +15,10 @@ pub const QUEUE_USER: &str = "postrider";
 /// The group of postdrop.
 const DROP_GROUP: &str = "postdrop";
 
+/// The users of the roles.
+const USERS: [&str; 6] =
+    [QUEUE_USER, "postrider-smtpd", "postrider-local", "postrider-remote", "postrider-login", "postrider-auth"];
+
 /// A directory of the state: its name, its mode, and whose it is when we are root.
 struct Entry {
     name: &'static str,
@@ -84,6 +88,25 @@ pub fn role_user(name: &str) -> io::Result<User> {
         );
         io::Error::new(io::ErrorKind::NotFound, text)
     })
+}
+
+/// The users and groups that a system with separate roles needs and this machine lacks.
+///
+/// # Errors
+/// The databases cannot be read.
+pub fn missing() -> io::Result<Vec<String>> {
+    let mut missing = Vec::new();
+    for name in USERS {
+        if users::by_name(name)?.is_none() {
+            missing.push(format!("user {name}"));
+        }
+    }
+    for name in [GROUP, DROP_GROUP] {
+        if users::group_by_name(name)?.is_none() {
+            missing.push(format!("group {name}"));
+        }
+    }
+    Ok(missing)
 }
 
 /// Who may call itself which role on a private socket: the users of the roles, looked up while the process still is root.

@@ -169,7 +169,7 @@ impl QueueFile {
         Client {
             name: or(text("log_client_name"), "localhost"),
             address,
-            helo: self.attribute("log_helo_name").map(|name| Octets::new(name)),
+            helo: self.attribute("log_helo_name").map(Octets::new),
             protocol: or(text("log_protocol_name"), "local"),
             sasl_username: text("sasl_username"),
             sasl_method: text("sasl_method"),
@@ -255,7 +255,10 @@ mod tests {
             file.envelope().expect_err("refused").to_string()
         };
         let attribute = |name: &str, value: &[u8]| Attribute { name: name.to_owned(), value: value.to_vec() };
-        assert_eq!(with(|f| f.filter = Some(b"smtp:[::1]:10024".to_vec())), "is for the content filter smtp:[::1]:10024");
+        assert_eq!(
+            with(|f| f.filter = Some(b"smtp:[::1]:10024".to_vec())),
+            "is for the content filter smtp:[::1]:10024"
+        );
         assert_eq!(with(|f| f.verp = Some(b"+=".to_vec())), "asks for VERP (+=)");
         assert_eq!(with(|f| f.recipients[0].address = b"bare".to_vec()), "has the address \"bare\", which is none");
         assert_eq!(with(|f| f.sender = None), "has no sender");

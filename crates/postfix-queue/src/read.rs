@@ -268,18 +268,13 @@ impl Reader<'_> {
 
     fn size(&mut self, data: &[u8]) -> Result<(), Malformed> {
         let words = data.split(|&octet| octet == b' ').filter(|word| !word.is_empty());
-        let Some(numbers) = words.map(number).collect::<Option<Vec<u64>>>().filter(|numbers| numbers.len() <= 16) else {
+        let Some(numbers) = words.map(number).collect::<Option<Vec<u64>>>().filter(|numbers| numbers.len() <= 16)
+        else {
             return self.wrong("a size that is none");
         };
         let at = |index: usize| numbers.get(index).copied().unwrap_or(0);
-        let size = Size {
-            content: at(0),
-            offset: at(1),
-            recipients: at(2),
-            hints: at(3),
-            length: at(4),
-            smtputf8: at(5),
-        };
+        let size =
+            Size { content: at(0), offset: at(1), recipients: at(2), hints: at(3), length: at(4), smtputf8: at(5) };
         if numbers.is_empty() || numbers.len() > 6 {
             return self.wrong("a size record of an unknown version");
         }
@@ -409,9 +404,15 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_refused_by_name() {
         assert_eq!(wrong(&[(b'Z', b"")]), "a record of type `Z' in the envelope");
-        assert_eq!(wrong(&[(record::CONTENT, b""), (record::RECIPIENT, b"a@b")]), "a record of type `R' in the content");
+        assert_eq!(
+            wrong(&[(record::CONTENT, b""), (record::RECIPIENT, b"a@b")]),
+            "a record of type `R' in the content"
+        );
         assert_eq!(wrong(&[(record::SENDER, b"")]), "the end is missing");
-        assert_eq!(wrong(&[(record::POINTER, b"0000000000000000"), (record::POINTER, b"1000")]), "a pointer behind the end");
+        assert_eq!(
+            wrong(&[(record::POINTER, b"0000000000000000"), (record::POINTER, b"1000")]),
+            "a pointer behind the end"
+        );
         assert_eq!(wrong(&[(record::SIZE, b"1 2 3 4 5 6 7")]), "a size record of an unknown version");
         assert_eq!(wrong(&[(record::ATTRIBUTE, b"notify_flags=3")]), "NOTIFY that is none");
         let mut loops = file(&[(record::SENDER, b"a@b")]);

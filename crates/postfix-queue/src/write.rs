@@ -1,6 +1,6 @@
 //! The writer: a message as a queue file, and a submission as a file of `maildrop/`, as cleanup and postdrop of Postfix write them.
 
-use mail_types::{Address, Body, Client, Envelope, Notify, Ret, Sender, UnixTime};
+use mail_types::{Address, Body, Client, Envelope, Notify, Recipient, Ret, Sender, UnixTime};
 
 use crate::envelope::notify_bits;
 use crate::record::{self, put};
@@ -26,6 +26,8 @@ pub enum Wait {
 pub struct Outgoing<'a> {
     /// The envelope; its recipients are those that Postfix is to see to.
     pub envelope: &'a Envelope,
+    /// Recipients that are seen to, and of whom a log file in `bounce/` or `trace/` is still to tell the sender.
+    pub done: &'a [Recipient],
     /// The content; lines end with CRLF or LF.
     pub content: &'a [u8],
     /// When the sender is warned of the delay.
@@ -33,7 +35,7 @@ pub struct Outgoing<'a> {
 }
 
 impl Outgoing<'_> {
-    /// The octets of the queue file, and where the record of each recipient is, in their order.
+    /// The octets of the queue file, and where the record of each recipient is, in their order; those that are done come last.
     #[must_use]
     pub fn write(&self) -> (Vec<u8>, Vec<u64>) {
         // The first record has a fixed length, so it can be written last.
@@ -47,7 +49,8 @@ impl Outgoing<'_> {
         let length = out.len() as u64 - begin;
         put(&mut out, record::EXTRACTED, b"");
         put(&mut out, record::END, b"");
-        let bits = self.envelope.recipients.iter().fold(0, |bits, to| bits | notify_bits(to.notify));
+        let all = self.envelope.recipients.iter().chain(self.done);
+        let bits = all.fold(0, |bits, to| bits | notify_bits(to.notify));
         let hints = MIXED | u64::from(bits) << 1;
         let first = size(length, begin, offsets.len() as u64, hints, self.smtputf8());
         let mut front = Vec::new();
@@ -82,8 +85,9 @@ impl Outgoing<'_> {
     }
 
     fn recipients(&self, out: &mut Vec<u8>) -> Vec<u64> {
-        let mut offsets = Vec::with_capacity(self.envelope.recipients.len());
-        for to in &self.envelope.recipients {
+        let mut offsets = Vec::with_capacity(self.envelope.recipients.len() + self.done.len());
+        let open = self.envelope.recipients.iter().map(|to| (record::RECIPIENT, to));
+        for (kind, to) in open.chain(self.done.iter().map(|to| (record::DONE, to))) {
             if to.notify.is_some() {
                 attribute(out, "notify_flags", notify_bits(to.notify).to_string().as_bytes());
             }
@@ -93,7 +97,7 @@ impl Outgoing<'_> {
             let address = raw(&to.address);
             put(out, record::ORIGINAL, to.original.as_deref().map_or(address.as_slice(), str::as_bytes));
             offsets.push(out.len() as u64);
-            put(out, record::RECIPIENT, &address);
+            put(out, kind, &address);
         }
         offsets
     }
@@ -163,7 +167,8 @@ impl Dropped<'_> {
 
 /// An address as typed, in its internal form where it is a complete one.
 fn unquoted(text: &str) -> String {
-    text.parse::<Address>().map_or_else(|_| text.to_owned(), |address| format!("{}@{}", address.local(), address.domain()))
+    text.parse::<Address>()
+        .map_or_else(|_| text.to_owned(), |address| format!("{}@{}", address.local(), address.domain()))
 }
 
 fn size(content: u64, offset: u64, recipients: u64, hints: u64, smtputf8: u64) -> String {
@@ -255,7 +260,7 @@ mod tests {
     fn a_file_that_was_written_says_what_was_to_be_said() {
         let (envelope, content) = sample();
         let (file, offsets) =
-            Outgoing { envelope: &envelope, content: &content, wait: Wait::WarnAt(UnixTime(5000)) }.write();
+            Outgoing { envelope: &envelope, done: &[], content: &content, wait: Wait::WarnAt(UnixTime(5000)) }.write();
         let found = read(&file, &LIMITS).expect("good");
         assert_eq!(found.envelope().expect("good").envelope, envelope);
         assert_eq!((found.warn, &found.content), (Some(5), &content));
@@ -272,7 +277,7 @@ mod tests {
     fn crlf_and_lf_give_the_same_records_and_a_null_sender_is_never_warned() {
         let (mut envelope, _) = sample();
         envelope.sender = Sender::Null;
-        let write = |content: &[u8]| Outgoing { envelope: &envelope, content, wait: Wait::Warned }.write().0;
+        let write = |content: &[u8]| Outgoing { envelope: &envelope, done: &[], content, wait: Wait::Warned }.write().0;
         assert_eq!(write(b"A: b\r\n\r\nx\r\n"), write(b"A: b\n\nx\n"));
         assert_eq!(write(b"A: b\n\nx\n"), write(b"A: b\n\nx"));
         assert_eq!(read(&write(b"x\n"), &LIMITS).expect("good").warn, None);
@@ -306,7 +311,7 @@ mod tests {
         fn content_is_read_as_it_was_written(lines in proptest::collection::vec("[^\r\n\0]{0,40}|x{2040,4100}", 0..8)) {
             let content: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
             let (envelope, _) = sample();
-            let (file, _) = Outgoing { envelope: &envelope, content: content.as_bytes(), wait: Wait::Unwatched }.write();
+            let (file, _) = Outgoing { envelope: &envelope, done: &[], content: content.as_bytes(), wait: Wait::Unwatched }.write();
             let found = read(&file, &LIMITS).expect("good");
             proptest::prop_assert_eq!(found.content, content.replace("\r\n", "\n").into_bytes());
         }

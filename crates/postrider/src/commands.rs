@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use crate::exit::{Outcome, USAGE};
 use crate::terminal::{complain, print};
 use crate::{
-    check, doctor, doveconf, explain, manual, postcat, postconf, postfix, postmap, postqueue, postsuper, sendmail, up,
+    adopt, check, doctor, doveconf, explain, leave, manual, postcat, postconf, postfix, postmap, postqueue, postsuper,
+    sendmail, up,
 };
 
 /// The names of this binary itself.
@@ -41,6 +42,8 @@ pub const COMMANDS: &[Command] = &[
     command("explain", "say what would become of a message, rule by rule, and what would change that", explain::run),
     command("test", "run a file of cases with what must become of them", explain::cases::run),
     command("doctor", "ask a server whether it is an open relay", doctor::run),
+    command("adopt", "take over the configuration and the queue of Postfix and Dovecot", adopt::run),
+    command("leave", "hand the queue back to Postfix", leave::run),
     command("sendmail", "hand in a message", |arguments| sendmail::run("sendmail", arguments)),
     command("mailq", "list the queue", |arguments| sendmail::run("mailq", arguments)),
     command("newaliases", "check the aliases and have them taken at once", |arguments| {
@@ -120,7 +123,7 @@ mod tests {
         for command in COMMANDS {
             assert_eq!(COMMANDS.iter().filter(|other| other.name == command.name).count(), 1, "{}", command.name);
         }
-        for name in ["trace", "queue", "ledger", "adopt"] {
+        for name in ["trace", "queue", "ledger"] {
             assert!(find(name).is_none(), "{name}");
         }
     }

@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 ///
 /// # Errors
 /// It cannot be started or waited for.
-pub(crate) fn feed(mut command: Command, input: &[u8]) -> io::Result<Output> {
+pub fn feed(mut command: Command, input: &[u8]) -> io::Result<Output> {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
         // Who reads nothing may have ended.

@@ -17,6 +17,7 @@ pub mod system;
 mod wait;
 
 pub use booted::Booted;
+pub use feed::feed;
 pub use machine::Machine;
 pub use ports::free_port;
 pub use remote::Remote;

@@ -4,7 +4,7 @@ pub mod addresses;
 pub mod message;
 pub mod options;
 mod smtp;
-mod submit;
+pub mod submit;
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;

@@ -89,7 +89,7 @@ pub fn to_smtpd(state: &Path, submission: &Submission, recipients: &[String], co
 ///
 /// # Errors
 /// A single field is longer than a frame may be.
-fn maildrop_file(submission: &Submission, recipients: &[String], content: &[u8]) -> Result<Vec<u8>, Failure> {
+pub fn maildrop_file(submission: &Submission, recipients: &[String], content: &[u8]) -> Result<Vec<u8>, Failure> {
     let mut file = Vec::with_capacity(content.len() + PAGE);
     for request in requests(submission, recipients, content.len() as u64) {
         encode(&Frame::new(1, request), 0, &mut file).map_err(|error| Failure::new(UNAVAILABLE, error.to_string()))?;
