@@ -121,7 +121,7 @@ impl Machine {
         for number in 0..14_u32 {
             let queue = ["incoming", "deferred", "hold", "active"][number as usize % 4];
             let (envelope, done, content) = message(number);
-            let wait = if number % 5 == 0 { Wait::Warned } else { Wait::Unwatched };
+            let wait = if number.is_multiple_of(5) { Wait::Warned } else { Wait::Unwatched };
             let (file, offsets) = Outgoing { envelope: &envelope, done: &done, content: &content, wait }.write();
             let entry = log::Entry {
                 recipient: envelope.recipients[0].address.to_string(),
@@ -209,22 +209,22 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 fn message(number: u32) -> (Envelope, Vec<Recipient>, Vec<u8>) {
     let to = |text: &str| Recipient::new(text.parse().expect("an address"));
     let mut first = to(&format!("to{number}@c.example"));
-    if number % 3 == 0 {
+    if number.is_multiple_of(3) {
         first.notify = Some(Notify { success: true, failure: true, delay: false });
         first.orcpt = Some(format!("rfc822;Original+{number}@x.example"));
     }
     let filler = if number == 3 { "long line of text\n".repeat(70_000) } else { "text\n".repeat(number as usize) };
-    let body = if number % 2 == 0 { "Grüße\n" } else { "" };
+    let body = if number.is_multiple_of(2) { "Grüße\n" } else { "" };
     let envelope = Envelope {
         sender: if number == 4 { Sender::Null } else { Sender::Address("from@a.example".parse().expect("an address")) },
         recipients: vec![first, to(&format!("\"odd one\"@d{number}.example"))],
         arrival: UnixTime(1_700_000_000_000 + u64::from(number) * 1000),
         size: 0,
-        body: if number % 2 == 0 { Body::EightBitMime } else { Body::SevenBit },
-        smtputf8: number % 7 == 0,
+        body: if number.is_multiple_of(2) { Body::EightBitMime } else { Body::SevenBit },
+        smtputf8: number.is_multiple_of(7),
         dsn: DsnOptions {
-            ret: (number % 3 == 0).then_some(Ret::Full),
-            envid: (number % 3 == 0).then(|| format!("id+{number}")),
+            ret: (number.is_multiple_of(3)).then_some(Ret::Full),
+            envid: (number.is_multiple_of(3)).then(|| format!("id+{number}")),
         },
         message_id: None,
         client: Client {

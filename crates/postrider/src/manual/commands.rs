@@ -159,6 +159,7 @@ fn test() -> Page {
 }
 
 /// up, check, reload, publish, postfix, doctor.
+/// up, check, reload, publish, adopt, leave, postfix, doctor.
 fn system() -> Vec<Page> {
     vec![
         page(
@@ -222,6 +223,46 @@ fn system() -> Vec<Page> {
             ],
             &[DIRECTORY, DOVECOT],
             &[("0", "Published."), ("78", "The files are wrong; the generation before stays.")],
+        ),
+        page(
+            "postrider-adopt",
+            "take over from Postfix and Dovecot",
+            &["postrider adopt [-c DIR] [--dovecot FILE] [--root DIR] [--json] [--yes]"],
+            &[
+                "Looks at the machine and prints what is there: the files, tables without their text, Maildirs, the ports of mail with the programs that listen on them, missing users, the messages of Postfix's queue by state. Then how much of the files is carried out, what will differ, and the commands to type. Without --yes nothing is changed.",
+                "With --yes /etc/postrider becomes a link to the directory of main.cf, and Postfix's queue is taken over: envelope, content, time of arrival, hold, DSN parameters, the reasons of deferred mail. Postfix and Postrider must be stopped. Files of Postfix's configuration are never edited. The log names each message's old and new id.",
+                "What only Postfix can carry out (content filters, VERP, probes), what is incomplete, damaged or not understood is left in its queue and named. Files that were taken lie in adopted/files of the state directory.",
+                "The command may be killed at any moment and run again.",
+            ],
+            &[
+                ("-c DIR", "The directory of Postfix's main.cf; /etc/postfix without it."),
+                DOVECOT,
+                ("--root DIR", "A directory that stands for /, for a trial."),
+                ("--json", "The survey and the account as JSON."),
+                ("--yes", "Do it."),
+            ],
+            &[
+                ("0", "Done; with --yes, nothing was left behind."),
+                ("75", "Postfix or Postrider runs, or messages were left behind."),
+                ("78", "The files would not start, /etc/postrider is something else, or a user is missing."),
+            ],
+        ),
+        page(
+            "postrider-leave",
+            "hand the queue back to Postfix",
+            &["postrider leave [-c DIR] [--dovecot FILE] [--json] [--yes]"],
+            &[
+                "Without --yes it says how many messages wait and which tables would be built. With --yes every queued message becomes a file of the installed Postfix's queue: held mail stays held, deferred mail waits as long and for the same reason, recipients that are done are not delivered again, DSN parameters and time of arrival stay. Tables whose text is newer than what Postfix reads are built with its own postmap and postalias. Postfix and Postrider must be stopped.",
+                "At the end both queues are counted again, and an account is printed. A message that Postfix cannot be given (damaged content, a member of a list that Postfix would expand once more) is left and named.",
+                "The command may be killed at any moment and run again.",
+            ],
+            &[DIRECTORY, DOVECOT, ("--json", "The account as JSON."), ("--yes", "Do it.")],
+            &[
+                ("0", "Nothing is left."),
+                ("69", "No Postfix is installed."),
+                ("70", "A message is unaccounted for."),
+                ("75", "Postfix or Postrider runs, or messages are left."),
+            ],
         ),
         page(
             "postfix",
