@@ -32,6 +32,8 @@ struct Facts {
     envid: Option<String>,
     warned: bool,
     reasons: Vec<String>,
+    /// What the sender is still to hear.
+    told: Vec<(String, String)>,
 }
 
 impl Machine {
@@ -132,6 +134,17 @@ impl Machine {
                 ..log::Entry::default()
             };
             self.put(queue, &file, 0o700, |name| {
+                // Postfix stopped before it told the sender of the one that is done.
+                let (log, action) = if number == 7 { ("bounce", "failed") } else { ("trace", "relayed") };
+                if let [done] = &done[..]
+                    && number < 12
+                {
+                    let recipient = done.address.to_string();
+                    let status = if log == "bounce" { "5.1.1" } else { "2.0.0" }.to_owned();
+                    let (offset, action, reason) = (offsets[2], action.to_owned(), "so it is".to_owned());
+                    let told = log::Entry { recipient, status, offset, action, reason, ..log::Entry::default() };
+                    fs::write(self.queue().join(log).join(name), log::text(&[told])).expect("written");
+                }
                 if queue == "deferred" {
                     let directory = self.queue().join("defer").join(id::forest(name, 1));
                     fs::create_dir_all(&directory).expect("made");
@@ -186,6 +199,11 @@ impl Machine {
             ret: file.ret,
             envid: file.envid.as_deref().map(shown),
             warned: file.warn == Some(-1),
+            told: ["bounce", "trace"]
+                .iter()
+                .flat_map(|log| log::parse(&fs::read(self.queue().join(log).join(name)).unwrap_or_default()))
+                .map(|entry| (entry.recipient, entry.action))
+                .collect(),
             reasons: entries.into_iter().map(|entry| entry.reason).collect(),
             content: file.content,
         };

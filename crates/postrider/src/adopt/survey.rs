@@ -67,13 +67,15 @@ pub struct Survey {
     pub coverage: BTreeMap<&'static str, usize>,
     /// What will differ.
     pub differences: Vec<Remark>,
-    /// Tables whose text is missing, and how to get it back.
+    /// The tables that the files name.
     pub tables: Vec<String>,
+    /// How to get the text back of those that have only a compiled file.
+    pub without_text: Vec<String>,
     /// Where mail is delivered and read.
     pub mail_location: String,
     /// Users of the machine that have a Maildir in their home.
     pub maildirs: usize,
-    /// Messages of Postfix's queue, by state.
+    /// Messages of Postfix's queue, by state, as far as the caller may look.
     pub queue: BTreeMap<&'static str, usize>,
     /// The ports of mail that somebody listens on.
     pub listening: Vec<Listening>,
@@ -98,11 +100,18 @@ impl Survey {
         let config = &loaded.config;
         let mut queue = BTreeMap::new();
         for name in QUEUES {
-            queue.insert(name.name(), spool.files(name).map_err(failed(name.name()))?.len());
+            match spool.files(name) {
+                Ok(files) => drop(queue.insert(name.name(), files.len())),
+                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {}
+                Err(error) => return Err(failed(name.name())(error)),
+            }
         }
         let proc = Path::new("/proc");
-        let running =
-            Running { postfix: spool.is_running().map_err(failed("pid/master.pid"))?, dovecot: runs(proc, "dovecot") };
+        // Without the right to look at the lock, a process of that name has to do.
+        let running = Running {
+            postfix: spool.is_running().unwrap_or_else(|_| runs(proc, "master")),
+            dovecot: runs(proc, "dovecot"),
+        };
         let ports = ports(config);
         let listening = listening(proc).into_iter().filter(|one| ports.contains(&one.address.port())).collect();
         let mut survey = Self {
@@ -112,7 +121,8 @@ impl Survey {
             queue_directory: spool.root.clone(),
             coverage: coverage(loaded),
             differences: differences(loaded),
-            tables: tables_without_text(config),
+            tables: tables(config),
+            without_text: tables_without_text(config),
             mail_location: config.dovecot.settings.mail_location.as_str().to_owned(),
             maildirs: maildirs(&places.root),
             queue,
@@ -130,7 +140,7 @@ impl Survey {
         if !self.missing.is_empty() && rustix::process::geteuid().is_root() {
             steps.push("systemd-sysusers postrider.conf".to_owned());
         }
-        steps.extend(self.tables.iter().cloned());
+        steps.extend(self.without_text.iter().cloned());
         if self.running.postfix {
             steps.push(format!("postfix -c {} stop", self.configuration.display()));
         }
@@ -156,7 +166,11 @@ impl Survey {
         line(format!("Postfix's queue         {}", self.queue_directory.display()));
         line(format!("our state               {}", self.state.display()));
         let counts: Vec<String> = self.queue.iter().map(|(name, count)| format!("{name} {count}")).collect();
-        line(format!("messages                {}", counts.join(", ")));
+        line(format!(
+            "messages                {}",
+            if counts.is_empty() { "(only root may look)".to_owned() } else { counts.join(", ") }
+        ));
+        line(format!("tables                  {}", self.tables.join(", ")));
         line(format!("mail_location           {}", self.mail_location));
         line(format!("homes with a Maildir    {}", self.maildirs));
         let runs = |what: &str, runs: bool| format!("{what} {}", if runs { "runs" } else { "does not run" });
@@ -218,6 +232,11 @@ fn differences(loaded: &Loaded) -> Vec<Remark> {
         effect: text,
     });
     loaded.reports.iter().filter(differs).map(remark).chain(elsewhere).collect()
+}
+
+/// The tables that a file states.
+fn tables(config: &Config) -> Vec<String> {
+    config.tables().into_iter().filter(|(_, written)| *written).map(|(table, _)| table.to_string()).collect()
 }
 
 /// The source of a `hash:` is the table here; where only the compiled file is left, Postfix's own programs give the text back.
