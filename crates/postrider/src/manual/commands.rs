@@ -158,7 +158,6 @@ fn test() -> Page {
     )
 }
 
-/// up, check, reload, publish, postfix, doctor.
 /// up, check, reload, publish, adopt, leave, postfix, doctor.
 fn system() -> Vec<Page> {
     vec![
