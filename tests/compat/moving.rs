@@ -240,7 +240,9 @@ impl Place {
         }
         self.system.give_to_user(&root.join("queue/postrider"))?;
         let owner = mail_posix::users::by_name("postfix")?.map(|user| (user.uid, user.gid));
-        std::os::unix::fs::chown(root.join("data"), owner.map(|owner| owner.0), owner.map(|owner| owner.1))?;
+        for name in ["data", "queue/private"] {
+            std::os::unix::fs::chown(root.join(name), owner.map(|owner| owner.0), owner.map(|owner| owner.1))?;
+        }
         for name in ["queue", "log"] {
             std::os::unix::fs::chown(root.join(name), Some(if name == "queue" { 0 } else { 65534 }), None)?;
         }
