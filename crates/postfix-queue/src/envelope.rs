@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use mail_types::{
-    Address, Body, Client, Domain, DsnOptions, Envelope, Notify, Octets, Recipient, Ret, Sender, UnixTime,
+    Address, Body, Client, Domain, DsnOptions, Envelope, Notify, Octets, Purpose, Recipient, Ret, Sender, UnixTime,
 };
 
 use crate::message::{self, QueueFile, State};
@@ -16,8 +16,8 @@ pub enum Refused {
     Filter(String),
     /// VERP, with its delimiters.
     Verp(String),
-    /// A probe or a trace (`sendmail -bv`, `sendmail -v`), with its flags.
-    Probe(String),
+    /// A trace of a kind that nobody here knows, with its flags.
+    Trace(String),
     /// An attribute of this name that nobody here knows.
     Attribute(String),
     /// Flags of the size record that nobody here knows.
@@ -35,7 +35,7 @@ impl fmt::Display for Refused {
         match self {
             Self::Filter(transport) => write!(f, "is for the content filter {transport}"),
             Self::Verp(delimiters) => write!(f, "asks for VERP ({delimiters})"),
-            Self::Probe(flags) => write!(f, "is a probe or traced (trace_flags={flags})"),
+            Self::Trace(flags) => write!(f, "is traced in an unknown way (trace_flags={flags})"),
             Self::Attribute(name) => write!(f, "has the unknown attribute {name}"),
             Self::Flags(flags) => write!(f, "has unknown flags ({flags}) in its first record"),
             Self::Address(text) => write!(f, "has the address {text:?}, which is none"),
@@ -92,6 +92,9 @@ const WITH_EFFECT: &[&str] = &[
     "sasl_username",
     "trace_flags",
 ];
+/// What `trace_flags` says for each purpose but that of plain mail.
+pub(crate) const TRACE_FLAGS: [(Purpose, &str); 3] =
+    [(Purpose::Probe, "256"), (Purpose::Verify, "512"), (Purpose::Trace, "1024")];
 /// The bits of SMTPUTF8 that Postfix 3.7 has: requested, in the header, in the sender, in a recipient.
 const SMTPUTF8_KNOWN: u64 = 0xf;
 
@@ -133,6 +136,7 @@ impl QueueFile {
             },
             message_id: None,
             client: self.client(),
+            purpose: self.purpose()?,
         };
         Ok(Imported { envelope, done, warned: self.warn.is_some_and(|time| time < 0) })
     }
@@ -145,9 +149,6 @@ impl QueueFile {
         if let Some(delimiters) = &self.verp {
             return Err(Refused::Verp(shown(delimiters)));
         }
-        if let Some(flags) = self.attribute("trace_flags").filter(|flags| *flags != b"0") {
-            return Err(Refused::Probe(shown(flags)));
-        }
         let flags = self.size.map_or(0, |size| size.smtputf8);
         if flags & !SMTPUTF8_KNOWN != 0 {
             return Err(Refused::Flags(flags));
@@ -156,6 +157,20 @@ impl QueueFile {
         match self.attributes.iter().find(|attribute| !known(&attribute.name)) {
             Some(unknown) => Err(Refused::Attribute(unknown.name.clone())),
             None => Ok(()),
+        }
+    }
+
+    /// What is wanted of the message: that it is delivered, or that somebody is told what would become of it.
+    ///
+    /// # Errors
+    /// [`Refused::Trace`].
+    pub fn purpose(&self) -> Result<Purpose, Refused> {
+        match self.attribute("trace_flags") {
+            None | Some(b"0") => Ok(Purpose::Deliver),
+            Some(flags) => {
+                let known = TRACE_FLAGS.iter().find(|(_, known)| known.as_bytes() == flags);
+                known.map(|(purpose, _)| *purpose).ok_or_else(|| Refused::Trace(flags.escape_ascii().to_string()))
+            }
         }
     }
 
@@ -263,8 +278,10 @@ mod tests {
         assert_eq!(with(|f| f.recipients[0].address = b"bare".to_vec()), "has the address \"bare\", which is none");
         assert_eq!(with(|f| f.sender = None), "has no sender");
         let mut probe = sample();
-        probe.attributes.push(attribute("trace_flags", b"256"));
-        assert_eq!(probe.envelope(), Err(Refused::Probe("256".to_owned())));
+        probe.attributes.push(attribute("trace_flags", b"512"));
+        assert_eq!(probe.envelope().expect("good").envelope.purpose, Purpose::Verify);
+        probe.attributes.push(attribute("trace_flags", b"8192"));
+        assert_eq!(probe.envelope(), Err(Refused::Trace("8192".to_owned())));
         let mut later = sample();
         later.attributes.push(attribute("sendopts", b"1"));
         assert_eq!(later.envelope(), Err(Refused::Attribute("sendopts".to_owned())));

@@ -1,8 +1,8 @@
 //! The writer: a message as a queue file, and a submission as a file of `maildrop/`, as cleanup and postdrop of Postfix write them.
 
-use mail_types::{Address, Body, Client, Envelope, Notify, Recipient, Ret, Sender, UnixTime};
+use mail_types::{Address, Body, Client, Envelope, Notify, Purpose, Recipient, Ret, Sender, UnixTime};
 
-use crate::envelope::notify_bits;
+use crate::envelope::{TRACE_FLAGS, notify_bits};
 use crate::record::{self, put};
 
 /// The longest line in one record (`line_length_limit`).
@@ -74,6 +74,7 @@ impl Outgoing<'_> {
         put(out, record::SENDER, &raw_sender(&envelope.sender));
         attribute(out, "encoding", if envelope.body == Body::EightBitMime { b"8bit" } else { b"7bit" });
         client(out, &envelope.client);
+        trace(out, envelope.purpose);
         let warn = match self.wait {
             Wait::Unwatched => None,
             Wait::WarnAt(at) => Some(i64::try_from(at.seconds()).unwrap_or(i64::MAX)),
@@ -130,6 +131,8 @@ pub struct Dropped<'a> {
     pub envid: Option<&'a str>,
     /// NOTIFY, for all recipients.
     pub notify: Option<Notify>,
+    /// What is wanted of it.
+    pub purpose: Purpose,
     /// The content.
     pub content: &'a [u8],
 }
@@ -151,6 +154,7 @@ impl Dropped<'_> {
             put(&mut out, record::FULL_NAME, name);
         }
         put(&mut out, record::SENDER, unquoted(self.sender).as_bytes());
+        trace(&mut out, self.purpose);
         for recipient in self.recipients {
             if self.notify.is_some() {
                 attribute(&mut out, "notify_flags", notify_bits(self.notify).to_string().as_bytes());
@@ -207,6 +211,11 @@ fn client(out: &mut Vec<u8>, client: &Client) {
     attribute(out, "client_address_type", if address.contains(':') { b"10" } else { b"2" });
     attribute(out, "sasl_method", client.sasl_method.as_deref().unwrap_or_default().as_bytes());
     attribute(out, "sasl_username", client.sasl_username.as_deref().unwrap_or_default().as_bytes());
+}
+
+fn trace(out: &mut Vec<u8>, purpose: Purpose) {
+    let flags = TRACE_FLAGS.iter().find(|(known, _)| *known == purpose).map_or("", |(_, flags)| flags);
+    attribute(out, "trace_flags", flags.as_bytes());
 }
 
 fn raw(address: &Address) -> Vec<u8> {
@@ -277,10 +286,12 @@ mod tests {
     fn crlf_and_lf_give_the_same_records_and_a_null_sender_is_never_warned() {
         let (mut envelope, _) = sample();
         envelope.sender = Sender::Null;
+        envelope.purpose = Purpose::Verify;
         let write = |content: &[u8]| Outgoing { envelope: &envelope, done: &[], content, wait: Wait::Warned }.write().0;
         assert_eq!(write(b"A: b\r\n\r\nx\r\n"), write(b"A: b\n\nx\n"));
         assert_eq!(write(b"A: b\n\nx\n"), write(b"A: b\n\nx"));
-        assert_eq!(read(&write(b"x\n"), &LIMITS).expect("good").warn, None);
+        let file = read(&write(b"x\n"), &LIMITS).expect("good");
+        assert_eq!((file.warn, file.purpose()), (None, Ok(Purpose::Verify)));
     }
 
     #[test]
@@ -293,6 +304,7 @@ mod tests {
             ret: Some(Ret::Headers),
             envid: Some("env1"),
             notify: Some(Notify { success: false, failure: true, delay: true }),
+            purpose: Purpose::Deliver,
             content: b"Subject: dropped\n\nhello\n\nlast\n",
         }
         .write();

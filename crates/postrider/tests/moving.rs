@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use mail_types::{Body, Client, DsnOptions, Envelope, Notify, Recipient, Ret, Sender, UnixTime};
+use mail_types::{Body, Client, DsnOptions, Envelope, Notify, Purpose, Recipient, Ret, Sender, UnixTime};
 use postfix_queue::{Dropped, LIMITS, Outgoing, State, Wait, id, log, read};
 
 /// Where messages lie.
@@ -31,6 +31,7 @@ struct Facts {
     ret: u8,
     envid: Option<String>,
     warned: bool,
+    purpose: Purpose,
     reasons: Vec<String>,
     /// What the sender is still to hear.
     told: Vec<(String, String)>,
@@ -163,6 +164,7 @@ impl Machine {
                 ret: Some(Ret::Headers),
                 envid: Some("env"),
                 notify: Some(Notify { success: false, failure: true, delay: false }),
+                purpose: Purpose::Deliver,
                 content: content.as_bytes(),
             };
             self.put("maildrop", &dropped.write(), 0o744, |_| ());
@@ -199,6 +201,7 @@ impl Machine {
             ret: file.ret,
             envid: file.envid.as_deref().map(shown),
             warned: file.warn == Some(-1),
+            purpose: file.purpose().expect("known"),
             told: ["bounce", "trace"]
                 .iter()
                 .flat_map(|log| log::parse(&fs::read(self.queue().join(log).join(name)).unwrap_or_default()))
@@ -245,6 +248,7 @@ fn message(number: u32) -> (Envelope, Vec<Recipient>, Vec<u8>) {
             envid: (number.is_multiple_of(3)).then(|| format!("id+{number}")),
         },
         message_id: None,
+        purpose: if number == 5 { Purpose::Trace } else { Purpose::Deliver },
         client: Client {
             name: "client.example".into(),
             address: "192.0.2.7".parse().ok(),

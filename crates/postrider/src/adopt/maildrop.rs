@@ -123,10 +123,10 @@ fn prepare(found: &Found) -> Result<Vec<u8>, String> {
 }
 
 fn submission(file: &QueueFile) -> Result<(Submission, Vec<String>), String> {
-    let traced = file.attribute("trace_flags").is_some_and(|flags| flags != b"0");
-    if traced || file.verp.is_some() || file.filter.is_some() {
-        return Err("it is a probe, is traced, or asks for VERP or a content filter".to_owned());
+    if file.verp.is_some() || file.filter.is_some() {
+        return Err("it asks for VERP or a content filter".to_owned());
     }
+    let purpose = file.purpose().map_err(|refused| format!("it {refused}"))?;
     let sender = file.sender.as_deref().ok_or("it has no sender")?;
     let first = file.recipients.first().ok_or("it has no recipients")?;
     if file.recipients.iter().any(|to| to.notify != first.notify || to.orcpt.is_some()) {
@@ -141,6 +141,7 @@ fn submission(file: &QueueFile) -> Result<(Submission, Vec<String>), String> {
         full_name: file.full_name.clone().map(Octets::new),
         dsn: DsnOptions { ret, envid },
         notify: notify(first.notify),
+        purpose,
         ..Submission::default()
     };
     Ok((submission, recipients.ok_or("a recipient is not UTF-8")?))

@@ -133,7 +133,7 @@ fn prepare(path: &Path) -> Result<(Vec<u8>, u32), String> {
     let head = head(&octets).map_err(|error| error.to_string())?.ok_or("it is cut short")?;
     let begin = usize::try_from(head.offset).map_err(|error| error.to_string())?;
     let content = octets.get(begin..).filter(|content| content.len() as u64 == head.length).ok_or("it is cut short")?;
-    let Request::Submit { sender, full_name, recipients, dsn, notify, .. } = head.submission else {
+    let Request::Submit { sender, full_name, recipients, dsn, notify, purpose, .. } = head.submission else {
         return Err("it is no submission".to_owned());
     };
     let sender = match sender {
@@ -148,6 +148,7 @@ fn prepare(path: &Path) -> Result<(Vec<u8>, u32), String> {
         ret: dsn.ret,
         envid: dsn.envid.as_deref(),
         notify,
+        purpose,
         content,
     };
     Ok((dropped.write(), owner))

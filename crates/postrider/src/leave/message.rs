@@ -4,7 +4,7 @@
 use std::io::Read as _;
 use std::time::Duration;
 
-use mail_types::{Envelope, QueueId, Recipient, Sender, UnixTime};
+use mail_types::{Envelope, Purpose, QueueId, Recipient, Sender, UnixTime};
 use postfix_queue::{Outgoing, Wait, log};
 use queue_store::{Body, Fate, MessageState, RecipientState, Store};
 
@@ -100,11 +100,18 @@ fn only_ours(state: &RecipientState) -> Option<&'static str> {
 }
 
 fn part(whole: &Whole, sender: Sender, members: &[&(u32, RecipientState)], warn_after: Duration) -> Part {
-    let (told, open): (Vec<_>, Vec<_>) = members.iter().partition(|(_, state)| state.report.is_some());
+    type Members<'a> = Vec<&'a &'a (u32, RecipientState)>;
+    let (told, open): (Members<'_>, Members<'_>) = members.iter().partition(|(_, state)| state.report.is_some());
     let recipients = |of: &[&&(u32, RecipientState)]| -> Vec<Recipient> {
         of.iter().map(|(_, state)| state.recipient.clone()).collect()
     };
-    let envelope = Envelope { sender, recipients: recipients(&open), ..whole.envelope.clone() };
+    // The report of the first attempt is sent once.
+    let traced = open.iter().any(|(_, state)| state.traced);
+    let purpose = match whole.envelope.purpose {
+        Purpose::Trace if traced => Purpose::Deliver,
+        purpose => purpose,
+    };
+    let envelope = Envelope { sender, recipients: recipients(&open), purpose, ..whole.envelope.clone() };
     let done = recipients(&told);
     let arrival = envelope.arrival;
     let warned = open.iter().any(|(_, state)| state.warned);
@@ -173,6 +180,7 @@ mod tests {
             dsn: DsnOptions::default(),
             message_id: None,
             client: Client::default(),
+            purpose: Purpose::Deliver,
         };
         let location = Location { segment: 1, offset: 0, meta: 0, content: 0 };
         let state = MessageState {
@@ -186,6 +194,7 @@ mod tests {
             hold: false,
             corrupt: false,
             deferred: false,
+            purpose: Purpose::Deliver,
         };
         Whole { state, envelope, recipients: (0..).zip(recipients).collect(), content: b"x\r\n".to_vec() }
     }

@@ -230,7 +230,7 @@ fn system() -> Vec<Page> {
             &[
                 "Looks at the machine and prints what is there: the files, tables without their text, Maildirs, the ports of mail with the programs that listen on them, missing users, the messages of Postfix's queue by state. Then how much of the files is carried out, what will differ, and the commands to type. Without --yes nothing is changed.",
                 "With --yes /etc/postrider becomes a link to the directory of main.cf, and Postfix's queue is taken over: envelope, content, time of arrival, hold, DSN parameters, the reasons of deferred mail. Postfix and Postrider must be stopped. Files of Postfix's configuration are never edited. The log names each message's old and new id.",
-                "What only Postfix can carry out (content filters, VERP, probes), what is incomplete, damaged or not understood is left in its queue and named. Files that were taken lie in adopted/files of the state directory.",
+                "What only Postfix can carry out (content filters, VERP), what is incomplete, damaged or not understood is left in its queue and named. Files that were taken lie in adopted/files of the state directory.",
                 "The command may be killed at any moment and run again.",
             ],
             &[
