@@ -232,10 +232,10 @@ impl Place {
         Ok(place)
     }
 
-    /// Directories of both: Postfix's own belong to root and to Postfix.
+    /// Directories of both: Postfix's own belong to root and to Postfix, ours to whom the system runs as.
     fn lay_out(&self) -> std::io::Result<()> {
         let root = self.system.root();
-        for name in ["data", "queue/postrider"] {
+        for name in ["data", "queue/postrider", "queue/postrider/segments", "queue/postrider/maildrop"] {
             fs::create_dir(root.join(name))?;
         }
         self.system.give_to_user(&root.join("queue/postrider"))?;

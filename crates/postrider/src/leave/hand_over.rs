@@ -153,7 +153,7 @@ impl<'a> HandOver<'a> {
                 self.note(&[Line::Abandoned(id)])?;
             } else {
                 let ready = Ready { id, hold, files, left: false };
-                self.name(&ready)?;
+                self.name(std::slice::from_ref(&ready))?;
                 self.end(&[ready])?;
                 self.account.resumed += 1;
                 self.log.line(&format!("{id}: handed over by an earlier run"));
@@ -277,23 +277,20 @@ impl<'a> HandOver<'a> {
             return Err(Failure::new(IO, refusal.to_string()));
         }
         points::reached("leave-held");
-        for one in &batch {
-            self.name(one)?;
-        }
+        self.name(&batch)?;
         points::reached("leave-named");
         self.end(&batch)
     }
 
-    /// Gives the files of a message their names in Postfix's queues, logs first. Durable.
-    fn name(&self, ready: &Ready) -> Result<(), Failure> {
+    /// Gives the files their names in Postfix's queues, logs first. Durable.
+    fn name(&self, batch: &[Ready]) -> Result<(), Failure> {
         let mut parents = BTreeSet::new();
-        for one in &ready.files {
+        for one in batch.iter().flat_map(|ready| &ready.files) {
             for step in one.logs.iter().chain([&one.file]) {
                 let (from, to) = (self.staging.join(&step.staged), self.spool.root.join(&step.target));
-                if !from.exists() {
-                    continue;
+                if from.exists() {
+                    self.spool.make_parents(&to).and_then(|()| rename_noreplace(&from, &to)).map_err(failed(&to))?;
                 }
-                self.spool.make_parents(&to).and_then(|()| rename_noreplace(&from, &to)).map_err(failed(&to))?;
                 parents.extend(to.parent().map(Path::to_owned));
             }
             points::reached("leave-one-named");
