@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use rustix::process::Signal;
 use test_support::clients::{Security, Smtp};
-use test_support::{Patience, System, system, wait_for};
+use test_support::{Patience, System, free_port, system, wait_for};
 
 use crate::load::{Load, Mailboxes};
 use crate::sink::Sink;
@@ -16,11 +16,12 @@ const FROM: &str = "mary@crash.example";
 
 pub fn nothing_is_sent_twice_released_or_resurrected() -> Result<(), String> {
     let sink = Sink::start().map_err(|error| error.to_string())?;
-    // Mail for later.example is deferred at each attempt.
+    // Nobody listens for later.example: its mail is deferred at each attempt.
+    let closed = free_port(sink.address.ip()).map_err(|error| error.to_string())?;
     let lines = format!(
-        "transport_maps = inline:{{ {{far.example=smtp:[{}]:{}}}, {{later.example=retry:4.0.0 later}} }}",
-        sink.address.ip(),
-        sink.address.port()
+        "transport_maps = inline:{{ {{far.example=smtp:[{ip}]:{}}}, {{later.example=smtp:[{ip}]:{closed}}} }}",
+        sink.address.port(),
+        ip = sink.address.ip(),
     );
     let system = builder(&sink).main_cf(&lines).start()?;
     let both = send(&system, 4_000_001, &["john@crash.example", "x@later.example", "y@far.example"])?;

@@ -145,7 +145,7 @@ impl<'a> Round<'a> {
     fn friends(&mut self) -> io::Result<()> {
         let mut smtp = self.smtp(FRIEND)?;
         // Sender, recipients, then how many are delivered, bounced, deferred; a bounce is delivered to its sender too.
-        let mail: [(&str, &[&str], [u32; 3]); 10] = [
+        let mail: [(&str, &[&str], [u32; 3]); 9] = [
             ("mary@info.net", &["john@info.net"], [1, 0, 0]),
             ("mary@info.net", &["john@info.net", "mary@info.net"], [2, 0, 0]),
             ("mary@info.net", &["sales@info.net"], [2, 0, 0]),
@@ -153,7 +153,6 @@ impl<'a> Round<'a> {
             ("mary@info.net", &["friend@remote.example", "refused@remote.example"], [2, 1, 0]),
             ("mary@info.net", &["later@remote.example"], [0, 0, 1]),
             ("mary@info.net", &["x@void.example"], [1, 0, 0]),
-            ("mary@info.net", &["x@never.example"], [1, 1, 0]),
             ("warned@info.net", &["john@info.net"], [1, 0, 0]),
             ("hold@info.net", &["john@info.net"], [0, 0, 0]),
         ];
@@ -187,8 +186,12 @@ impl<'a> Round<'a> {
         smtp.command("QUIT", 2)?;
         let sent = self.system.run(&["sendmail", "-f", "mary@info.net", "john@info.net"], "Subject: local\n\nhello\n");
         sent.map_err(io::Error::other)?;
-        self.truth.totals.received += 2;
-        self.truth.totals.delivered += 2;
+        // smtpd would refuse what the transport map calls an error; what comes from this machine bounces.
+        let sent = self.system.run(&["sendmail", "-f", "mary@info.net", "x@never.example"], "Subject: lost\n\nhello\n");
+        sent.map_err(io::Error::other)?;
+        self.truth.totals.received += 3;
+        self.truth.totals.delivered += 3;
+        self.truth.totals.bounced += 1;
         Ok(())
     }
 

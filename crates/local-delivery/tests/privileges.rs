@@ -246,8 +246,11 @@ async fn a_table_that_only_root_may_read_serves_and_is_taken_when_it_is_replaced
         return in_a_namespace("a_table_that_only_root_may_read_serves_and_is_taken_when_it_is_replaced");
     }
     let main = "virtual_alias_maps = hash:DIR/etc/virtual\nalias_maps = hash:DIR/etc/closed/aliases\n";
-    let mut system =
-        start_closed(main, &[("virtual", "john@info.net first@info.net\n"), ("closed/aliases", "all: john\n")]).await;
+    let mut system = start_closed(
+        main,
+        &[("virtual", "john@info.org first@info.net\n"), ("closed/aliases", "all: john@info.org\n")],
+    )
+    .await;
     system.authd();
     let (mut queue, _) = system.worker().await;
     let table = system.dir.path().join("etc/virtual");
@@ -261,7 +264,7 @@ async fn a_table_that_only_root_may_read_serves_and_is_taken_when_it_is_replaced
     };
     assert_eq!(seen(1).await, "first@info.net");
     let new = table.with_extension("new");
-    std::fs::write(&new, "john@info.net second@info.net\n").expect("written");
+    std::fs::write(&new, "john@info.org second@info.net\n").expect("written");
     std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o600)).expect("set");
     std::fs::rename(&new, &table).expect("renamed");
     let (mut attempt, deadline) = (1, std::time::Instant::now() + std::time::Duration::from_secs(30));
