@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mail_imap::{Answer, Event, HandOver, Mailbox as Machine, Question};
 use mail_net::{Answers, Driver, Handler, Stream};
-use mail_store::{Account, Watch};
+use mail_store::{Account, Tell, Watch, Watches};
 use mailbox_service::{Connection, Home, LineLevel};
 use session::{AskId, Close};
 use tokio::net::unix::pipe::Receiver;
@@ -113,6 +113,7 @@ fn why(reason: &Close) -> &'static str {
 
 /// The outside of the machine.
 struct Session {
+    account: Arc<dyn Account>,
     jobs: Arc<Mutex<Jobs>>,
     /// Content of APPEND that no job has taken yet.
     content: Vec<u8>,
@@ -126,8 +127,8 @@ struct Session {
 impl Session {
     fn new(parts: Parts, events: mpsc::Sender<Event>) -> Self {
         let Parts { account, names, log, announcements, poll, worked_hard } = parts;
-        let jobs = Arc::new(Mutex::new(Jobs::new(account, names, log)));
-        Self { jobs, content: Vec::new(), events, announcements, poll, worked_hard, watching: None }
+        let jobs = Arc::new(Mutex::new(Jobs::new(Arc::clone(&account), names, log)));
+        Self { account, jobs, content: Vec::new(), events, announcements, poll, worked_hard, watching: None }
     }
 
     /// What is done before the client hears that it is logged in.
@@ -141,8 +142,15 @@ impl Session {
 
     async fn watch(&mut self) {
         self.unwatch();
-        let jobs = Arc::clone(&self.jobs);
-        let watch = spawn_blocking(move || lock(&jobs).watch()).await.ok().flatten();
+        let (jobs, events) = (Arc::clone(&self.jobs), self.events.clone());
+        let tell: Tell = Arc::new(move || {
+            // A full queue holds the same news already.
+            let _ = events.try_send(Event::Changed);
+        });
+        let watch = spawn_blocking(move || lock(&jobs).watch(&tell)).await.ok().flatten();
+        if let Some(watches) = self.account.watches().filter(|watches| watches.to_be_attended()) {
+            tokio::spawn(attend(watches));
+        }
         let (events, announced, poll) = (self.events.clone(), self.announcements.subscribe(), self.poll);
         self.watching = Some(tokio::spawn(follow(watch, announced, events, poll)).abort_handle());
     }
@@ -198,26 +206,21 @@ impl Handler<Machine> for Session {
     fn tls_started(&mut self, _stream: &Stream) {}
 }
 
-/// Tells the machine of changes: by other programs through inotify, by local-delivery's word, or by looking now and then.
+/// Tells the machine of changes: by local-delivery's word, or, without a watch, by looking now and then.
 async fn follow(
     watch: Option<Watch>,
     mut announced: broadcast::Receiver<String>,
     events: mpsc::Sender<Event>,
     poll: Duration,
 ) {
-    // An inotify descriptor is read like a pipe.
-    let watched =
-        watch.and_then(|watch| Receiver::from_owned_fd_unchecked(watch.as_fd().try_clone_to_owned().ok()?).ok());
     loop {
         tokio::select! {
-            () = changed(watched.as_ref()) => {}
             heard = announced.recv() => match heard {
                 Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
                 Err(broadcast::error::RecvError::Closed) => return,
             },
-            () = tokio::time::sleep(poll), if watched.is_none() => {}
+            () = tokio::time::sleep(poll), if watch.is_none() => {}
         }
-        // A full queue holds the same news already.
         if events.is_closed() {
             return;
         }
@@ -225,24 +228,18 @@ async fn follow(
     }
 }
 
-/// Waits until the watch has something, and takes all of it; without a watch for ever.
-async fn changed(watched: Option<&Receiver>) {
-    let Some(watched) = watched else { return std::future::pending().await };
-    let mut events = [0; 4096];
-    let mut any = false;
-    loop {
+/// Passes on what the kernel says of changes by other programs, for all sessions of the process.
+async fn attend(watches: Arc<Watches>) {
+    // An inotify descriptor is read like a pipe.
+    let copy = watches.as_fd().try_clone_to_owned();
+    let Some(watched) = copy.ok().and_then(|copy| Receiver::from_owned_fd_unchecked(copy).ok()) else { return };
+    let mut events = vec![0; 4096];
+    while watched.readable().await.is_ok() {
         match watched.try_read(&mut events) {
-            Ok(count) if count > 0 => any = true,
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                if any || watched.readable().await.is_err() {
-                    break;
-                }
-            }
-            Ok(_) | Err(_) => break,
+            Ok(count) if count > 0 => watches.tell(&events[..count]),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Ok(_) | Err(_) => return,
         }
-    }
-    if !any {
-        std::future::pending().await
     }
 }
 

@@ -30,4 +30,4 @@ pub use mailbox::{
     Access, Account, Appending, Changes, Facts, Listed, Mailbox, Message, NewMessage, POLL_INTERVAL, Placed, Status,
 };
 pub use name::{MailboxName, mutf7_decode, mutf7_encode};
-pub use watch::Watch;
+pub use watch::{Tell, Watch, Watches};

@@ -1,9 +1,10 @@
 //! The mailbox traits: what imapd and pop3d know of a store, whatever its format.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::content::MessageFile;
-use crate::{FlagChange, Flags, KeywordSet, MailboxName, Result, Watch};
+use crate::{FlagChange, Flags, KeywordSet, MailboxName, Result, Tell, Watch, Watches};
 
 /// One message of a snapshot. Its sequence number is its place in [`Mailbox::messages`], counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -200,9 +201,9 @@ pub trait Mailbox: Send + Sync {
     /// What the file system says; harmless.
     fn put_cached(&mut self, entries: &[(u32, Vec<u8>)]) -> Result<()>;
 
-    /// Waits for changes by others without blocking: a descriptor to poll. `None` where the system has no watch left: then
-    /// [`Mailbox::sync`] at every [`POLL_INTERVAL`] (or `mailbox_idle_check_interval`).
-    fn watch(&self) -> Option<Watch>;
+    /// Has `tell` called when others change something, as long as the watch is kept and somebody attends to [`Account::watches`]. `None` where the
+    /// system has no watch left: then [`Mailbox::sync`] at every [`POLL_INTERVAL`] (or `mailbox_idle_check_interval`).
+    fn watch(&self, tell: &Tell) -> Option<Watch>;
 }
 
 /// How often a mailbox without a watch is looked at (Dovecot's default `mailbox_idle_check_interval`).
@@ -225,6 +226,9 @@ pub trait Appending: Send {
 
 /// All mailboxes of one user.
 pub trait Account: Send + Sync {
+    /// What the watches of all its mailboxes are over. `None` where the system has none left, or the kind of mailbox cannot be watched.
+    fn watches(&self) -> Option<Arc<Watches>>;
+
     /// The mailboxes in no particular order; the inbox is always there.
     ///
     /// # Errors

@@ -114,8 +114,8 @@ impl Jobs {
     }
 
     /// A watch on the open mailbox.
-    pub fn watch(&self) -> Option<mail_store::Watch> {
-        self.open.as_ref()?.watch()
+    pub fn watch(&self, tell: &mail_store::Tell) -> Option<mail_store::Watch> {
+        self.open.as_ref()?.watch(tell)
     }
 
     fn mailbox(&mut self) -> Result<&mut Box<dyn Mailbox>, Refusal> {

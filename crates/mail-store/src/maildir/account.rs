@@ -1,8 +1,8 @@
 //! One user's Maildir++: which mailboxes there are, and making, removing and renaming them.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, FileType};
@@ -17,7 +17,7 @@ use super::open::Open;
 use super::subscriptions;
 use crate::location::{Index, Location};
 use crate::mailbox::{Access, Account, Appending, Listed, Mailbox, NewMessage, Status};
-use crate::{Flags, MailboxName, Result, StoreError};
+use crate::{Flags, MailboxName, Result, StoreError, Watches};
 
 /// Takes one line for the administrator: strange files, damaged lists.
 pub type Notice = Arc<dyn Fn(&str) + Send + Sync>;
@@ -38,6 +38,7 @@ pub(super) struct Shared {
     notice: Notice,
     host: String,
     counter: AtomicU32,
+    watches: Mutex<Option<Arc<Watches>>>,
 }
 
 impl fmt::Debug for MaildirAccount {
@@ -47,6 +48,15 @@ impl fmt::Debug for MaildirAccount {
 }
 
 impl Shared {
+    /// The watches of all open mailboxes; where the system had none left it is asked again.
+    pub fn watches(&self) -> Option<Arc<Watches>> {
+        let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
+        if watches.is_none() {
+            *watches = Watches::new();
+        }
+        watches.clone()
+    }
+
     pub fn notice(&self, line: &str) {
         (self.notice)(line);
     }
@@ -112,7 +122,8 @@ impl MaildirAccount {
     /// The account at a location. Nothing is read or made before it is used.
     #[must_use]
     pub fn new(location: Location, notice: Notice) -> Self {
-        let shared = Shared { location, notice, host: host_name(), counter: AtomicU32::new(0) };
+        let shared =
+            Shared { location, notice, host: host_name(), counter: AtomicU32::new(0), watches: Mutex::default() };
         Self { shared: Arc::new(shared) }
     }
 
@@ -122,6 +133,10 @@ impl MaildirAccount {
 }
 
 impl Account for MaildirAccount {
+    fn watches(&self) -> Option<Arc<Watches>> {
+        self.shared.watches()
+    }
+
     fn list(&self) -> Result<Vec<Listed>> {
         let root = self.root()?;
         let mut names = vec![MailboxName::inbox()];

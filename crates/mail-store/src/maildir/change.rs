@@ -11,7 +11,7 @@ use super::uidlist::{Health, UidList};
 use super::uids::{self, Refreshed};
 use crate::content::MessageFile;
 use crate::mailbox::{Access, Changes, Facts, Mailbox, Message, Placed};
-use crate::{FlagChange, FlagMode, KeywordSet, MailboxName, Result, StoreError, Watch};
+use crate::{FlagChange, FlagMode, KeywordSet, MailboxName, Result, StoreError, Tell, Watch};
 
 /// How often a file is looked for again that another program renames at the same time.
 const CHASES: usize = 5;
@@ -167,9 +167,9 @@ impl Mailbox for Open {
         self.with_cache(|cache| cache.put(entries, |uid| self.find(uid).is_ok())).unwrap_or(Ok(()))
     }
 
-    fn watch(&self) -> Option<Watch> {
+    fn watch(&self, tell: &Tell) -> Option<Watch> {
         let parts = [self.maildir.new.path(), self.maildir.cur.path(), self.control.path()];
-        Watch::on(&parts)
+        self.shared.watches()?.on(&parts, tell)
     }
 }
 
