@@ -1,14 +1,26 @@
 //! TLS stays in the front: octets between the client and the session process.
 
+use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use mail_net::Stream;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::UnixStream;
 
 /// How long a client may take to hear of the end.
 const GOODBYE: Duration = Duration::from_secs(5);
+
+/// Octets that are carried at once.
+const PIECE: usize = 16 * 1024;
+
+thread_local! {
+    /// Reads land here first, so that a connection that idles holds no buffer.
+    static SCRATCH: RefCell<Box<[u8; PIECE]>> = RefCell::new(Box::new([0; PIECE]));
+}
 
 /// Relays until the session has ended, or the client's connection broke. A client that has only closed its sending side still gets its replies.
 /// `unread` is what the client sent before the hand-over.
@@ -17,11 +29,11 @@ pub(super) async fn relay(client: Stream, session: UnixStream, unread: &[u8]) ->
     let (mut from_session, mut to_session) = session.into_split();
     let up = async {
         to_session.write_all(unread).await?;
-        tokio::io::copy(&mut from_client, &mut to_session).await?;
+        carry(&mut from_client, &mut to_session).await?;
         to_session.shutdown().await
     };
     let down = async {
-        tokio::io::copy(&mut from_session, &mut to_client).await?;
+        carry(&mut from_session, &mut to_client).await?;
         tokio::time::timeout(GOODBYE, to_client.shutdown()).await?
     };
     tokio::pin!(up, down);
@@ -34,6 +46,25 @@ pub(super) async fn relay(client: Stream, session: UnixStream, unread: &[u8]) ->
                 ended?;
             }
         }
+    }
+}
+
+/// Carries octets to the end of `from`.
+async fn carry(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+    loop {
+        let piece = poll_fn(|context| {
+            SCRATCH.with_borrow_mut(|scratch| {
+                let mut buffer = ReadBuf::new(&mut scratch[..]);
+                ready!(Pin::new(&mut *from).poll_read(context, &mut buffer))?;
+                Poll::Ready(io::Result::Ok(buffer.filled().to_vec()))
+            })
+        })
+        .await?;
+        if piece.is_empty() {
+            return Ok(());
+        }
+        to.write_all(&piece).await?;
+        to.flush().await?;
     }
 }
 
