@@ -149,6 +149,9 @@ struct Active {
     pending: Vec<operators::Kind>,
 }
 
+/// So many messages are held ready before anybody asks for them; others are read again when their turn comes, and cost no memory until then.
+const AHEAD: usize = 2_000;
+
 /// A connected worker.
 struct Worker {
     instance: String,
@@ -428,7 +431,7 @@ impl Core {
         if message.hops.len() < message.envelope.recipients.len() {
             self.scheduler.due(&Hop::default(), Class::Incoming, message.at, now);
         }
-        if self.messages.len() < self.settings.limits.active {
+        if self.messages.len() < self.settings.limits.active.min(AHEAD) {
             self.activate(message.id, message.envelope, self.routing);
         }
     }
