@@ -66,7 +66,7 @@ impl Decoder {
     /// Copies octets up to the next CR or LF, and handles that one.
     fn copy_plain(&mut self, input: &[u8], out: &mut Vec<u8>, room: usize) -> usize {
         let most = input.len().min(room - out.len());
-        let plain = input[..most].iter().position(|&b| b == b'\n' || b == b'\r').unwrap_or(most);
+        let plain = memchr::memchr2(b'\n', b'\r', &input[..most]).unwrap_or(most);
         out.extend_from_slice(&input[..plain]);
         if plain == most {
             return plain;
