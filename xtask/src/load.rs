@@ -13,6 +13,7 @@ mod postfix;
 mod report;
 mod sessions;
 mod smtp;
+mod workers;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -60,7 +61,7 @@ struct Row {
 }
 
 fn rows() -> Vec<Row> {
-    [smtp::rows(), idle::rows(), sessions::rows(), mailbox::rows()].into_iter().flatten().collect()
+    [smtp::rows(), workers::rows(), idle::rows(), sessions::rows(), mailbox::rows()].into_iter().flatten().collect()
 }
 
 /// Runs the rows that were asked for, all of them without a name.
@@ -134,6 +135,11 @@ impl Scale {
         let Self { messages, mailbox, idle, rounds } = self;
         format!("{messages} messages, mailboxes of {mailbox}, {idle} idle connections, {rounds} rounds each, medians")
     }
+}
+
+/// Waits until a server has rested from its work, so that what it holds then is what it keeps.
+fn rest() {
+    std::thread::sleep(std::time::Duration::from_secs(4));
 }
 
 /// A count as the number that a rate is made of.

@@ -14,7 +14,7 @@ pub fn of_tree(root: u32) -> f64 {
 
 /// KiB that the process and its descendants hold; a page shared by several of them (or with others) counts in parts.
 pub fn memory_of_tree(root: u32) -> f64 {
-    tree(root).iter().filter_map(|(pid, _)| proportional_set_size(*pid)).sum()
+    tree(root).iter().filter_map(|(pid, _)| memory_of(*pid)).sum()
 }
 
 /// The process and its living descendants, with their ticks.
@@ -35,7 +35,8 @@ fn tree(root: u32) -> Vec<(u32, u64)> {
     processes.iter().filter(|(pid, _)| descends(**pid)).map(|(pid, (_, ticks))| (*pid, *ticks)).collect()
 }
 
-fn proportional_set_size(pid: u32) -> Option<f64> {
+/// KiB that one process holds.
+pub fn memory_of(pid: u32) -> Option<f64> {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
     text.lines().find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix(" kB")?.trim().parse().ok())
 }

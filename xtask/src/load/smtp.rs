@@ -141,6 +141,7 @@ fn drain(side: Side, messages: usize) -> Round {
     let lines = format!("{NO_MAILBOX}virtual_transport = smtp:[127.0.0.1]:{}\n", port.port());
     let Some(mut server) = start(side, &lines)? else { return Ok(None) };
     send(server.address(), &["-s", "20", "-l", "4096"], messages)?;
+    super::rest();
     let memory = server.memory();
     let asked = Instant::now();
     server.tool("postqueue", &["-p"])?;
