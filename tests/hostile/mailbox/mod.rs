@@ -65,7 +65,7 @@ pub fn tests() -> Vec<Test> {
         ),
         // I22, T02
         test(
-            "hundreds of IMAP sessions over TLS idle, and a new one is greeted at once",
+            "thousands of IMAP sessions over TLS idle, and a new one is greeted at once",
             &[],
             many::thousands_idle_and_a_new_one_is_greeted,
         ),
