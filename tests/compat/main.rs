@@ -1,5 +1,6 @@
 //! The same story on Postfix or Dovecot and on us: what a client or an administrator sees must not change with the switch.
 
+mod addresses;
 mod dialogue;
 mod dovecot;
 mod fetch;
@@ -30,6 +31,16 @@ fn main() -> ExitCode {
             "generated restriction lists and access tables decide as Postfix does",
             WITH_POSTFIX,
             restrictions::are_the_same,
+        ),
+        test(
+            "addresses of all kinds are rewritten and routed as Postfix does it",
+            WITH_POSTFIX,
+            addresses::are_handled_alike,
+        ),
+        test(
+            "the next server is shown what Postfix would show it",
+            WITH_POSTFIX,
+            addresses::leave_as_they_would_leave_postfix,
         ),
         // L01, L02
         test("a Postfix beside us delivers through our LMTP listener", WITH_POSTFIX, lmtp::takes_mail_from_postfix),

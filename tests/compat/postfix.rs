@@ -33,9 +33,19 @@ impl Postfix {
 
     /// Starts it on an address, with further services.
     pub fn start_with(address: SocketAddr, main_cf: &str, services: &str) -> Result<Self, String> {
+        Self::start_with_files(address, main_cf, services, &[])
+    }
+
+    /// Starts it with more services and with files beside main.cf; `{etc}` stands for their directory.
+    pub fn start_with_files(
+        address: SocketAddr,
+        main_cf: &str,
+        services: &str,
+        files: &[(String, String)],
+    ) -> Result<Self, String> {
         let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
         let postfix = Self { directory, address };
-        postfix.configure(main_cf, services).map_err(|error| error.to_string())?;
+        postfix.configure(main_cf, services, files).map_err(|error| error.to_string())?;
         let status = postfix.command("start").status().map_err(|error| error.to_string())?;
         if !status.success() {
             return Err(format!("postfix start: {status}\n{}", postfix.log()));
@@ -54,8 +64,19 @@ impl Postfix {
         self.directory.path().to_owned()
     }
 
-    fn configure(&self, main_cf: &str, more: &str) -> std::io::Result<()> {
+    /// The directory of its configuration.
+    pub fn etc(&self) -> PathBuf {
+        self.root().join("etc")
+    }
+
+    /// The directory of its queue.
+    pub fn spool(&self) -> PathBuf {
+        self.root().join("spool")
+    }
+
+    fn configure(&self, main_cf: &str, more: &str, files: &[(String, String)]) -> std::io::Result<()> {
         let root = self.root();
+        let fill = |text: &str| text.replace("{etc}", &root.join("etc").display().to_string());
         fs::set_permissions(&root, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
         for name in ["etc", "spool", "data"] {
             fs::create_dir(root.join(name))?;
@@ -67,7 +88,10 @@ impl Postfix {
             "queue_directory = {shown}/spool\ndata_directory = {shown}/data\nmaillog_file = {shown}/log\nmaillog_file_prefixes = {shown}\n\
              alias_database =\n"
         );
-        fs::write(root.join("etc/main.cf"), format!("{main_cf}\n{own}"))?;
+        fs::write(root.join("etc/main.cf"), format!("{}\n{own}", fill(main_cf)))?;
+        for (name, text) in files {
+            fs::write(root.join("etc").join(name), fill(text))?;
+        }
         let services = [
             "cleanup unix n - n - 0 cleanup",
             "qmgr unix n - n 300 1 qmgr",
@@ -80,11 +104,15 @@ impl Postfix {
             "tlsmgr unix - - n 1000? 1 tlsmgr",
             "discard unix - - n - - discard",
             "lmtp unix - - n - - lmtp",
+            "smtp unix - - n - - smtp",
+            "relay unix - - n - - smtp",
+            "local unix - n n - - local",
+            "virtual unix - n n - - virtual",
             "error unix - - n - - error",
             "retry unix - - n - - error",
             "postlog unix-dgram n - n - 1 postlogd",
         ];
-        let master = format!("{} inet n - n - - smtpd\n{more}{}\n", self.address, services.join("\n"));
+        let master = format!("{} inet n - n - - smtpd\n{}\n{more}\n", self.address, services.join("\n"));
         fs::write(root.join("etc/master.cf"), master)
     }
 

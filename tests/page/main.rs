@@ -1,7 +1,9 @@
 //! The user's page, row by row: its own files and commands, in a machine of the test's own, with its ports, users and resolv.conf.
 
+mod client;
 mod other;
 mod row_03_main_cf;
+mod row_07_access;
 mod row_08_virtual_domain;
 mod row_09_aliases;
 mod row_10_mail_servers;
@@ -11,6 +13,7 @@ mod row_13_open_relay;
 mod row_14_dovecot;
 mod row_16_mail;
 mod server;
+mod strangers;
 
 use std::process::ExitCode;
 
@@ -24,6 +27,13 @@ const WITH_MAIL: &[Need] = &[Need::Root, Need::NetworkNamespace, Need::Program("
 fn main() -> ExitCode {
     run(vec![
         test("row 3: the page's main.cf starts the server, slips included", MACHINE, row_03_main_cf::starts),
+        test("row 3: strangers reach every name of the server, and nothing else", MACHINE, strangers::reach_every_name_of_the_server),
+        test(
+            "row 7: a network may send and one address of it may not",
+            MACHINE,
+            row_07_access::admits_a_network_and_refuses_an_address,
+        ),
+        test("row 8: strangers reach the virtual domain", WITH_POSTFIX, strangers::reach_the_virtual_domain),
         test("row 8: any address of a virtual domain is forwarded", WITH_POSTFIX, row_08_virtual_domain::is_forwarded),
         test("row 9: aliases reach users, lists and outside addresses", WITH_POSTFIX, row_09_aliases::reach_everyone),
         test(
