@@ -64,19 +64,8 @@ fn compare(world: &World, random: &mut Random) -> Result<(), String> {
 }
 
 fn last_lines(log: &str) -> String {
-    let wanted = log.lines().filter(|line| line.contains("warning") || line.contains("fatal"));
-    wanted.rev_take(5)
-}
-
-trait RevTake {
-    fn rev_take(self, count: usize) -> String;
-}
-
-impl<'a, I: Iterator<Item = &'a str>> RevTake for I {
-    fn rev_take(self, count: usize) -> String {
-        let all: Vec<&str> = self.collect();
-        all[all.len().saturating_sub(count)..].join("\n")
-    }
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("warning") || line.contains("fatal")).collect();
+    lines[lines.len().saturating_sub(5)..].join("\n")
 }
 
 fn differ(differences: &mut Vec<String>, what: &str, input: &str, theirs: &str, ours: &str) {
@@ -120,6 +109,10 @@ fn existing(
     client.command("MAIL FROM:<>")?;
     for _ in 0..TRIED {
         let address = world.address(random);
+        // S12: postmaster is taken in every domain of ours.
+        if address.starts_with("postmaster") {
+            continue;
+        }
         let theirs = postfix::refusal(&client.command(&format!("RCPT TO:<{address}>"))?);
         differ(differences, "RCPT", &address, &theirs, &ours.refusal(&address));
     }

@@ -27,7 +27,11 @@ const WITH_MAIL: &[Need] = &[Need::Root, Need::NetworkNamespace, Need::Program("
 fn main() -> ExitCode {
     run(vec![
         test("row 3: the page's main.cf starts the server, slips included", MACHINE, row_03_main_cf::starts),
-        test("row 3: strangers reach every name of the server, and nothing else", MACHINE, strangers::reach_every_name_of_the_server),
+        test(
+            "row 3: strangers reach every name of the server, and nothing else",
+            MACHINE,
+            strangers::reach_every_name_of_the_server,
+        ),
         test(
             "row 7: a network may send and one address of it may not",
             MACHINE,

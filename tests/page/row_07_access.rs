@@ -17,7 +17,8 @@ pub fn admits_a_network_and_refuses_an_address() -> Result<(), String> {
     let told = server::ours(&machine, "postmap /etc/postfix/access 2>&1 && postfix reload 2>&1")?;
     server::holds(&machine, &told, &["/etc/postfix/access:1", "192.168.2.0/24"])?;
 
-    let refused = Client::join(&machine, [192, 168, 2, 10])?.send("a@client.example", "john@info.net", "page row 7 no")?;
+    let refused =
+        Client::join(&machine, [192, 168, 2, 10])?.send("a@client.example", "john@info.net", "page row 7 no")?;
     server::holds(&machine, &refused, &[REFUSED])?;
     let friend = Client::join(&machine, [192, 168, 2, 20])?;
     let taken = friend.send("a@client.example", "john@info.net", "page row 7 yes")?;
@@ -28,7 +29,9 @@ pub fn admits_a_network_and_refuses_an_address() -> Result<(), String> {
     server::holds(&machine, &relayed, &["554 5.7.1 <x@elsewhere.example>: Relay access denied"])?;
 
     let log = machine.read("/var/spool/postrider/log/smtpd.log");
-    let line = format!("NOQUEUE: reject: RCPT from unknown[192.168.2.10]: {REFUSED}; from=<a@client.example> to=<john@info.net>");
+    let line = format!(
+        "NOQUEUE: reject: RCPT from unknown[192.168.2.10]: {REFUSED}; from=<a@client.example> to=<john@info.net>"
+    );
     server::holds(&machine, &log, &[&line])?;
     // The rule and the line of the table that decided.
     let records = machine.read("/var/spool/postrider/log/smtpd.json");

@@ -23,11 +23,16 @@ pub fn reach_every_name_of_the_server() -> Result<(), String> {
     server::arrives(&machine, "john", "page row 3 from outside", CLIENTS.len() * names.len())?;
     // What a stranger writes in a header is not completed with our domain.
     let shown = machine.shell("cat /home/john/Maildir/new/* | grep -c '^From:' || true")?;
-    if shown.trim() == "0" { Ok(()) } else { Err(format!("{shown} From fields were added\n{}", server::logs(&machine))) }
+    if shown.trim() == "0" {
+        Ok(())
+    } else {
+        Err(format!("{shown} From fields were added\n{}", server::logs(&machine)))
+    }
 }
 
 pub fn reach_the_virtual_domain() -> Result<(), String> {
-    let machine = server::machine("virtual_alias_domains = example.net\nvirtual_alias_maps = hash:/etc/postfix/virtual\n")?;
+    let machine =
+        server::machine("virtual_alias_domains = example.net\nvirtual_alias_maps = hash:/etc/postfix/virtual\n")?;
     let _names = machine.name_server("mx example.com 10 mx.other.example\na mx.other.example 192.168.7.2")?;
     let other = other::postfix(&machine, "example.com", &["infonetaccount"])?;
     machine.write("/etc/postfix/virtual", "@example.net infonetaccount@example.com\n")?;

@@ -97,6 +97,17 @@ fn choose(
     Ok(choice.routed(world, address))
 }
 
+/// Whether mail could be sent to an address at all; `user@192.0.2.1` and, without `allow_min_user`, `-user@domain` are none.
+///
+/// # Errors
+/// [`Stop`] if a table cannot say.
+pub fn is_sendable(world: &World<'_>, address: &Address) -> Result<bool, Stop> {
+    let resolved = resolve(world, address, &mut Vec::new())?;
+    let address = numeric(world.main, resolved.address);
+    let choice = without_lookup(world.main, resolved.class.class, &address);
+    Ok(choice.is_none_or(|choice| choice.transport != "error"))
+}
+
 /// `user@192.0.2.1` as `user@[192.0.2.1]`, with `resolve_numeric_domain`.
 fn numeric(main: &Main, address: Address) -> Address {
     let domain = address.domain().as_str();
@@ -188,8 +199,8 @@ fn outside(
 ) -> Result<Choice, Stop> {
     let main = world.main;
     let (maps, key) = (&main.sender_dependent_relayhost_maps, &main.empty_address_relayhost_maps_lookup_key);
-    let (relay, rule, source) = match by_sender(world, maps, key, sender, lookups)? {
-        Some(hit) if is_dunno(&hit.value) => (domain.to_owned(), choice.rule, choice.source.clone()),
+    let own = by_sender(world, maps, key, sender, lookups)?.filter(|hit| !is_dunno(&hit.value));
+    let (relay, rule, source) = match own {
         Some(hit) => (hit.value, "sender_dependent_relayhost_maps", hit.source),
         None if main.relayhost.is_empty() => (domain.to_owned(), choice.rule, choice.source.clone()),
         None => (main.relayhost.value.clone(), "relayhost", main.relayhost.source.clone()),
@@ -403,7 +414,7 @@ mod tests {
         let to = "a@gmail.com";
         is(from(&made, "john@info.net", to), "smtp", Kind::Smtp, "[johns]:587");
         is(from(&made, "ann@info.net", to), "smtp", Kind::Smtp, "[ours]");
-        is(from(&made, "free@info.net", to), "smtp", Kind::Smtp, "gmail.com");
+        is(from(&made, "free@info.net", to), "smtp", Kind::Smtp, "[all]");
         is(from(&made, "x@y.org", to), "smtp", Kind::Smtp, "[all]");
         is(from(&made, "", to), "relay", Kind::Smtp, "[null]");
         is(from(&made, "eve@info.net", to), "lmtp", Kind::Lmtp, "[eves]");

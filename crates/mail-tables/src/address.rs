@@ -118,9 +118,10 @@ pub fn map_keys(address: &Address, delimiters: Delimiters<'_>, is_local: bool) -
     let mut keys = whole(address, delimiters);
     let (user, extension) = delimiters.split(address.local());
     if is_local {
-        keys.push(Key::partial(address.local()));
+        keys.extend(local_forms(address.local()).map(Key::partial));
         if extension.is_some() {
-            keys.push(Key { extension: Some(address.local()[user.len()..].to_owned()), ..Key::partial(user) });
+            let extension = Some(address.local()[user.len()..].to_owned());
+            keys.extend(local_forms(user).map(|text| Key { extension: extension.clone(), ..Key::partial(text) }));
         }
     }
     keys.push(Key::partial(format!("@{}", address.domain())));
@@ -169,6 +170,15 @@ pub fn domain_keys(domain: &str, parents: bool, scope: Scope) -> Vec<Key> {
         Key::partial(text)
     }));
     keys
+}
+
+/// A local part as an address would show it, with quotes where it needs them, and without.
+fn local_forms(local: &str) -> impl Iterator<Item = String> {
+    let shown =
+        mail_types::Domain::new("x").and_then(|domain| Address::new(local, domain)).map(|whole| whole.to_string());
+    let shown = shown.ok().and_then(|whole| whole.strip_suffix("@x").map(str::to_owned));
+    let quoted = shown.filter(|shown| shown != local);
+    quoted.into_iter().chain(std::iter::once(local.to_owned()))
 }
 
 /// `user+ext@domain`, `user@domain`; the form with quotes first where the local part needs them.
@@ -252,6 +262,8 @@ mod tests {
     fn a_quoted_address_is_looked_up_in_both_forms() {
         let address: Address = "\"a b\"@x.org".parse().expect("address");
         assert_eq!(texts(&map_keys(&address, plus(), false)), ["\"a b\"@x.org", "a b@x.org", "@x.org"]);
+        let local = map_keys(&address, plus(), true);
+        assert_eq!(texts(&local), ["\"a b\"@x.org", "a b@x.org", "\"a b\"", "a b", "@x.org"]);
     }
 
     proptest::proptest! {

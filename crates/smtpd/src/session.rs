@@ -262,8 +262,8 @@ impl Session {
         let sender = match &mail.from {
             Path::Null => Sender::Null,
             Path::Mailbox(mailbox) => match complete(mailbox, &main) {
-                Ok(address) => Sender::Address(address),
-                Err(_) => return Answer::Refuse(reply(501, (5, 1, 7), "Bad sender address syntax")),
+                Ok(address) if self.is_sendable(&address) => Sender::Address(address),
+                _ => return Answer::Refuse(reply(501, (5, 1, 7), "Bad sender address syntax")),
             },
         };
         self.transactions += 1;
@@ -317,10 +317,17 @@ impl Session {
         Ok(())
     }
 
+    /// Whether mail could be sent to an address; one that cannot be judged now is judged later.
+    fn is_sendable(&self, address: &Address) -> bool {
+        let (main, tables) = (&self.port.main, &self.tables);
+        let view = crate::facts::View { config: &self.shared.config, main, tables, fetched: &self.fetched };
+        mail_route::is_sendable(&view.world(), address).unwrap_or(true)
+    }
+
     /// The complete address of a recipient. S12: the bare postmaster is this machine's, even where `myorigin` is somebody else's domain.
     fn recipient(&self, mailbox: &Mailbox) -> Option<Address> {
         let main = &self.port.main;
-        let address = complete(mailbox, main).ok()?;
+        let address = complete(mailbox, main).ok().filter(|address| self.is_sendable(address))?;
         if mailbox.domain.is_some() || !mailbox.local.eq_ignore_ascii_case("postmaster") {
             return Some(address);
         }

@@ -282,7 +282,8 @@ impl Submission {
         let tables = shared.tables.snapshot();
         let mut fetched = Fetched::default();
         for text in &self.recipients {
-            let address = mail_route::complete_text(text, &main)
+            let written = if matches!(text.trim(), "" | "<>") { main.empty_address_recipient.as_str() } else { text };
+            let address = mail_route::complete_text(written, &main)
                 .map_err(|error| refusal(501, (5, 1, 3), format!("<{text}>: Bad recipient address syntax: {error}")))?;
             let ident = &shared.pickup;
             let mut view = RouteView { shared: &shared, main: &main, tables: &tables, fetched: &mut fetched, ident };

@@ -108,7 +108,6 @@ impl World {
         set("allow_min_user", random.pick(&yes_no));
         set("owner_request_special", random.pick(&yes_no));
         set("show_user_unknown_table_name", random.pick(&yes_no));
-        set("relocated_prefix_enable", random.pick(&yes_no));
         set("recipient_delimiter", if round == 0 { "+" } else { random.pick(&["", "+", "-", "+-"]) });
         set(
             "propagate_unmatched_extensions",
@@ -237,16 +236,18 @@ impl World {
         let mut text = String::new();
         for _ in 0..size {
             let key = self.key(random);
-            let mut value = self.value(random);
-            if random.chance(several) && name != "generic" {
-                value = format!("{value}, {}", self.value(random));
+            // `@domain` means something alone, and nothing for a copy.
+            let mut value = self.value(random, !name.ends_with("bcc_maps"));
+            if random.chance(several) && name != "generic" && !value.starts_with('@') {
+                value = format!("{value}, {}", self.value(random, false));
             }
             writeln!(text, "{key}\t{value}").expect("a String takes all");
         }
-        if with_parameter { self.add(name, text) } else { self.files.push((name.to_owned(), text)) }
+        if with_parameter { self.add(name, text) } else { self.files.push((name.to_owned(), without_doubles(&text))) }
     }
 
     fn add(&mut self, parameter: &str, text: String) {
+        let text = without_doubles(&text);
         writeln!(self.lines, "{parameter} = texthash:{{etc}}/{parameter}").expect("a String takes all");
         self.files.push((parameter.to_owned(), text));
     }
@@ -283,10 +284,10 @@ impl World {
         }
     }
 
-    fn value(&self, random: &mut Random) -> String {
+    fn value(&self, random: &mut Random, domains: bool) -> String {
         match random.below(10) {
             0 => random.pick(LOCALS.get(..6).unwrap_or(LOCALS)).to_owned(),
-            1 => format!("@{}", random.pick(&["new.org", "far.org"])),
+            1 if domains => format!("@{}", random.pick(&["new.org", "far.org"])),
             _ => random.pick(LEAVES).to_owned(),
         }
     }
@@ -374,6 +375,13 @@ impl World {
         let files = self.files.iter().map(|(name, text)| format!("--- {name}\n{text}"));
         format!("{}\n{}", self.lines, files.collect::<String>())
     }
+}
+
+/// A table with each key once.
+fn without_doubles(text: &str) -> String {
+    let mut seen = std::collections::HashSet::new();
+    let key = |line: &str| line.split('\t').next().unwrap_or_default().to_lowercase();
+    text.lines().filter(|line| seen.insert(key(line))).map(|line| format!("{line}\n")).collect()
 }
 
 /// The fields of a generated message.

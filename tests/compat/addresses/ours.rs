@@ -67,7 +67,9 @@ impl Ours {
 
     /// Why a recipient is refused.
     pub fn refusal(&self, text: &str) -> String {
-        let Ok(address) = mail_route::complete_text(text, &self.config.main) else { return "bad".to_owned() };
+        let address = mail_route::complete_text(text, &self.config.main).ok();
+        let sendable = |address: &Address| self.with(|world| mail_route::is_sendable(world, address)).unwrap_or(true);
+        let Some(address) = address.filter(sendable) else { return "bad address".to_owned() };
         let found = self.with(|world| {
             let resolved = mail_route::resolve(world, &address, &mut Vec::new())?;
             mail_route::recipient(world, &resolved, &mut Vec::new())
@@ -97,7 +99,8 @@ impl Ours {
     fn taken(&self, world: &World<'_>, message: &Message, is_ours: bool) -> Option<Queued> {
         let main = world.main;
         let none = &mut Vec::new();
-        let complete = |text: &str| mail_route::complete_text(text, main).ok();
+        let sendable = |address: &Address| mail_route::is_sendable(world, address).unwrap_or(true);
+        let complete = |text: &str| mail_route::complete_text(text, main).ok().filter(sendable);
         let sender = if message.from.is_empty() { Sender::Null } else { Sender::Address(complete(&message.from)?) };
         let sender = mail_route::rewrite_sender(world, &sender, none).ok()?;
         let mut to = BTreeSet::new();

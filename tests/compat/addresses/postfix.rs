@@ -86,6 +86,9 @@ pub fn refusal(reply: &str) -> String {
     if reply.starts_with('2') {
         return "taken".to_owned();
     }
+    if reply.starts_with("501 5.1.3") {
+        return "bad address".to_owned();
+    }
     let (head, words) = reply.split_once("rejected: ").unwrap_or((reply, reply));
     let mut numbers = head.split(' ');
     format!("{} {} {words}", numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default())
@@ -204,7 +207,7 @@ pub fn queued(postfix: &Postfix, id: &str) -> Result<Queued, String> {
     Ok(queued)
 }
 
-/// The fields of a header on one line each, names in lower case, without any blanks.
+/// The fields of a header on one line each, names in lower case, without any blanks and quotes: Postfix takes away those that need not be.
 pub fn unfolded(content: &str) -> Vec<String> {
     let mut fields: Vec<String> = Vec::new();
     for line in content.split("\r\n").take_while(|line| !line.is_empty()) {
@@ -215,7 +218,7 @@ pub fn unfolded(content: &str) -> Vec<String> {
     }
     let plain = |field: &String| {
         let (name, value) = field.split_once(':').unwrap_or((field, ""));
-        format!("{}:{}", name.to_ascii_lowercase(), value.replace([' ', '\t'], ""))
+        format!("{}:{}", name.to_ascii_lowercase(), value.replace([' ', '\t', '"'], ""))
     };
     fields.iter().map(plain).collect()
 }

@@ -478,7 +478,7 @@ parameters! {
     /// no_unknown_recipient_checks. Filters and milters are not built, so there is nothing of theirs to leave out.
     receive_override_options: List = "", used by ["smtpd"];
     /// The recipient that stands for the null address.
-    empty_address_recipient: Text = "MAILER-DAEMON", used by ["smtpd", "queue-manager"];
+    empty_address_recipient: Text = "MAILER-DAEMON", used by ["smtpd"];
     /// The sender of mail whose bounce nobody gets; mail for it is thrown away.
     double_bounce_sender: Text = "double-bounce", used by ["smtpd", "queue-manager", "local-delivery", "remote-delivery"];
     /// Whether `X-Original-To` and `orig_to=` are kept, and duplicates are found by them.
