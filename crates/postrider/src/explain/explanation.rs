@@ -168,7 +168,7 @@ pub struct Rewritten {
 pub struct Destination {
     /// The address.
     pub address: String,
-    /// The lists whose expansion led here, outermost first.
+    /// What led here, outermost first: lists, or an automatic copy.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub via: Vec<String>,
     /// The envelope sender, where a list has an owner.

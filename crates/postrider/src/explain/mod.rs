@@ -230,11 +230,28 @@ pub async fn explain(setting: &Setting, outside: &Outside, case: &Case) -> Resul
             .await;
         let lookups = asked.map(|(_, lookups)| lookups).unwrap_or_default();
         let to = all.iter().map(ToString::to_string).collect();
+        let asked = route.decide(&mut fetched, |world, lookups| {
+            let mut copies = mail_route::sender_copies(world, &queued, lookups)?;
+            copies.extend(mail_route::recipient_copies(world, &recipient, lookups)?);
+            Ok(copies)
+        });
+        let (copies, lookups) = match asked.await {
+            Ok((copies, more)) => (copies, [lookups, more].concat()),
+            Err(why) => {
+                found.notes.push(format!("automatic copies cannot be made now, so the client would hear 451: {why}"));
+                (Vec::new(), lookups)
+            }
+        };
         found.recipient = Some(Rewritten { from: recipient.to_string(), to, lookups, error: None });
         let mut journey = journey::Journey::new(setting, outside);
         for address in &all {
             let queued_recipient = journey::queued(address, &case.to);
             found.destinations.push(journey.follow(&queued_recipient, &queued).await);
+        }
+        for (copy, address) in copies.iter().flat_map(|copy| copy.to.iter().map(move |to| (copy, to))) {
+            let mut copied = journey.follow(&journey::queued(address, &copy.text), &queued).await;
+            copied.via.insert(0, format!("copy to {}", copy.text));
+            found.destinations.push(copied);
         }
         found.notes.extend(journey.notes);
     }

@@ -305,7 +305,8 @@ impl Desk<'_> {
 
     fn complete(&self, mailbox: &Mailbox) -> Option<Address> {
         let domain = mailbox.domain.as_ref().map(Domain::as_str);
-        mail_route::complete(&mailbox.local, domain, &self.listener.main).ok()
+        let address = mail_route::complete(&mailbox.local, domain, &self.listener.main).ok();
+        address.filter(|address| mail_route::is_sendable(&self.view().world(), address).unwrap_or(true))
     }
 
     /// The complete address of a recipient; the bare postmaster is this machine's (S12).
