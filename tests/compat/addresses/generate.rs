@@ -155,9 +155,9 @@ impl World {
 
     /// A configuration for mail that leaves: every recipient goes to the relay host.
     pub fn leaving(random: &mut Random) -> Self {
-        let lines = "recipient_delimiter = +\nmydestination = localhost\nlocal_transport = smtp\nappend_dot_mydomain = yes\nmydomain = info.net\n\
+        let lines = "recipient_delimiter = +\nmydestination = localhost\nappend_dot_mydomain = yes\nmydomain = info.net\n\
                      myorigin = info.net\nremote_header_rewrite_domain =\nlocal_recipient_maps =\nsmtp_tls_security_level = none\n\
-                     smtp_generic_maps = texthash:{etc}/generic\nsmtpd_delay_open_until_valid_rcpt = yes\n";
+                     smtp_generic_maps = texthash:{etc}/generic\n";
         let mut world = Self { lines: lines.to_owned(), files: Vec::new() };
         world.table(random, "generic", 8, 100, false);
         for name in ["canonical_maps", "virtual_alias_maps", "sender_canonical_maps"] {
@@ -354,7 +354,7 @@ impl World {
 
     /// The whole main.cf. Postfix puts mail on hold, so that it stays where it can be read.
     pub fn main_cf(&self) -> String {
-        if self.lines.contains("generic") {
+        if self.lines.contains("smtp_generic_maps") {
             return format!(
                 "compatibility_level = 3.6\nmyhostname = mail.info.net\nmynetworks = 127.0.0.0/8\nalias_maps =\n{}",
                 self.lines
