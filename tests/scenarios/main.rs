@@ -1,10 +1,12 @@
 //! Stories of the whole system on the real binaries: one file, one story.
 
 mod a_forwarding_loop_ends_at_once;
+mod a_reload_is_refused_by_its_cases;
 mod a_taken_over_process_reaches_nothing;
 mod a_user_submits_and_reads;
 mod an_orderly_stop_finishes_what_is_under_way;
 mod every_process_is_the_user_it_should_be;
+mod explain_and_the_daemons_agree;
 mod mail_waits_while_the_relay_host_is_down;
 mod sendmail_asks_what_would_become_of_mail;
 mod systemd_runs_the_target;
@@ -75,6 +77,16 @@ fn main() -> ExitCode {
         ),
         // S14, R6
         test("two workers share the work, and one may die", &[], two_workers_share_the_work::and_one_may_die),
+        test(
+            "explain and the daemons agree in reply and place",
+            &[],
+            explain_and_the_daemons_agree::in_reply_and_place,
+        ),
+        test(
+            "a reload after which a case fails is refused",
+            &[],
+            a_reload_is_refused_by_its_cases::and_nothing_changes,
+        ),
         test("a user submits mail and reads it", &[], a_user_submits_and_reads::with_their_password_only),
     ])
 }

@@ -240,8 +240,9 @@ impl Builder {
     }
 }
 
-/// Whom a system runs as.
-fn user_and_group() -> (u32, u32) {
+/// Whom a system runs as: uid and gid.
+#[must_use]
+pub fn user_and_group() -> (u32, u32) {
     let uid = rustix::process::geteuid();
     if uid.is_root() { (UNPRIVILEGED, UNPRIVILEGED) } else { (uid.as_raw(), rustix::process::getegid().as_raw()) }
 }

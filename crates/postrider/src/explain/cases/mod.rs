@@ -153,14 +153,10 @@ impl Summary {
         for case in self.cases.iter().filter(|case| !case.ok || !quiet) {
             let _ = writeln!(out, "{}  {}", if case.ok { "ok  " } else { "FAIL" }, shown(&case.name));
             for unmet in &case.failures {
-                let _ = writeln!(out, "      {}: expected {}", shown(&unmet.source), shown(&unmet.expected));
-                let _ = writeln!(
-                    out,
-                    "      {:width$}  got      {}",
-                    "",
-                    shown(&unmet.got),
-                    width = unmet.source.chars().count() - 1
-                );
+                let source = shown(&unmet.source);
+                let width = source.chars().count();
+                let _ = writeln!(out, "      {source}  expected {}", shown(&unmet.expected));
+                let _ = writeln!(out, "      {:width$}  got      {}", "", shown(&unmet.got));
             }
         }
         let plural = if self.cases.len() == 1 { "case" } else { "cases" };
