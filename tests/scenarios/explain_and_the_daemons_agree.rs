@@ -37,6 +37,8 @@ relay_domains = relay.example, gone.example, void.example
 relay_recipient_maps = hash:{root}/etc/relayed
 transport_maps = hash:{root}/etc/transport
 canonical_maps = hash:{root}/etc/canonical
+relocated_maps = inline:{{moved@c.example = moved@far.example}}
+recipient_bcc_maps = inline:{{a@box.example = mary@c.example}}
 ";
 
 const CLIENTS: [Ipv4Addr; 5] = [
@@ -58,7 +60,8 @@ const SENDERS: [&str; 9] = [
     "a@@b",
     "old@c.example",
 ];
-const RECIPIENTS: [&str; 24] = [
+const RECIPIENTS: [&str; 25] = [
+    "moved@c.example",
     "john@c.example",
     "John+work@C.example",
     "nobody@c.example",

@@ -240,6 +240,12 @@ pub enum Place {
         hosts: Vec<Host>,
         /// Why there are no hosts here: DNS was not asked, or what it said.
         note: Option<String>,
+        /// The recipient as that server is shown it, where generic maps make it another.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        shown_recipient: Option<String>,
+        /// The sender, likewise.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        shown_sender: Option<String>,
     },
     /// Thrown away.
     Discard {
@@ -299,6 +305,8 @@ pub struct Explanation {
     pub sender: Option<Rewritten>,
     /// The recipient as it is queued, if the message is taken.
     pub recipient: Option<Rewritten>,
+    /// Automatic copies: `always_bcc`, `sender_bcc_maps`, `recipient_bcc_maps`.
+    pub copies: Vec<Rewritten>,
     /// Where the mail goes, if it is taken.
     pub destinations: Vec<Destination>,
     /// The lines for the log.

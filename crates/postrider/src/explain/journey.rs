@@ -80,8 +80,8 @@ impl<'a> Journey<'a> {
             Kind::Local => Box::pin(Local { journey: self, recipient, sender }.place()).await,
             Kind::Virtual => Local { journey: self, recipient, sender }.virtual_mailbox().await,
             Kind::Mailbox => Local { journey: self, recipient, sender }.mailbox(),
-            Kind::Smtp => self.remote(routed, false).await,
-            Kind::Lmtp => self.remote(routed, true).await,
+            Kind::Smtp => self.remote(routed, sender, false).await,
+            Kind::Lmtp => self.remote(routed, sender, true).await,
             Kind::Discard => Place::Discard { text: routed.nexthop.clone() },
             Kind::Error(text) => {
                 let (status, text) = status_of(text, EnhancedStatus::of(5, 0, 0));
@@ -114,8 +114,33 @@ impl<'a> Journey<'a> {
         found
     }
 
-    async fn remote(&mut self, routed: &Routed, lmtp: bool) -> Place {
+    /// Another server, and the addresses that it is shown.
+    async fn remote(&mut self, routed: &Routed, sender: &Sender, lmtp: bool) -> Place {
         let main = self.transport_main(&routed.transport);
+        let mut place = self.server(routed, &main, lmtp).await;
+        if let Place::Remote { shown_recipient, shown_sender, .. } = &mut place {
+            let maps = if lmtp { &main.lmtp_generic_maps } else { &main.smtp_generic_maps };
+            *shown_recipient = self.generic(&main, maps, &routed.address).await;
+            if let Some(address) = sender.address() {
+                *shown_sender = self.generic(&main, maps, address).await;
+            }
+        }
+        place
+    }
+
+    /// What generic maps make of an address, where that is another one.
+    async fn generic(&mut self, main: &Main, maps: &[mail_tables::TableRef], address: &Address) -> Option<String> {
+        if maps.is_empty() {
+            return None;
+        }
+        let route = Route { setting: self.setting, main, outside: self.outside };
+        let asked =
+            route.decide(&mut self.fetched, |world, lookups| mail_route::generic(world, maps, address, lookups));
+        let (shown, _) = asked.await.ok()?;
+        (shown != *address).then(|| shown.to_string())
+    }
+
+    async fn server(&mut self, routed: &Routed, main: &Main, lmtp: bool) -> Place {
         let protocol = if lmtp { "lmtp" } else { "smtp" }.to_owned();
         let Some(hop) = NextHop::parse(&routed.nexthop) else {
             let text = format!("`{}' is no next hop of this transport", routed.nexthop);
@@ -125,7 +150,7 @@ impl<'a> Journey<'a> {
             NextHop::Unix(path) => {
                 let path = std::path::Path::new(main.queue_directory.as_str()).join(path);
                 let host = Host { name: path.display().to_string(), address: None, port: None };
-                return Place::Remote { protocol, hosts: vec![host], note: None };
+                return to_server(protocol, vec![host], None);
             }
             NextHop::Host { name, port } => (name, port, false),
             NextHop::Domain { name, port } => (name, port, !lmtp),
@@ -138,15 +163,15 @@ impl<'a> Journey<'a> {
         let literal = name.parse::<IpAddr>().ok().filter(|_| !by_mx);
         if let Some(address) = literal {
             let host = Host { name, address: Some(address.to_string()), port: Some(port) };
-            return Place::Remote { protocol, hosts: vec![host], note: None };
+            return to_server(protocol, vec![host], None);
         }
         let Some(dns) = self.outside.sources.dns.as_ref() else {
             let note = if self.outside.ask_dns { "no name server can be used" } else { "DNS was not asked (--no-dns)" };
             let what = if by_mx { format!("the mail exchangers of {name}") } else { name.clone() };
             let note = Some(format!("{what}, port {port}; {note}"));
-            return Place::Remote { protocol, hosts: Vec::new(), note };
+            return to_server(protocol, Vec::new(), note);
         };
-        let rules = Rules { config: &self.setting.config, main: &main, port };
+        let rules = Rules { config: &self.setting.config, main, port };
         let hosts = if by_mx { for_domain(dns, &name, &rules).await } else { for_host(dns, &name, &rules).await };
         match hosts {
             Ok(hosts) => {
@@ -155,7 +180,7 @@ impl<'a> Journey<'a> {
                     address: Some(host.address.to_string()),
                     port: Some(port),
                 });
-                Place::Remote { protocol, hosts: hosts.collect(), note: None }
+                to_server(protocol, hosts.collect(), None)
             }
             Err(none) => {
                 let (status, text) = (none.status.to_string(), none.text);
@@ -176,6 +201,10 @@ impl<'a> Journey<'a> {
             _ => Main::clone(&config.main),
         }
     }
+}
+
+fn to_server(protocol: String, hosts: Vec<Host>, note: Option<String>) -> Place {
+    Place::Remote { protocol, hosts, note, shown_recipient: None, shown_sender: None }
 }
 
 fn destination(

@@ -10,6 +10,7 @@ mod changes;
 mod explanation;
 mod journey;
 mod local;
+mod queued;
 mod session;
 mod setting;
 mod text;
@@ -21,7 +22,6 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
 
-use admission::facts::Fetched;
 use mail_config::Config;
 use serde::Serialize;
 
@@ -30,8 +30,8 @@ use crate::exit::{CONFIGURATION, Failure, Outcome, SOFTWARE, USAGE};
 use crate::system::directory;
 use crate::terminal::print;
 use case::Case;
-use explanation::{Explanation, Listener, Outcome as Answered, Rewritten};
-use setting::{Outside, Route, Setting};
+use explanation::{Explanation, Listener, Outcome as Answered};
+use setting::{Outside, Setting};
 use text::shown;
 use why_not::WhyNot;
 
@@ -205,55 +205,13 @@ pub async fn explain(setting: &Setting, outside: &Outside, case: &Case) -> Resul
         steps: session.steps,
         sender: None,
         recipient: None,
+        copies: Vec::new(),
         destinations: Vec::new(),
         log: session.log,
         notes,
     };
-    if let Some((sender, recipient, all)) = session.taken {
-        let mut fetched = Fetched::default();
-        let route = Route { setting, main: &listener.main, outside };
-        let asked =
-            route.decide(&mut fetched, |world, lookups| mail_route::rewrite_sender(world, &sender, lookups)).await;
-        let written = sender.to_string();
-        let (queued, rewritten) = match asked {
-            Ok((queued, lookups)) => {
-                let to = vec![queued.to_string()];
-                (queued, Rewritten { from: written, to, lookups, error: None })
-            }
-            Err(error) => {
-                (sender, Rewritten { from: written, to: Vec::new(), lookups: Vec::new(), error: Some(error) })
-            }
-        };
-        found.sender = Some(rewritten);
-        let asked = route
-            .decide(&mut fetched, |world, lookups| mail_route::rewrite_recipient(world, &recipient, lookups))
-            .await;
-        let lookups = asked.map(|(_, lookups)| lookups).unwrap_or_default();
-        let to = all.iter().map(ToString::to_string).collect();
-        let asked = route.decide(&mut fetched, |world, lookups| {
-            let mut copies = mail_route::sender_copies(world, &queued, lookups)?;
-            copies.extend(mail_route::recipient_copies(world, &recipient, lookups)?);
-            Ok(copies)
-        });
-        let (copies, lookups) = match asked.await {
-            Ok((copies, more)) => (copies, [lookups, more].concat()),
-            Err(why) => {
-                found.notes.push(format!("automatic copies cannot be made now, so the client would hear 451: {why}"));
-                (Vec::new(), lookups)
-            }
-        };
-        found.recipient = Some(Rewritten { from: recipient.to_string(), to, lookups, error: None });
-        let mut journey = journey::Journey::new(setting, outside);
-        for address in &all {
-            let queued_recipient = journey::queued(address, &case.to);
-            found.destinations.push(journey.follow(&queued_recipient, &queued).await);
-        }
-        for (copy, address) in copies.iter().flat_map(|copy| copy.to.iter().map(move |to| (copy, to))) {
-            let mut copied = journey.follow(&journey::queued(address, &copy.text), &queued).await;
-            copied.via.insert(0, format!("copy to {}", copy.text));
-            found.destinations.push(copied);
-        }
-        found.notes.extend(journey.notes);
+    if let Some(taken) = session.taken {
+        queued::follow(setting, outside, listener, taken, &mut found).await;
     }
     Ok(found)
 }

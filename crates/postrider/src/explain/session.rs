@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use admission::facts::{Fetched, View};
-use admission::settings::{MECHANISMS, machine_settings};
+use admission::settings::machine_settings;
 use base64::Engine as _;
 use decision::{Event as LogEvent, Ident, Peer, Record, Said, Stage as LogStage};
 use mail_config::{Listener, ListenerMode};
@@ -37,7 +37,17 @@ pub struct Session {
     /// The log lines.
     pub log: Vec<String>,
     /// The sender and the recipients, where the message is taken.
-    pub taken: Option<(Sender, Address, Vec<Address>)>,
+    pub taken: Option<Taken>,
+}
+
+/// The envelope of a message that was taken.
+pub struct Taken {
+    /// The sender, complete.
+    pub sender: Sender,
+    /// The recipient, complete.
+    pub recipient: Address,
+    /// Those who get the mail, after canonical maps and virtual aliases.
+    pub queued: Vec<Address>,
 }
 
 /// Who answers the machine's questions.
@@ -75,7 +85,9 @@ struct Desk<'a> {
 /// Runs the session of a case.
 pub async fn run(setting: &Setting, outside: &Outside, listener: &Listener, case: &Case) -> Session {
     let main = &listener.main;
-    let mechanisms = MECHANISMS.map(str::to_owned);
+    // Those that authd announces.
+    let offered = setting.config.dovecot.settings.auth_mechanisms.iter().map(|name| name.to_ascii_uppercase());
+    let mechanisms: Vec<String> = offered.filter(|name| accounts::sasl::MECHANISMS.contains(&name.as_str())).collect();
     let wrapped = listener.mode == ListenerMode::Tls;
     let mut server = Server::new(Arc::new(machine_settings(main, &mechanisms)), wrapped);
     let mut desk = Desk {
@@ -123,10 +135,11 @@ pub async fn run(setting: &Setting, outside: &Outside, listener: &Listener, case
         _ => Outcome::Accept,
     };
     let actions = desk.actions;
-    let taken = desk.sender.zip(desk.recipient).map(|(sender, (address, all))| {
-        let mut all = actions.redirect.map_or(all, |to| vec![to]);
-        all.extend(actions.bcc);
-        (sender, address, all)
+    let taken = desk.sender.zip(desk.recipient);
+    let taken = taken.map(|(sender, (recipient, queued))| {
+        let mut queued = actions.redirect.map_or(queued, |to| vec![to]);
+        queued.extend(actions.bcc);
+        Taken { sender, recipient, queued }
     });
     Session { steps, outcome, at: "end of data".to_owned(), reply, decider: desk.permit, log: desk.log, taken }
 }

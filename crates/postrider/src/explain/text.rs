@@ -168,6 +168,7 @@ fn journey(page: &mut Page, found: &Explanation) {
     if let Some(recipient) = &found.recipient {
         rewritten(page, "recipient", recipient);
     }
+    found.copies.iter().for_each(|copy| rewritten(page, "copy", copy));
     found.destinations.iter().for_each(|one| destination(page, 2, one));
 }
 
@@ -218,14 +219,21 @@ pub fn place_words(place: &Place) -> String {
         Place::Mbox { path, owner, .. } => format!("mbox {path} ({owner})"),
         Place::Command { command, owner, .. } => format!("command {command} ({owner})"),
         Place::List { source, .. } => format!("an empty list at {source}"),
-        Place::Remote { protocol, hosts, note } => {
+        Place::Remote { protocol, hosts, note, shown_recipient, shown_sender } => {
             let host = |host: &super::explanation::Host| {
                 let address = host.address.as_ref().map_or_else(String::new, |address| format!("[{address}]"));
                 let port = host.port.map_or_else(String::new, |port| format!(":{port}"));
                 format!("{}{address}{port}", host.name)
             };
             let hosts: Vec<String> = hosts.iter().map(host).collect();
-            format!("{protocol} to {}", note.clone().unwrap_or_else(|| hosts.join(", then ")))
+            let mut words = format!("{protocol} to {}", note.clone().unwrap_or_else(|| hosts.join(", then ")));
+            if let Some(sender) = shown_sender {
+                words.push_str(&format!(", from <{sender}>"));
+            }
+            if let Some(recipient) = shown_recipient {
+                words.push_str(&format!(", to <{recipient}>"));
+            }
+            words
         }
         Place::Discard { text } if text.is_empty() => "thrown away".to_owned(),
         Place::Discard { text } => format!("thrown away: {text}"),
