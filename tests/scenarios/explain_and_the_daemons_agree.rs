@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 use test_support::clients::{Lines, Security, Smtp};
 use test_support::dns::Dns;
-use test_support::{Builder, Patience, System, free_port, wait_for};
+use test_support::{Builder, Patience, Remote, System, free_port, wait_for};
 
 const MAIN_CF: &str = "\
 mynetworks = 127.0.0.2
@@ -104,10 +104,12 @@ pub fn in_reply_and_place() -> Result<(), String> {
     dns.mx("known.example", 10, "mx.known.example")?;
     dns.address_of("mx.known.example", Ipv4Addr::new(127, 0, 0, 9).into());
     let (uid, _) = test_support::system::user_and_group();
-    let closed = free_port(Ipv4Addr::LOCALHOST).map_err(|error| error.to_string())?;
+    let port = free_port(Ipv4Addr::LOCALHOST).map_err(|error| error.to_string())?;
+    let elsewhere = Remote::new("mx.known.example").start((Ipv4Addr::LOCALHOST, port).into());
+    let elsewhere = elsewhere.map_err(|error| error.to_string())?;
     let main = MAIN_CF.replace("{uid}", &uid.to_string());
     let transport = format!(
-        "local.example local:\nrelay.example smtp:[127.0.0.1]:{closed}\ngone.example error:5.1.6 moved away\nvoid.example discard:\nknown.example smtp:[127.0.0.1]:{closed}\n"
+        "local.example local:\nrelay.example smtp:[127.0.0.1]:{port}\ngone.example error:5.1.6 moved away\nvoid.example discard:\nknown.example smtp:[127.0.0.1]:{port}\n"
     );
     let system = Builder::new("c.example")
         .main_cf(&format!("{main}postrider_dns_servers = {}\n", dns.address()))
@@ -137,7 +139,7 @@ pub fn in_reply_and_place() -> Result<(), String> {
     if taken.len() < 15 {
         return Err(format!("only {} messages were taken", taken.len()));
     }
-    taken.iter().try_for_each(|taken| arrived(&system, taken)).map_err(logs)
+    taken.iter().try_for_each(|taken| arrived(&system, &elsewhere, taken)).map_err(logs)
 }
 
 /// Each value at least once, then others as their number has it; at last those who log in.
@@ -204,6 +206,8 @@ struct Taken {
     id: String,
     token: String,
     places: Vec<(String, Value)>,
+    /// What it says that the log will show, without times.
+    log: Vec<String>,
 }
 
 /// Runs a case through both; the replies must be the same.
@@ -226,12 +230,29 @@ fn compare(system: &System, case: &Case) -> Result<Option<Taken>, String> {
     let Some(id) = id else { return Ok(None) };
     let mut places = Vec::new();
     explained["destinations"].as_array().ok_or("no destinations")?.iter().for_each(|one| leaves(one, &mut places));
-    Ok(Some(Taken { what, id, token, places }))
+    let log = joined(&explained["log"]).lines().map(|line| timeless(&line.replace("QUEUEID", &id))).collect();
+    Ok(Some(Taken { what, id, token, places, log }))
+}
+
+/// A log line without time, host, process id and delays.
+fn timeless(line: &str) -> String {
+    let line = line.split_once(" postfix/").map_or(line, |(_, rest)| rest);
+    let line = line.strip_prefix("postfix/").unwrap_or(line);
+    let (before, rest) = line.split_once(": ").unwrap_or(("", line));
+    let ident = before.split('[').next().unwrap_or_default();
+    match (rest.split_once(", delay="), rest.split_once(", dsn=")) {
+        (Some((start, _)), Some((_, end))) => format!("{ident}: {start}, dsn={end}"),
+        _ => format!("{ident}: {rest}"),
+    }
 }
 
 fn joined(reply: &Value) -> String {
     let lines = reply.as_array().map(|lines| lines.iter().filter_map(Value::as_str).collect::<Vec<_>>());
     lines.unwrap_or_default().join("\n")
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
 }
 
 fn leaves(destination: &Value, found: &mut Vec<(String, Value)>) {
@@ -286,13 +307,29 @@ fn converse(system: &System, case: &Case, token: &str) -> std::io::Result<Vec<St
 }
 
 /// Waits until each recipient has the fate that explain named, and looks into the files.
-fn arrived(system: &System, taken: &Taken) -> Result<(), String> {
+fn arrived(system: &System, elsewhere: &Remote, taken: &Taken) -> Result<(), String> {
     let wanted: BTreeSet<(String, &str)> =
         taken.places.iter().map(|(address, place)| (address.to_lowercase(), status(place))).collect();
     let seen = || fates(system, &taken.id);
     let done = wait_for("the fates", Patience(Duration::from_secs(30)), || (seen() == wanted).then_some(()));
     done.map_err(|_| format!("{}:\n  explain: {wanted:?}\n  daemons: {:?}", taken.what, seen()))?;
-    for (_, place) in &taken.places {
+    let shown: BTreeSet<String> = system.logs().lines().map(timeless).collect();
+    if let Some(missing) = taken.log.iter().find(|line| !shown.contains(*line)) {
+        return Err(format!("{}: the log does not show\n  {missing}", taken.what));
+    }
+    for (address, place) in &taken.places {
+        if place["kind"] == "remote" {
+            let here = format!("127.0.0.1[127.0.0.1]:{}", elsewhere.address().port());
+            let host = &place["hosts"][0];
+            let said = format!("{}[{}]:{}", text(&host["name"]), text(&host["address"]), host["port"]);
+            let has = |one: &test_support::remote::Taken| {
+                one.to.iter().any(|to| to.contains(address.as_str()))
+                    && String::from_utf8_lossy(&one.raw).contains(&taken.token)
+            };
+            if said != here || !elsewhere.taken().iter().any(has) {
+                return Err(format!("{}: {address} did not reach {said}", taken.what));
+            }
+        }
         let Some(path) = place["path"].as_str() else { continue };
         let holds =
             |path: &Path| std::fs::read(path).is_ok_and(|text| String::from_utf8_lossy(&text).contains(&taken.token));
@@ -310,9 +347,8 @@ fn arrived(system: &System, taken: &Taken) -> Result<(), String> {
 
 fn status(place: &Value) -> &'static str {
     match place["kind"].as_str() {
-        Some("maildir" | "mbox" | "command" | "discard") => "sent",
+        Some("maildir" | "mbox" | "command" | "discard" | "remote") => "sent",
         Some("bounce") => "bounced",
-        // Nobody listens where mail for others goes.
         _ => "deferred",
     }
 }

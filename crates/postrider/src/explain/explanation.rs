@@ -188,6 +188,14 @@ pub struct Destination {
     pub source: String,
     /// The tables asked.
     pub lookups: Vec<Lookup>,
+    /// `relay=` of the log line: `local`, `virtual`, our LMTP listener, `none`; empty where another server is spoken to.
+    pub relay: String,
+    /// The program of the log line, such as `local`.
+    #[serde(skip)]
+    pub program: &'static str,
+    /// What the client wrote.
+    #[serde(skip)]
+    pub original: String,
     /// Where it ends.
     pub place: Place,
 }
@@ -204,6 +212,8 @@ pub enum Place {
         owner: String,
         /// Who said so.
         from: String,
+        /// What the log says of the delivery.
+        said: String,
     },
     /// An mbox file.
     Mbox {
@@ -213,6 +223,8 @@ pub enum Place {
         owner: String,
         /// Who said so.
         from: String,
+        /// What the log says of the delivery.
+        said: String,
     },
     /// A program that reads the message.
     Command {

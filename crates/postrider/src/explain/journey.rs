@@ -54,7 +54,8 @@ impl<'a> Journey<'a> {
         match routed.await {
             Ok(((class, routed), lookups)) => {
                 let place = self.place(&routed, recipient, sender).await;
-                destination(recipient, via, &class, routed, lookups, place)
+                let (program, relay) = program(&routed, &self.setting.config.main);
+                Destination { program, relay, ..destination(recipient, via, &class, routed, lookups, place) }
             }
             Err(why) => Destination {
                 address: recipient.address.to_string(),
@@ -67,6 +68,9 @@ impl<'a> Journey<'a> {
                 rule: String::new(),
                 source: String::new(),
                 lookups: Vec::new(),
+                relay: "none".to_owned(),
+                program: "error",
+                original: original(recipient),
                 place: Place::Defer { status: "4.3.0".to_owned(), text: format!("address resolver failure: {why}") },
             },
         }
@@ -166,9 +170,9 @@ impl<'a> Journey<'a> {
             return to_server(protocol, vec![host], None);
         }
         let Some(dns) = self.outside.sources.dns.as_ref() else {
-            let note = if self.outside.ask_dns { "no name server can be used" } else { "DNS was not asked (--no-dns)" };
+            let note = if self.outside.ask_dns { "no name server can be used" } else { "DNS not asked" };
             let what = if by_mx { format!("the mail exchangers of {name}") } else { name.clone() };
-            let note = Some(format!("{what}, port {port}; {note}"));
+            let note = Some(format!("{what}, port {port} ({note})"));
             return to_server(protocol, Vec::new(), note);
         };
         let rules = Rules { config: &self.setting.config, main, port };
@@ -184,7 +188,8 @@ impl<'a> Journey<'a> {
             }
             Err(none) => {
                 let (status, text) = (none.status.to_string(), none.text);
-                let text = if text == "Host unknown" { format!("{name}: Host unknown") } else { text };
+                let unknown = format!("550 5.1.2 <{}>... Host unknown", routed.address);
+                let text = if text == "Host unknown" { unknown } else { text };
                 match none.status.severity() {
                     Severity::Permanent => Place::Bounce { status, text },
                     _ => Place::Defer { status, text },
@@ -226,8 +231,30 @@ fn destination(
         rule: routed.rule.to_owned(),
         source: routed.source.to_string(),
         lookups,
+        relay: String::new(),
+        program: "",
+        original: original(recipient),
         place,
     }
+}
+
+/// Who writes the log line of a delivery, and what it names as relay.
+fn program(routed: &Routed, main: &Main) -> (&'static str, String) {
+    match routed.kind {
+        Kind::Local => ("local", "local".to_owned()),
+        Kind::Virtual => ("virtual", "virtual".to_owned()),
+        Kind::Mailbox => ("lmtp", local_plan::route::lmtp_relay(&routed.nexthop, main)),
+        Kind::Smtp => ("smtp", String::new()),
+        Kind::Lmtp => ("lmtp", String::new()),
+        Kind::Discard => ("discard", "none".to_owned()),
+        Kind::Error(_) | Kind::Retry(_) => ("error", "none".to_owned()),
+    }
+}
+
+/// The recipient as it was given to us, before aliases.
+fn original(recipient: &LeaseRecipient) -> String {
+    let first = || recipient.chain.first().unwrap_or(&recipient.address).to_string();
+    recipient.original.clone().unwrap_or_else(first)
 }
 
 fn class_word(class: Class) -> &'static str {
@@ -283,13 +310,13 @@ impl route::Rules for Rules<'_> {
     }
 }
 
-/// A recipient as it comes from the queue.
+/// A recipient as it comes from the queue; `original` is what the client wrote (`enable_original_recipient`).
 #[must_use]
-pub fn queued(address: &Address, original: &str) -> LeaseRecipient {
+pub fn queued(address: &Address, original: Option<&str>) -> LeaseRecipient {
     LeaseRecipient {
         number: 0,
         address: address.clone(),
-        original: Some(original.to_owned()),
+        original: original.map(str::to_owned),
         orcpt: None,
         notify: None,
         chain: Vec::new(),

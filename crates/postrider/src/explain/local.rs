@@ -63,7 +63,7 @@ impl Local<'_, '_, '_> {
         let route = self.journey.route();
         let found = route.decide(&mut self.journey.fetched, |world, _| virtual_mailbox::find(world, address)).await;
         match found {
-            Ok((Virtual::Place(place), _)) => shown(&place, "virtual_mailbox_maps"),
+            Ok((Virtual::Place(place), _)) => shown(&place, "virtual_mailbox_maps", None),
             Ok((Virtual::Unknown, _)) => bounce(1, 1, format!("unknown user: \"{address}\"")),
             Ok((Virtual::Wrong(text), _)) => defer(3, 5, format!("mail system configuration error: {text}")),
             Err(why) => defer(3, 0, format!("table lookup problem: {why}")),
@@ -79,7 +79,10 @@ impl Local<'_, '_, '_> {
         let users = &self.journey.outside.users;
         match users.mail(&name) {
             Found::User(user) => match route::mail_place(&user, rustix::process::geteuid().is_root()) {
-                Ok(place) => shown(&place, &format!("userdb ({})", users.who(admission::facts::Database::Mail))),
+                Ok(place) => {
+                    let from = format!("userdb ({})", users.who(admission::facts::Database::Mail));
+                    shown(&place, &from, Some(format!("250 2.0.0 <{address}> Saved")))
+                }
                 Err(text) => defer(3, 5, format!("451 4.3.5 <{address}> {text}")),
             },
             Found::Nobody => bounce(1, 1, format!("550 5.1.1 <{address}> User doesn't exist: {address}")),
@@ -136,7 +139,7 @@ impl Local<'_, '_, '_> {
                 } else {
                     &main.home_mailbox.source
                 };
-                shown(&route::local_place(user, &rights, main), &format!("{from}, {source}"))
+                shown(&route::local_place(user, &rights, main), &format!("{from}, {source}"), None)
             }
             Err(place) => place,
         }
@@ -283,7 +286,10 @@ impl Local<'_, '_, '_> {
                 Place::Discard { text: "delivered to file: /dev/null".into() }
             }
             What::File(path, true) => match rights() {
-                Ok(owner) => shown(&route::file_place(path, owner, main), &from),
+                Ok(owner) => {
+                    let said = format!("delivered to file: {path}");
+                    shown(&route::file_place(path, owner, main), &from, Some(said))
+                }
                 Err(place) => place,
             },
             What::Command(command, true) => match rights() {
@@ -310,11 +316,17 @@ fn owner(owner: Owner) -> String {
     }
 }
 
-fn shown(place: &Written, from: &str) -> Place {
+/// A mailbox; `said` is what the log says, where it is not the usual.
+fn shown(place: &Written, from: &str, said: Option<String>) -> Place {
     let (owner, from) = (owner(place.owner), from.to_owned());
+    let usual = |text: &str| said.clone().unwrap_or_else(|| text.to_owned());
     match &place.target {
-        Target::Maildir { path, .. } => Place::Maildir { path: path.printable(), owner, from },
-        Target::Mbox { path, .. } => Place::Mbox { path: path.printable(), owner, from },
+        Target::Maildir { path, .. } => {
+            Place::Maildir { path: path.printable(), owner, from, said: usual("delivered to maildir") }
+        }
+        Target::Mbox { path, .. } => {
+            Place::Mbox { path: path.printable(), owner, from, said: usual("delivered to mailbox") }
+        }
         Target::Command(program) => Place::Command { command: program.command.clone(), owner, from },
         Target::Nothing => Place::Unknown { text: "nothing is delivered".to_owned() },
     }

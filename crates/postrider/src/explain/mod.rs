@@ -10,6 +10,7 @@ mod changes;
 mod explanation;
 mod journey;
 mod local;
+mod log;
 mod queued;
 mod session;
 mod setting;

@@ -8,6 +8,7 @@ use mail_types::{Address, Sender};
 
 use super::explanation::{Explanation, Rewritten};
 use super::journey::{Journey, queued};
+use super::log;
 use super::session::Taken;
 use super::setting::{Outside, Route, Setting};
 
@@ -47,15 +48,19 @@ pub async fn follow(
         found.copies.push(Rewritten { from: copy.text.clone(), to, lookups: lookups.clone(), error: None });
         all.extend(copy.to.into_iter().map(|address| (address, copy.text.clone())));
     }
+    let originals = *setting.config.main.enable_original_recipient;
     let mut journey = Journey::new(setting, outside);
     let mut seen = HashSet::new();
     for (address, original) in all {
         // Each address gets one copy, as the queue has it once.
         if seen.insert(address.to_string().to_lowercase()) {
-            found.destinations.push(journey.follow(&queued(&address, &original), &sender).await);
+            let original = Some(original.as_str()).filter(|_| originals);
+            found.destinations.push(journey.follow(&queued(&address, original), &sender).await);
         }
     }
     found.notes.extend(journey.notes);
+    let lines = log::deliveries(found, &setting.config.main.syslog_name);
+    found.log.extend(lines);
 }
 
 async fn rewritten_sender(

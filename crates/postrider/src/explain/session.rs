@@ -289,9 +289,9 @@ impl Desk<'_> {
         };
         let answer = match (&self.name.verified, &self.name.reverse) {
             (Some(name), _) => name.clone(),
-            (None, Some(reverse)) => format!("unknown: {reverse} does not lead back to it"),
-            (None, None) if self.name.temporary => "unknown: no answer for now".to_owned(),
-            (None, None) => "unknown: it has no name".to_owned(),
+            (None, Some(reverse)) => format!("none: {reverse} does not lead back to it"),
+            (None, None) if self.name.temporary => "no answer for now".to_owned(),
+            (None, None) => "none".to_owned(),
         };
         self.facts.push(Fact { question: format!("name of {client}"), answer, from: from.to_owned() });
     }

@@ -150,6 +150,8 @@ fn one_rule(page: &mut Page, rule: &Rule) {
 
 fn lookup_words(lookup: &Lookup) -> String {
     match &lookup.value {
+        // A list of main.cf names what is in it.
+        Some(value) if !lookup.table.contains(':') && *value == lookup.key => format!("{} holds {value}", lookup.table),
         Some(value) if value.is_empty() => format!("{}: {} found", lookup.table, lookup.key),
         Some(value) => format!("{}: {} = {value}", lookup.table, lookup.key),
         None => format!("{}: {} not found", lookup.table, lookup.key),
