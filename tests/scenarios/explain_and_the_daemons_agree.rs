@@ -105,7 +105,7 @@ pub fn in_reply_and_place() -> Result<(), String> {
     dns.address_of("mx.known.example", Ipv4Addr::new(127, 0, 0, 9).into());
     let (uid, _) = test_support::system::user_and_group();
     let port = free_port(Ipv4Addr::LOCALHOST).map_err(|error| error.to_string())?;
-    let elsewhere = Remote::new("mx.known.example").start((Ipv4Addr::LOCALHOST, port).into());
+    let elsewhere = test_support::remote::Setup::new("mx.known.example").start((Ipv4Addr::LOCALHOST, port).into());
     let elsewhere = elsewhere.map_err(|error| error.to_string())?;
     let main = MAIN_CF.replace("{uid}", &uid.to_string());
     let transport = format!(

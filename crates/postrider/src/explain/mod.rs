@@ -181,6 +181,15 @@ fn wanted(parsed: &Parsed) -> Result<Option<Option<Answered>>, String> {
     }
 }
 
+/// Who would be asked, and is not, since that leaves traces: policy services, probes.
+fn not_asked(steps: &[explanation::Step]) -> Vec<String> {
+    let facts = steps.iter().flat_map(|step| &step.facts).filter(|fact| fact.from == "supposed");
+    let services = facts.filter(|fact| {
+        ["policy service", "deliverability", "pause"].iter().any(|word| fact.question.starts_with(word))
+    });
+    services.map(|fact| format!("{} was not asked; supposed: {}", fact.question, fact.answer)).collect()
+}
+
 /// Explains one case.
 ///
 /// # Errors
@@ -192,6 +201,7 @@ pub async fn explain(setting: &Setting, outside: &Outside, case: &Case) -> Resul
     if !outside.ask_dns && session.steps.iter().any(|step| step.facts.iter().any(|fact| fact.from == "supposed")) {
         notes.push(SUPPOSED.to_owned());
     }
+    notes.extend(not_asked(&session.steps));
     let mut found = Explanation {
         case: case.clone(),
         outcome: session.outcome,

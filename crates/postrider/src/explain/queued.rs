@@ -40,9 +40,18 @@ pub async fn follow(
             Ok(copies)
         })
         .await;
-    let (copies, lookups) = copies.unwrap_or_default();
-    let mut all: Vec<(Address, String)> =
-        taken.queued.iter().map(|address| (address.clone(), found.case.to.clone())).collect();
+    // A message that is redirected goes nowhere else.
+    let (copies, lookups) = copies.ok().filter(|_| taken.redirect.is_none()).unwrap_or_default();
+    let mut all: Vec<(Address, String)> = match &taken.redirect {
+        Some(to) => vec![(to.clone(), to.to_string())],
+        None => taken.queued.iter().map(|address| (address.clone(), found.case.to.clone())).collect(),
+    };
+    for address in &taken.bcc {
+        let asked =
+            route.decide(&mut fetched, |world, lookups| mail_route::rewrite_recipient(world, address, lookups)).await;
+        let to = asked.map(|(to, _)| to).unwrap_or_default();
+        all.extend(to.into_iter().map(|one| (one, address.to_string())));
+    }
     for copy in copies {
         let to = copy.to.iter().map(ToString::to_string).collect();
         found.copies.push(Rewritten { from: copy.text.clone(), to, lookups: lookups.clone(), error: None });
@@ -53,8 +62,8 @@ pub async fn follow(
     let mut seen = HashSet::new();
     for (address, original) in all {
         // Each address gets one copy, as the queue has it once.
-        if seen.insert(address.to_string().to_lowercase()) {
-            let original = Some(original.as_str()).filter(|_| originals);
+        let original = Some(original.as_str()).filter(|text| originals && **text != address.to_string());
+        if seen.insert((address.to_string().to_lowercase(), original.map(str::to_lowercase))) {
             found.destinations.push(journey.follow(&queued(&address, original), &sender).await);
         }
     }

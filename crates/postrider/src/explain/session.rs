@@ -48,6 +48,10 @@ pub struct Taken {
     pub recipient: Address,
     /// Those who get the mail, after canonical maps and virtual aliases.
     pub queued: Vec<Address>,
+    /// `REDIRECT` of an access table: it gets the mail instead.
+    pub redirect: Option<Address>,
+    /// `BCC` of access tables.
+    pub bcc: Vec<Address>,
 }
 
 /// Who answers the machine's questions.
@@ -136,10 +140,14 @@ pub async fn run(setting: &Setting, outside: &Outside, listener: &Listener, case
     };
     let actions = desk.actions;
     let taken = desk.sender.zip(desk.recipient);
-    let taken = taken.map(|(sender, (recipient, queued))| {
-        let mut queued = actions.redirect.map_or(queued, |to| vec![to]);
-        queued.extend(actions.bcc);
-        Taken { sender, recipient, queued }
+    // What is thrown away goes nowhere.
+    let taken = taken.filter(|_| outcome != Outcome::Discard);
+    let taken = taken.map(|(sender, (recipient, queued))| Taken {
+        sender,
+        recipient,
+        queued,
+        redirect: actions.redirect,
+        bcc: actions.bcc,
     });
     Session { steps, outcome, at: "end of data".to_owned(), reply, decider: desk.permit, log: desk.log, taken }
 }

@@ -52,7 +52,7 @@ pub fn explanation(found: &Explanation) -> String {
     headline(&mut page, found);
     page.blank();
     session(&mut page, found);
-    if found.outcome.is_taken() {
+    if !found.destinations.is_empty() {
         page.blank();
         journey(&mut page, found);
     }
