@@ -40,6 +40,9 @@ pub async fn follow(
             Ok(copies)
         })
         .await;
+    if let Err(why) = &copies {
+        found.notes.push(format!("automatic copies cannot be made now, so the client would hear 451: {why}"));
+    }
     // A message that is redirected goes nowhere else.
     let (copies, lookups) = copies.ok().filter(|_| taken.redirect.is_none()).unwrap_or_default();
     let mut all: Vec<(Address, String)> = match &taken.redirect {
