@@ -3,7 +3,7 @@
 //! Only smtpd connects. The queue id is minted by smtpd from a granted block and is the token of the intake: the same intake presented
 //! again, after a broken connection, gets the same answer.
 
-use mail_types::{Envelope, QueueId, Recipient, Reply};
+use mail_types::{Address, Envelope, QueueId, Recipient, Reply};
 use serde::{Deserialize, Serialize};
 
 /// The longest content that is sent as bytes after the frame; longer content goes into a file that queue-manager opens.
@@ -58,6 +58,35 @@ pub enum Request {
         #[serde(default)]
         more: bool,
     },
+    /// Would mail for this address be delivered? Answered with [`Response::Verified`]: at once where something is known (and a probe goes out
+    /// beside it where that is due), else when the probe has ended. Who asks waits as long as it likes
+    /// (`address_verify_poll_count`, `address_verify_poll_delay`); an answer that comes too late is still remembered.
+    Verify {
+        /// The address, under which the answer is remembered.
+        address: Address,
+        /// Where its mail goes after rewriting and virtual aliases. An address that became several is good without a question.
+        recipient: Address,
+    },
+}
+
+/// What is known of an address (`reject_unverified_sender`, `reject_unverified_recipient`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verified {
+    /// Mail for it would be delivered.
+    Deliverable,
+    /// Mail for it would come back.
+    Undeliverable {
+        /// Why, for the reply and the log.
+        text: String,
+    },
+    /// Mail for it would wait.
+    Deferred {
+        /// Why, for the reply and the log.
+        text: String,
+    },
+    /// Nobody can tell now, and no probe could be sent. An asker whose patience ends takes it for the same.
+    Unknown,
 }
 
 /// From queue-manager.
@@ -86,6 +115,11 @@ pub enum Response {
         id: QueueId,
         /// What the client is told.
         reply: Reply,
+    },
+    /// What is known of an address.
+    Verified {
+        /// The answer.
+        answer: Verified,
     },
     /// The request is of a later version; smtpd is still responsible.
     NotUnderstood,

@@ -37,8 +37,8 @@ fn holds(large: &Value, small: &Value) -> bool {
 #[test]
 fn the_examples_of_version_1_decode() {
     assert_eq!(decode_all::<hello::Hello>("hello"), 1);
-    assert_eq!(decode_all::<intake::Request>("intake-request"), 7);
-    assert_eq!(decode_all::<intake::Response>("intake-response"), 5);
+    assert_eq!(decode_all::<intake::Request>("intake-request"), 8);
+    assert_eq!(decode_all::<intake::Response>("intake-response"), 9);
     assert_eq!(decode_all::<delivery::FromWorker>("delivery-from-worker"), 3);
     assert_eq!(decode_all::<delivery::ToWorker>("delivery-to-worker"), 4);
     assert_eq!(decode_all::<deposit::Request>("deposit-request"), 2);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mail_config::Config;
+use mail_config::{Config, Main};
 use mail_ipc::delivery::{Destination, Rule, TransportKind};
 use mail_route::{Kind, Question, Routed, Stop, World, transport};
 use mail_tables::TableSet;
@@ -17,26 +17,27 @@ pub struct Routes {
     config: Arc<Config>,
     tables: Arc<TableSet>,
     asked: Arc<Asked>,
+    /// main.cf as probes see it; none where it says nothing else about them.
+    probes: Option<Box<Main>>,
 }
 
 impl Routes {
     /// Routes by these; `asked` has the answers of tables that must be waited for.
     #[must_use]
     pub fn new(config: Arc<Config>, tables: Arc<TableSet>, asked: Arc<Asked>) -> Self {
-        Self { config, tables, asked }
+        let probes = for_probes(&config.main).map(Box::new);
+        Self { config, tables, asked, probes }
     }
 
-    fn find(&self, sender: &Sender, address: &Address) -> Result<Routed, Stop> {
+    fn find(&self, main: &Main, sender: &Sender, address: &Address) -> Result<Routed, Stop> {
         let tables = self.tables.snapshot();
         let facts: &Asked = &self.asked;
-        let world = World { config: &self.config, main: &self.config.main, tables: &tables, facts };
+        let world = World { config: &self.config, main, tables: &tables, facts };
         transport(&world, sender, address, &mut Vec::new())
     }
-}
 
-impl Router for Routes {
-    fn route(&self, sender: &Sender, address: &Address) -> Target {
-        match self.find(sender, address) {
+    fn target(&self, main: &Main, sender: &Sender, address: &Address) -> Target {
+        match self.find(main, sender, address) {
             Ok(routed) => target(routed),
             Err(Stop::Missing(Question::Table(query))) => {
                 self.asked.ask(query);
@@ -46,11 +47,47 @@ impl Router for Routes {
             Err(_) => Target::Retry(EnhancedStatus::of(4, 3, 0), "address resolver failure".to_owned()),
         }
     }
+}
+
+impl Router for Routes {
+    fn route(&self, sender: &Sender, address: &Address) -> Target {
+        self.target(&self.config.main, sender, address)
+    }
+
+    fn probe_route(&self, sender: &Sender, address: &Address) -> Target {
+        self.target(self.probes.as_deref().unwrap_or(&self.config.main), sender, address)
+    }
 
     fn rule(&self, sender: &Sender, address: &Address) -> Option<Rule> {
-        let routed = self.find(sender, address).ok()?;
+        let routed = self.find(&self.config.main, sender, address).ok()?;
         Some(Rule { name: routed.rule.to_owned(), source: routed.source })
     }
+}
+
+/// main.cf with the routes of probes in the place of those of mail; none where they are the same.
+fn for_probes(main: &Main) -> Option<Main> {
+    macro_rules! written {
+        ($($field:ident)+) => { false $(|| main.$field.is_written())+ };
+    }
+    let other = written!(
+        address_verify_transport_maps address_verify_local_transport address_verify_virtual_transport
+        address_verify_relay_transport address_verify_default_transport address_verify_relayhost
+        address_verify_sender_dependent_relayhost_maps address_verify_sender_dependent_default_transport_maps
+    );
+    if !other {
+        return None;
+    }
+    let mut probes = main.clone();
+    probes.transport_maps = main.address_verify_transport_maps.clone();
+    probes.local_transport = main.address_verify_local_transport.clone();
+    probes.virtual_transport = main.address_verify_virtual_transport.clone();
+    probes.relay_transport = main.address_verify_relay_transport.clone();
+    probes.default_transport = main.address_verify_default_transport.clone();
+    probes.relayhost = main.address_verify_relayhost.clone();
+    probes.sender_dependent_relayhost_maps = main.address_verify_sender_dependent_relayhost_maps.clone();
+    probes.sender_dependent_default_transport_maps =
+        main.address_verify_sender_dependent_default_transport_maps.clone();
+    Some(probes)
 }
 
 fn target(routed: Routed) -> Target {

@@ -1,9 +1,12 @@
 //! What queue-manager takes from main.cf.
 
+use std::time::Duration;
+
 use decision::Ident;
-use mail_config::Config;
 use mail_config::main_cf::kinds;
-use mail_types::SourceLine;
+use mail_config::{Config, Main};
+use mail_types::{Sender, SourceLine, UnixTime};
+use queue_store::addresses::{Deliverability, Standing};
 
 use crate::backoff::Times;
 use crate::schedule::{Feedback, Limits, TransportLimits};
@@ -31,8 +34,79 @@ pub struct Settings {
     pub records: bool,
     /// The lines that state the times.
     pub sources: Sources,
+    /// Address verification.
+    pub verification: Verification,
     /// How long leases of a worker whose connection broke are kept for it.
     pub lease_grace: std::time::Duration,
+}
+
+/// How long what is known of an address is believed, and how probes are sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verification {
+    /// `address_verify_sender`.
+    pub sender: Sender,
+    /// `address_verify_positive_expire_time` and `_refresh_time`.
+    pub positive: (Duration, Duration),
+    /// `address_verify_negative_expire_time` and `_refresh_time`.
+    pub negative: (Duration, Duration),
+    /// `address_verify_negative_cache`.
+    pub negative_cache: bool,
+    /// `address_verify_pending_request_limit`.
+    pub pending_limit: usize,
+    /// `address_verify_cache_cleanup_interval`.
+    pub cleanup_interval: Duration,
+}
+
+impl Verification {
+    /// What main.cf says.
+    #[must_use]
+    pub fn of(main: &Main) -> Self {
+        let sender = match main.address_verify_sender.trim() {
+            "" | "<>" => Sender::Null,
+            text => {
+                let complete = if text.contains('@') { text.to_owned() } else { format!("{text}@{}", *main.myorigin) };
+                complete.parse().map_or(Sender::Null, Sender::Address)
+            }
+        };
+        Self {
+            sender,
+            positive: (*main.address_verify_positive_expire_time, *main.address_verify_positive_refresh_time),
+            negative: (*main.address_verify_negative_expire_time, *main.address_verify_negative_refresh_time),
+            negative_cache: *main.address_verify_negative_cache,
+            pending_limit: usize::try_from(*main.address_verify_pending_request_limit).unwrap_or(usize::MAX),
+            cleanup_interval: *main.address_verify_cache_cleanup_interval,
+        }
+    }
+
+    fn times(&self, standing: &Standing) -> (Duration, Duration) {
+        if standing.is == Deliverability::Deliverable { self.positive } else { self.negative }
+    }
+
+    /// Whether it is believed no more.
+    #[must_use]
+    pub fn is_expired(&self, standing: &Standing, now: UnixTime) -> bool {
+        now.since(standing.at) > self.times(standing).0
+    }
+
+    /// Whether its next use sends a probe.
+    #[must_use]
+    pub fn is_due(&self, standing: &Standing, now: UnixTime) -> bool {
+        now.since(standing.at) > self.times(standing).1
+    }
+}
+
+impl Default for Verification {
+    fn default() -> Self {
+        const DAY: u64 = 86_400;
+        Self {
+            sender: Sender::Null,
+            positive: (Duration::from_secs(31 * DAY), Duration::from_secs(7 * DAY)),
+            negative: (Duration::from_secs(3 * DAY), Duration::from_secs(3 * 3600)),
+            negative_cache: true,
+            pending_limit: 5000,
+            cleanup_interval: Duration::from_secs(12 * 3600),
+        }
+    }
 }
 
 /// Where the times that end or announce a wait are written.
@@ -123,6 +197,7 @@ impl Settings {
             postmaster: format!("postmaster@{}", main.myorigin.value),
             idents: Idents::new(&main.syslog_name),
             records: !main.postrider_json_log.is_empty(),
+            verification: Verification::of(main),
             sources: Sources {
                 lifetime: main.maximal_queue_lifetime.source.clone(),
                 bounce_lifetime: main.bounce_queue_lifetime.source.clone(),
@@ -145,6 +220,7 @@ impl Default for Settings {
             postmaster: "postmaster@localhost".to_owned(),
             idents: Idents::new("postfix"),
             records: false,
+            verification: Verification::default(),
             sources: Sources::default(),
             lease_grace: std::time::Duration::from_secs(10),
         }

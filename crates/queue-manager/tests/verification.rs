@@ -2,10 +2,13 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::*;
 use mail_ipc::delivery::{Fate, Member, TransportKind};
+use mail_ipc::intake::{Request, Response, Verified};
 use mail_types::{Envelope, Purpose};
-use queue_manager::settings::Settings;
+use queue_manager::settings::{Settings, Verification};
 
 const LOCAL: [TransportKind; 1] = [TransportKind::Local];
 const SMTP: [TransportKind; 1] = [TransportKind::Smtp];
@@ -164,5 +167,127 @@ async fn an_answer_outlives_a_restart() {
         text.contains("a@far.test\r\nAction: undeliverable") && text.contains("b@slow.test\r\nAction: deliverable")
     );
     manager.empty().await;
+    manager.stop().await;
+}
+
+fn question(address: &str) -> Request {
+    let address: mail_types::Address = address.parse().expect("address");
+    Request::Verify { recipient: address.clone(), address }
+}
+
+async fn ask(door: &mut Door, address: &str) {
+    door.line.writer.send(&mail_ipc::Frame::new(7, question(address)), &[], &[]).await.expect("sent");
+}
+
+async fn answer(door: &mut Door) -> Verified {
+    match within(door.answer()).await {
+        Response::Verified { answer } => answer,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_probe_is_sent_once_and_its_answer_remembered() {
+    let dir = tempfile::tempdir().expect("directory");
+    let manager = start(dir.path(), Settings::default());
+    let (mut door, mut other) = (Door::open(&manager).await, Door::open(&manager).await);
+    let mut remote = manager.worker("remote-delivery", &SMTP, 10).await;
+    for (address, fate) in [
+        ("good@far.test", Fate::Relayed { dsn: true }),
+        ("bad@far.test", Fate::Bounced),
+        ("later@far.test", Fate::Deferred { dead: false }),
+    ] {
+        ask(&mut door, address).await;
+        let (lease, content) = remote.grants().await.remove(0);
+        // Who asks meanwhile waits for the same probe.
+        ask(&mut other, &address.replace("far", "FAR")).await;
+        assert_eq!((lease.purpose, lease.recipients[0].original.as_deref()), (Purpose::Probe, Some(address)));
+        assert_eq!(content, format!("Subject: probe\r\nTo: {address}\r\n\r\n").as_bytes());
+        while manager.listed().await.len() != 1 {}
+        remote.settle(&lease, 0, fate.clone()).await;
+        let first = answer(&mut door).await;
+        let wanted = match fate {
+            Fate::Relayed { .. } => Verified::Deliverable,
+            Fate::Bounced => Verified::Undeliverable { text: "host mx.test said: 550 5.1.1 no such user".to_owned() },
+            _ => Verified::Deferred { text: "connect to mx.test: Connection refused".to_owned() },
+        };
+        assert_eq!((&first, &answer(&mut other).await), (&wanted, &wanted));
+        ask(&mut door, address).await;
+        assert_eq!(answer(&mut door).await, wanted, "without another probe");
+    }
+    manager.empty().await;
+    manager.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_is_good_and_one_alias_is_followed() {
+    let dir = tempfile::tempdir().expect("directory");
+    let manager = start(dir.path(), Settings::default());
+    let mut door = Door::open(&manager).await;
+    let mut local = manager.worker("local-delivery", &LOCAL, 10).await;
+    let member =
+        |text: &str| Member { address: text.parse().expect("good"), owner: None, chain: Vec::new(), part: None };
+    ask(&mut door, "all@local.test").await;
+    let (lease, _) = local.grants().await.remove(0);
+    let members = vec![member("a@error.test"), member("b@error.test")];
+    local.settle(&lease, 0, Fate::Expanded { members }).await;
+    assert_eq!(answer(&mut door).await, Verified::Deliverable);
+    ask(&mut door, "root@local.test").await;
+    let (lease, _) = local.grants().await.remove(0);
+    local.settle(&lease, 0, Fate::Expanded { members: vec![member("a@error.test")] }).await;
+    assert_eq!(answer(&mut door).await, Verified::Undeliverable { text: "nobody here".to_owned() });
+    manager.empty().await;
+    manager.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_good_address_stays_good_while_a_probe_fails_and_a_bad_one_may_be_forgotten() {
+    let dir = tempfile::tempdir().expect("directory");
+    let long = Duration::from_secs(3600);
+    let verification =
+        Verification { positive: (long, Duration::ZERO), negative_cache: false, ..Verification::default() };
+    let manager = start(dir.path(), Settings { verification, ..Settings::default() });
+    let mut door = Door::open(&manager).await;
+    let mut remote = manager.worker("remote-delivery", &SMTP, 10).await;
+    ask(&mut door, "a@far.test").await;
+    let (lease, _) = remote.grants().await.remove(0);
+    remote.settle(&lease, 0, Fate::Delivered).await;
+    assert_eq!(answer(&mut door).await, Verified::Deliverable);
+    // Answered at once, and probed again beside it.
+    within(async {
+        loop {
+            ask(&mut door, "a@far.test").await;
+            assert_eq!(answer(&mut door).await, Verified::Deliverable);
+            if !manager.listed().await.is_empty() {
+                return;
+            }
+        }
+    })
+    .await;
+    let (lease, _) = remote.grants().await.remove(0);
+    remote.settle(&lease, 0, Fate::Bounced).await;
+    ask(&mut door, "a@far.test").await;
+    assert_eq!(answer(&mut door).await, Verified::Deliverable);
+    let (lease, _) = remote.grants().await.remove(0);
+    remote.settle(&lease, 0, Fate::Delivered).await;
+    // Nothing is kept of what is bad: each question is a probe.
+    for _ in 0..2 {
+        ask(&mut door, "bad@far.test").await;
+        let (lease, _) = remote.grants().await.remove(0);
+        remote.settle(&lease, 0, Fate::Bounced).await;
+        assert!(matches!(answer(&mut door).await, Verified::Undeliverable { .. }));
+    }
+    manager.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_many_probes_and_no_more() {
+    let dir = tempfile::tempdir().expect("directory");
+    let verification = Verification { pending_limit: 1, ..Verification::default() };
+    let manager = start(dir.path(), Settings { verification, ..Settings::default() });
+    let mut door = Door::open(&manager).await;
+    ask(&mut door, "a@far.test").await;
+    ask(&mut door, "b@far.test").await;
+    assert_eq!(answer(&mut door).await, Verified::Unknown);
     manager.stop().await;
 }

@@ -7,6 +7,7 @@
 //!
 //! It decides nothing about mail: no routes, no schedule, no bounces; queue-manager does. No async runtime, no sockets.
 
+pub mod addresses;
 mod clean;
 mod committer;
 mod content;

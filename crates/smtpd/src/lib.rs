@@ -26,6 +26,7 @@ mod session;
 mod submit;
 mod transaction;
 mod users;
+mod verify;
 
 use admission::{facts, settings};
 use mail_config::Config;

@@ -4,10 +4,10 @@ use std::fs::File;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mail_ipc::hello::Hello;
-use mail_ipc::intake::{Content, Request, Response};
+use mail_ipc::intake::{Content, Request, Response, Verified};
 use mail_ipc::sockets;
 use mail_net::ipc::{CallError, Caller};
-use mail_types::{EnhancedStatus, Envelope, QueueId, Recipient, Reply, ReplyCode};
+use mail_types::{Address, EnhancedStatus, Envelope, QueueId, Recipient, Reply, ReplyCode};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -74,6 +74,23 @@ impl Queue {
         block.left -= 1;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         QueueId::new(now.as_secs(), now.subsec_micros(), serial).map_err(|_| unavailable())
+    }
+
+    /// Asks whether mail for an address would be delivered; `recipient` is where it goes after rewriting and virtual aliases. With
+    /// [`Verified::Unknown`] a probe is still under way, or could not be sent.
+    ///
+    /// # Errors
+    /// queue-manager cannot be reached within the patience; the text is for the log.
+    pub async fn verify(&self, address: Address, recipient: Address, patience: Duration) -> Result<Verified, String> {
+        let request = Request::Verify { address, recipient };
+        match tokio::time::timeout(patience, self.caller.call(&request, &[])).await {
+            Err(_) => Ok(Verified::Unknown),
+            Ok(Ok(reply)) => match reply.message {
+                Response::Verified { answer } => Ok(answer),
+                _ => Err("queue-manager gave another answer".to_owned()),
+            },
+            Ok(Err(error)) => Err(format!("queue-manager: {error}")),
+        }
     }
 
     /// A file for the content of a message, opened by queue-manager.

@@ -530,6 +530,44 @@ parameters! {
     sender_dependent_default_transport_maps: Tables = "", used by ["queue-manager", "smtpd"];
     /// The key of the null sender in `sender_dependent_default_transport_maps`.
     empty_address_default_transport_maps_lookup_key: Text = "<>", used by ["queue-manager", "smtpd"];
+    /// Where what probes found out is kept: in the state directory, whatever stands here; in memory alone where this is empty.
+    address_verify_map: Text = "btree:$data_directory/verify_cache", used by ["queue-manager"], partly "the cache lies in the state directory; an empty value keeps it in memory";
+    /// The sender of probes; `<>` for the null sender.
+    address_verify_sender: Text = "$double_bounce_sender", used by ["queue-manager"];
+    /// How often smtpd would look whether a probe has ended; it waits for all but the first of these.
+    address_verify_poll_count: Positive = "${stress?{1}:{3}}", used by ["smtpd"];
+    /// The time between two of these.
+    address_verify_poll_delay: Span = "3s", used by ["smtpd"];
+    /// How long it is believed that an address is good.
+    address_verify_positive_expire_time: Span = "31d", used by ["queue-manager"];
+    /// When a good address is probed again at its next use.
+    address_verify_positive_refresh_time: Span = "7d", used by ["queue-manager"];
+    /// Whether it is remembered that an address is bad.
+    address_verify_negative_cache: YesNo = "yes", used by ["queue-manager"];
+    /// How long it is believed that an address is bad.
+    address_verify_negative_expire_time: Span = "3d", used by ["queue-manager"];
+    /// When a bad address is probed again at its next use.
+    address_verify_negative_refresh_time: Span = "3h", used by ["queue-manager"];
+    /// How often what is believed no more is removed.
+    address_verify_cache_cleanup_interval: Span = "12h", used by ["queue-manager"];
+    /// The most probes under way.
+    address_verify_pending_request_limit: Positive = "5000", used by ["queue-manager"];
+    /// `transport_maps` for probes.
+    address_verify_transport_maps: Tables = "$transport_maps", used by ["queue-manager"];
+    /// `local_transport` for probes.
+    address_verify_local_transport: Text = "$local_transport", used by ["queue-manager"];
+    /// `virtual_transport` for probes.
+    address_verify_virtual_transport: Text = "$virtual_transport", used by ["queue-manager"];
+    /// `relay_transport` for probes.
+    address_verify_relay_transport: Text = "$relay_transport", used by ["queue-manager"];
+    /// `default_transport` for probes.
+    address_verify_default_transport: Text = "$default_transport", used by ["queue-manager"];
+    /// `relayhost` for probes.
+    address_verify_relayhost: Text = "$relayhost", used by ["queue-manager"];
+    /// `sender_dependent_relayhost_maps` for probes.
+    address_verify_sender_dependent_relayhost_maps: Tables = "$sender_dependent_relayhost_maps", used by ["queue-manager"];
+    /// `sender_dependent_default_transport_maps` for probes.
+    address_verify_sender_dependent_default_transport_maps: Tables = "$sender_dependent_default_transport_maps", used by ["queue-manager"];
     /// Where users and domains have moved to; mail for them is returned with the new address.
     relocated_maps: Tables = "", used by ["queue-manager", "smtpd"];
     /// Whether `5.1.6 User has moved to` stands before what `relocated_maps` holds.

@@ -332,7 +332,7 @@ impl Core {
             }
             if stale && state.via.is_none() {
                 let sender = state.owner.as_ref().unwrap_or(&envelope.sender);
-                let hop = self.router.route(sender, &state.recipient.address).hop();
+                let hop = self.route(envelope.purpose, sender, &state.recipient.address).hop();
                 if hop != grant.hop {
                     self.reroute(grant, number, hop, &state, now);
                     continue;

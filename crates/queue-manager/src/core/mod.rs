@@ -1,5 +1,6 @@
 //! The one thread that knows the queue's present: schedule, leases, outcomes, operators. It commits through the store and never waits for it.
 
+mod addresses;
 mod leases;
 mod operators;
 mod outcomes;
@@ -15,7 +16,7 @@ use decision::{Event as Line, Record, Stage};
 use mail_daemon::Log;
 use mail_ipc::control;
 use mail_ipc::delivery::{Content, FromWorker, Lease, OutcomeKey, Rule, TransportKind};
-use mail_types::{Address, Envelope, QueueId, Sender as Reverse, UnixTime};
+use mail_types::{Address, Envelope, Purpose, QueueId, Sender as Reverse, UnixTime};
 use queue_store::{Class, Due, Hop, Recovery, Store};
 use tokio::sync::{mpsc, oneshot};
 
@@ -34,6 +35,11 @@ const EVENTS: usize = 512;
 pub trait Router: Send + Sync {
     /// Where a recipient goes.
     fn route(&self, sender: &Reverse, address: &Address) -> Target;
+
+    /// Where a probe of address verification goes.
+    fn probe_route(&self, sender: &Reverse, address: &Address) -> Target {
+        self.route(sender, address)
+    }
 
     /// What of the configuration says so; none if nothing does.
     fn rule(&self, _sender: &Reverse, _address: &Address) -> Option<Rule> {
@@ -111,6 +117,17 @@ pub enum Event {
     Changed(operators::Changed),
     /// A long flush goes on behind this message.
     FlushFrom(operators::Flush),
+    /// Somebody asks whether mail for an address would be delivered; `recipient` is where it goes.
+    Verify {
+        /// The address.
+        address: Address,
+        /// Where its mail goes.
+        recipient: Address,
+        /// Where the answer goes.
+        answer: addresses::Asker,
+    },
+    /// The store answered a probe.
+    Probed(addresses::Probed),
     /// The store granted serial numbers.
     Serials(u32, u32),
     /// A table of another process has answered a question about a route.
@@ -219,6 +236,7 @@ pub struct Core {
     /// Messages that only ask, as far as this run has seen them, and when their destinations were last looked at.
     asking: HashSet<QueueId>,
     looked: UnixTime,
+    probes: addresses::Probes,
     started: UnixTime,
     /// When the index was last looked through for destinations.
     scanned: UnixTime,
@@ -271,6 +289,7 @@ impl Core {
             awaited: recovery.workers.iter().cloned().collect(),
             asking: HashSet::new(),
             looked: now(),
+            probes: addresses::Probes::new(now()),
             started: now(),
             scanned: now(),
             serials: 0..0,
@@ -279,6 +298,19 @@ impl Core {
             stopping: None,
         };
         (core, to_self)
+    }
+
+    /// Keeps what is known of addresses there from now on.
+    pub fn remember_addresses_in(&mut self, addresses: queue_store::addresses::Addresses) {
+        self.probes.known = addresses;
+    }
+
+    /// Where the recipient of a message goes.
+    fn route(&self, purpose: Purpose, sender: &Reverse, address: &Address) -> Target {
+        match purpose {
+            Purpose::Probe => self.router.probe_route(sender, address),
+            _ => self.router.route(sender, address),
+        }
     }
 
     /// Runs until [`Event::Stop`] and what is under way is recorded. Returns false if the index failed, so that the store must be opened anew.
@@ -371,6 +403,8 @@ impl Core {
             Event::Reported(reported) => self.reported(reported),
             Event::Changed(changed) => self.changed(changed),
             Event::FlushFrom(flush) => self.flush_page(flush),
+            Event::Verify { address, recipient, answer } => self.ask_about(&address, recipient, answer),
+            Event::Probed(probed) => self.probed(probed),
             Event::Serials(first, count) => {
                 self.serials_asked = false;
                 if count == 0 {
@@ -395,6 +429,7 @@ impl Core {
             self.find_scheduled(now);
         }
         self.return_orphans(now);
+        self.clean_addresses(now);
         for (at, work) in std::mem::take(&mut self.again) {
             if at <= now {
                 self.once_more(work);

@@ -6,6 +6,7 @@ use decision::{Delivery, Event as Line, Ident, Record, Stage};
 use mail_ipc::delivery::{self, OutcomeKey};
 use mail_posix::points;
 use mail_types::{EnhancedStatus, Envelope, QueueId, UnixTime};
+use queue_store::addresses::Standing;
 use queue_store::{Answer, Answers, Class, Expanded, Fate, Hop, Member, Op, Outcome, RecipientState, Remote};
 
 use super::{AGAIN, Connection, Core, Event, Index, ToWorker};
@@ -31,6 +32,8 @@ pub struct Change {
     dead: Option<(EnhancedStatus, String)>,
     scheduled: Vec<(Hop, Class, UnixTime)>,
     pub(super) report: bool,
+    /// What a probe found out: the address, and how it stands.
+    pub(super) found_out: Option<(String, Standing)>,
 }
 
 /// Work that failed and is tried again.
@@ -117,6 +120,7 @@ impl Core {
             dead: None,
             scheduled: Vec::new(),
             report: false,
+            found_out: None,
         };
         if let delivery::Fate::Deferred { dead: true } = &outcome.fate {
             change.dead = Some((outcome.status, outcome.text.clone()));
@@ -218,11 +222,12 @@ impl Core {
         let original = state.recipient.original.clone().unwrap_or_else(|| state.recipient.address.to_string());
         let mut hops = Vec::with_capacity(members.len());
         let mut taken = Vec::with_capacity(members.len());
+        let purpose = self.purpose(outcome.id);
         let own_sender =
             self.messages.get(&outcome.id).map(|active| active.envelope.sender.clone()).unwrap_or_default();
         for member in members {
             let owner = member.owner.clone().map(mail_types::Sender::Address).or_else(|| state.owner.clone());
-            let hop = self.router.route(owner.as_ref().unwrap_or(&own_sender), &member.address).hop();
+            let hop = self.route(purpose, owner.as_ref().unwrap_or(&own_sender), &member.address).hop();
             change.scheduled.push((hop.clone(), Class::Incoming, now));
             hops.push(hop);
             // A list with an owner reports to its owner from here on, and only failures (RFC 3461 section 5.2.7.3).
@@ -281,6 +286,9 @@ impl Core {
             self.recipient_ended(key, change.dead.as_ref());
             self.lost.remove(&(id, change.number));
             keys.push(key);
+            if let Some((address, standing)) = change.found_out {
+                self.found_out(&address, standing);
+            }
             for (hop, class, time) in change.scheduled.into_iter().filter(|_| recorded) {
                 self.scheduler.due(&hop, class, time, now);
             }
@@ -405,7 +413,11 @@ impl Core {
         let mut found = Vec::with_capacity(grant.recipients.len());
         for &number in &grant.recipients {
             let Ok(Some(state)) = self.store.recipient(grant.id, number) else { continue };
-            let target = self.router.route(state.owner.as_ref().unwrap_or(&envelope.sender), &state.recipient.address);
+            let target = self.route(
+                envelope.purpose,
+                state.owner.as_ref().unwrap_or(&envelope.sender),
+                &state.recipient.address,
+            );
             found.push((number, state, target));
         }
         if found.iter().any(|(.., target)| *target == Target::Asked) {

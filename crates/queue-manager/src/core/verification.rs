@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use mail_ipc::delivery;
 use mail_types::{Purpose, QueueId, UnixTime};
+use queue_store::addresses::{Deliverability, Standing};
 use queue_store::{Fate, Op, Outcome, RecipientState, Remote};
 
 use super::Core;
@@ -40,6 +41,9 @@ impl Core {
             delivery::Fate::Expanded { .. } | delivery::Fate::Redirected { .. } => return None,
         };
         change.report = purpose == Purpose::Verify && self.is_from_somebody(outcome.id);
+        if purpose == Purpose::Probe {
+            change.found_out = Some(found_out(outcome, state, now));
+        }
         let text = match outcome.relay.as_str() {
             "none" | "" => outcome.text.clone(),
             relay => format!("delivery via {relay}: {}", outcome.text),
@@ -120,4 +124,15 @@ impl Core {
         }
         self.outcomes(None, told.into_iter().map(|(outcome, _)| outcome).collect());
     }
+}
+
+/// What the end of a probe says about the address that it was sent for.
+fn found_out(outcome: &delivery::Outcome, state: &RecipientState, at: UnixTime) -> (String, Standing) {
+    let is = match outcome.fate {
+        delivery::Fate::Bounced => Deliverability::Undeliverable,
+        delivery::Fate::Deferred { .. } => Deliverability::Deferred,
+        _ => Deliverability::Deliverable,
+    };
+    let address = state.recipient.original.clone().unwrap_or_else(|| state.recipient.address.to_string());
+    (address, Standing { is, at, text: outcome.text.clone() })
 }

@@ -71,6 +71,12 @@ async fn read(hub: &Arc<Hub>, reader: &mut Reader, outgoing: &mpsc::UnboundedSen
             Request::Ids => grant(hub, number, outgoing.clone()),
             Request::OpenContent { id } => open(hub, number, id, outgoing.clone()).await,
             Request::Abandon { id } => abandon(hub, id).await,
+            Request::Verify { address, recipient } => {
+                let outgoing = outgoing.clone();
+                let answer = Box::new(move |answer| send(&outgoing, number, Response::Verified { answer }));
+                // A core that has ended answers nothing; the asker's patience ends.
+                let _ = hub.events.send(Event::Verify { address, recipient, answer });
+            }
             Request::Recipients { .. } => return Err(unexpected("recipients without a submission")),
             Request::Submit { id, mut envelope, more_recipients, content, hold } => {
                 more(reader, id, &mut envelope, more_recipients).await?;

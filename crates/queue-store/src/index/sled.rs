@@ -24,11 +24,19 @@ impl SledIndex {
     /// # Errors
     /// sled refuses the directory, or panics over it.
     pub fn open(dir: &Path) -> Result<Self, IndexError> {
+        Self::open_with(dir, CACHE)
+    }
+
+    /// The same with so many octets of page cache.
+    ///
+    /// # Errors
+    /// As [`SledIndex::open`].
+    pub fn open_with(dir: &Path, cache: u64) -> Result<Self, IndexError> {
         remove_torn_snapshots(dir).map_err(|error| IndexError(error.to_string()))?;
         let db = guarded(|| {
             sled::Config::new()
                 .path(dir)
-                .cache_capacity(CACHE)
+                .cache_capacity(cache)
                 .mode(sled::Mode::LowSpace)
                 .flush_every_ms(Some(500))
                 .print_profile_on_drop(false)
