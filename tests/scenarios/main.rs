@@ -4,6 +4,7 @@ mod a_forwarding_loop_ends_at_once;
 mod a_reload_is_refused_by_its_cases;
 mod a_taken_over_process_reaches_nothing;
 mod a_user_submits_and_reads;
+mod an_address_is_verified_before_its_mail_is_taken;
 mod an_orderly_stop_finishes_what_is_under_way;
 mod every_process_is_the_user_it_should_be;
 mod explain_and_the_daemons_agree;
@@ -39,6 +40,21 @@ fn main() -> ExitCode {
             a_taken_over_process_reaches_nothing::of_a_system_without_root,
         ),
         test("mail waits while the relay host is down", &[], mail_waits_while_the_relay_host_is_down::and_then_goes_on),
+        test(
+            "a recipient is verified by a probe, once, and known after a restart",
+            &[],
+            an_address_is_verified_before_its_mail_is_taken::of_a_recipient,
+        ),
+        test(
+            "a sender is verified by a probe from the null sender",
+            &[],
+            an_address_is_verified_before_its_mail_is_taken::of_a_sender,
+        ),
+        test(
+            "an address whose server does not answer is unverified for now",
+            &[],
+            an_address_is_verified_before_its_mail_is_taken::when_its_server_does_not_answer,
+        ),
         test(
             "sendmail -bv: the sender hears what would become of each recipient, and nothing is delivered",
             &[],

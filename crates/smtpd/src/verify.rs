@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use mail_config::Main;
 use mail_ipc::intake::Verified;
+use mail_policy::VerifiedFact;
 use mail_types::{Address, Reply};
 
 use crate::facts::Fetched;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mail_policy::{Decision, Encryption, Fact, Input, Outcome, Question, Stage, Verdict, VerifiedFact, evaluate};
+use mail_policy::{Decision, Encryption, Fact, Input, Outcome, Question, Stage, Verdict, evaluate};
 use mail_tables::{Answer, Scope};
 use mail_types::{Address, Reply, ReplyCode, Sender, Severity};
 
@@ -131,8 +131,8 @@ impl Session {
                 tokio::time::sleep(Duration::from_secs(*seconds)).await;
                 Fact::Paused
             }
-            Question::Verified(_) => {
-                Fact::Verified(VerifiedFact::Unavailable("address verification is not built".to_owned()))
+            Question::Verified(address) => {
+                Fact::Verified(self.door.verified(&self.shared, &self.port.main, address).await)
             }
             _ => {
                 let view = View {
