@@ -27,6 +27,8 @@ pub type Asker = Box<dyn FnOnce(Verified) + Send>;
 pub(super) struct Probes {
     pub known: Addresses,
     under_way: HashMap<String, Probe>,
+    /// Those that wait for serial numbers, as in the first moments of a run: address, recipient, asker.
+    later: Vec<(String, Address, Option<Asker>)>,
     /// When what is believed no more was last removed, and where that goes on.
     cleaned: UnixTime,
     cursor: Option<Key>,
@@ -46,7 +48,7 @@ pub struct Probed {
 
 impl Probes {
     pub fn new(now: UnixTime) -> Self {
-        Self { known: Addresses::in_memory(), under_way: HashMap::new(), cleaned: now, cursor: None }
+        Self { known: Addresses::in_memory(), under_way: HashMap::new(), later: Vec::new(), cleaned: now, cursor: None }
     }
 }
 
@@ -77,11 +79,11 @@ impl Core {
             }
             return;
         }
-        let room = self.probes.under_way.len() < self.settings.verification.pending_limit;
-        let Some(id) = room.then(|| self.mint()).flatten() else {
+        if self.probes.under_way.len() + self.probes.later.len() >= self.settings.verification.pending_limit {
             asker.into_iter().for_each(|asker| asker(Verified::Unknown));
             return;
-        };
+        }
+        let Some(id) = self.mint() else { return self.probes.later.push((name, recipient, asker)) };
         let content = format!("Subject: probe\r\nTo: {name}\r\n\r\n").into_bytes();
         let sender = self.settings.verification.sender.clone();
         let hop = self.route(Purpose::Probe, &sender, &recipient).hop();
@@ -107,6 +109,14 @@ impl Core {
         self.store.submit(vec![op], move |answers| {
             let _ = events.send(Event::Probed(Probed { address: name, message, answers }));
         });
+    }
+
+    /// Sends the probes that waited for serial numbers.
+    pub(super) fn probe_what_waited(&mut self) {
+        let now = (self.now)();
+        for (name, recipient, asker) in std::mem::take(&mut self.probes.later) {
+            self.probe(name, recipient, asker, now);
+        }
     }
 
     pub(super) fn probed(&mut self, probed: Probed) {

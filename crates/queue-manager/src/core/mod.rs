@@ -412,6 +412,7 @@ impl Core {
                 } else {
                     self.serials = first..first.saturating_add(count);
                     self.find_due_reports();
+                    self.probe_what_waited();
                 }
             }
             Event::Answered => self.answered(),
