@@ -15,15 +15,21 @@ use crate::ports::Shared;
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 impl Door {
-    /// Whether mail for an address, sender or recipient, would be delivered: what is known of it, else what a probe finds out within
-    /// `address_verify_poll_count` less one times `address_verify_poll_delay`. [`Verified::Unknown`]: verification is in progress.
+    /// Whether mail for an address would be delivered: what is known of it, else what a probe finds out within
+    /// `address_verify_poll_count` less one times `address_verify_poll_delay`.
     ///
-    /// To be called for the restriction's question, once for each address of a transaction. It is rewritten and virtual aliases are followed
-    /// as for mail; one that became several is good, as Postfix has it.
-    ///
-    /// # Errors
-    /// Nobody can tell: a table fails, or queue-manager cannot be reached. The text is for the log; the client hears `450 ... problem`.
-    pub async fn verified(&self, shared: &Shared, main: &Main, address: &Address) -> Result<Verified, String> {
+    /// The address is rewritten and its virtual aliases are followed as for mail; one that became several is good, as Postfix has it.
+    pub async fn verified(&self, shared: &Shared, main: &Main, address: &Address) -> VerifiedFact {
+        match self.ask_about(shared, main, address).await {
+            Ok(Verified::Deliverable) => VerifiedFact::Deliverable,
+            Ok(Verified::Undeliverable { text }) => VerifiedFact::Undeliverable(text),
+            Ok(Verified::Deferred { text }) => VerifiedFact::Deferred(text),
+            Ok(Verified::Unknown) => VerifiedFact::Deferred("Address verification in progress".to_owned()),
+            Err(text) => VerifiedFact::Unavailable(text),
+        }
+    }
+
+    async fn ask_about(&self, shared: &Shared, main: &Main, address: &Address) -> Result<Verified, String> {
         let tables = shared.tables.snapshot();
         let mut fetched = Fetched::default();
         let mut view = RouteView { shared, main, tables: &tables, fetched: &mut fetched, ident: &shared.cleanup };

@@ -17,7 +17,7 @@ use self::submit::Taken;
 use crate::exit::{Failure, IO, Outcome, TEMPORARY, UNAVAILABLE};
 use crate::postqueue::{self, Form};
 use crate::system::{System, directory};
-use crate::terminal::complain;
+use crate::terminal::{complain, print};
 
 /// Runs the command under the name that was typed.
 ///
@@ -123,7 +123,8 @@ fn reported_to(submission: &Submission) -> String {
 /// Says where to look for the report that was asked for.
 fn announce(submission: &Submission) {
     if submission.purpose != Purpose::Deliver {
-        println!("Mail Delivery Status Report will be mailed to <{}>.", reported_to(submission));
+        // The message is in: a reader that has gone is no failure.
+        let _ = print(&format!("Mail Delivery Status Report will be mailed to <{}>.\n", reported_to(submission)));
     }
 }
 
