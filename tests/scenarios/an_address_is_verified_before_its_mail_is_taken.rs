@@ -24,6 +24,7 @@ fn reply(system: &System, from: &str, to: &str) -> Result<String, String> {
     Ok(smtp.command(&format!("RCPT TO:<{to}>"), 2).map_or_else(|refusal| refusal.to_string(), |_| "250".to_owned()))
 }
 
+/// How often the server was asked about an address.
 fn probes(remote: &Remote) -> usize {
     remote.heard().iter().filter(|line| line.starts_with("RCPT TO:")).count()
 }
@@ -50,6 +51,7 @@ pub fn of_a_recipient() -> Result<(), String> {
         ),
         ("mary@a.example", "250".to_owned()),
     ];
+    let mut first = None;
     for round in 0..3 {
         for (address, wanted) in &expected {
             let reply = reply(&system, "x@client.example", address)?;
@@ -57,7 +59,9 @@ pub fn of_a_recipient() -> Result<(), String> {
                 return Err(format!("{address}: {reply} instead of {wanted}\n{}", system.logs()));
             }
         }
-        if probes(&remote) != 3 {
+        // A server that asked to come back may have been tried again on a fresh connection, once.
+        let asked = *first.get_or_insert_with(|| probes(&remote));
+        if !(3..=4).contains(&asked) || probes(&remote) != asked {
             return Err(format!("round {round}: {} probes: {:?}", probes(&remote), remote.heard()));
         }
         if round == 1 {
@@ -68,7 +72,7 @@ pub fn of_a_recipient() -> Result<(), String> {
     }
     let heard = remote.heard();
     if heard.iter().any(|line| line.starts_with("DATA"))
-        || !heard.iter().any(|line| line == "MAIL FROM:<double-bounce@a.example>")
+        || !heard.iter().any(|line| line.starts_with("MAIL FROM:<double-bounce@a.example>"))
     {
         return Err(format!("not what a probe says: {heard:?}"));
     }
@@ -94,7 +98,7 @@ pub fn of_a_sender() -> Result<(), String> {
         }
     }
     let heard = remote.heard();
-    if heard.iter().any(|line| line == "MAIL FROM:<>") { Ok(()) } else { Err(format!("{heard:?}")) }
+    if heard.iter().any(|line| line.starts_with("MAIL FROM:<>")) { Ok(()) } else { Err(format!("{heard:?}")) }
 }
 
 pub fn when_its_server_does_not_answer() -> Result<(), String> {

@@ -111,6 +111,7 @@ async fn talk(
                 continue;
             }
             Request::Abandon { .. } | Request::Recipients { .. } => continue,
+            Request::Verify { .. } => Response::Verified { answer: mail_ipc::intake::Verified::Unknown },
             Request::Submit { id, mut envelope, mut more_recipients, content, hold } => {
                 while more_recipients {
                     let page = talk.reader.frame().await?.expect("a page").read::<Request>().expect("understood");
