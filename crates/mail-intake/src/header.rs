@@ -35,6 +35,8 @@ pub struct Intake<'a> {
     pub full_name: Option<&'a str>,
     /// `hopcount_limit`.
     pub hopcount_limit: usize,
+    /// `header_size_limit`.
+    pub header_size_limit: usize,
     /// `message_drop_headers`.
     pub drop_headers: &'a [String],
     /// `undisclosed_recipients_header`; empty for none.
@@ -104,7 +106,16 @@ impl Intake<'_> {
         dropped || field.is("Return-Path")
     }
 
+    /// A field within `header_size_limit`: continuation lines beyond it are left out, as cleanup(8) does.
     fn copy(&self, field: &Field<'_>, out: &mut Vec<u8>) {
+        let kept = within(field.raw(), self.header_size_limit);
+        if kept.len() == field.raw().len() {
+            return self.copy_whole(field, out);
+        }
+        Header::scan(kept).fields().iter().for_each(|field| self.copy_whole(field, out));
+    }
+
+    fn copy_whole(&self, field: &Field<'_>, out: &mut Vec<u8>) {
         if let Some(octets) = rewritten(field, self.rewrites) {
             out.extend_from_slice(&octets);
             if !octets.ends_with(b"\n") {
@@ -161,6 +172,18 @@ impl Intake<'_> {
             Some(name) => format!("{} <{address}>", phrase(name)),
         }
     }
+}
+
+/// The lines of a field up to the one with which the limit is reached.
+fn within(field: &[u8], limit: usize) -> &[u8] {
+    let mut kept = 0;
+    for line in field.split_inclusive(|octet| *octet == b'\n') {
+        if kept > 0 && kept >= limit {
+            break;
+        }
+        kept += line.len();
+    }
+    &field[..kept]
 }
 
 /// A display name; quoted where it holds what no phrase may hold.
@@ -226,6 +249,7 @@ mod tests {
             sender: &sender,
             full_name,
             hopcount_limit: 3,
+            header_size_limit: 100,
             drop_headers: &drops,
             undisclosed: "",
         };
@@ -303,5 +327,15 @@ mod tests {
     fn no_full_name_forges_a_field() {
         let (header, _) = prepare("\r\n", OURS, Some("x\r\nX-Forged: 1 \"<a>")).expect("taken");
         assert!(header.contains("From: \"xX-Forged: 1 \\\"<a>\" <john@info.net>\r\n"), "{header}");
+    }
+
+    #[test]
+    fn a_field_ends_with_the_line_that_reaches_its_limit() {
+        let long: String = (0..20).map(|line| format!(" <{line:02}@example.org>\r\n")).collect();
+        let content = format!("X-Long: a\r\n{long}Subject: b\r\n\r\nbody\r\n");
+        let (header, prepared) = prepare(&content, false, None).expect("good");
+        let kept = header.find("Subject: b\r\n").expect("the next field is whole");
+        assert!((100..125).contains(&kept) && header[..kept].ends_with("@example.org>\r\n"), "{header}");
+        assert_eq!(&content[prepared.body..], "body\r\n");
     }
 }

@@ -328,6 +328,7 @@ impl HeaderPlan<'_> {
             sender,
             full_name: self.full_name,
             hopcount_limit: usize::try_from(*main.hopcount_limit).unwrap_or(usize::MAX),
+            header_size_limit: usize::try_from(*main.header_size_limit).unwrap_or(usize::MAX),
             drop_headers: &main.message_drop_headers,
             undisclosed: &main.undisclosed_recipients_header,
         };

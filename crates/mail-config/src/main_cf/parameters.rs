@@ -162,6 +162,8 @@ parameters! {
     virtual_mailbox_limit: Count = "51200000", used by ["local-delivery"];
     /// The octets that must stay free on the queue's disk; mail is refused with 452 below it.
     queue_minfree: Count = "0", used by ["smtpd", "queue-manager"];
+    /// The most octets of one header field; continuation lines beyond it are left out.
+    header_size_limit: Positive = "102400", used by ["smtpd"];
     /// The most Received fields that a message may have.
     hopcount_limit: Positive = "50", used by ["smtpd", "queue-manager"];
 
