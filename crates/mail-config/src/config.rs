@@ -67,6 +67,21 @@ impl Config {
     /// # Errors
     /// As [`Config::load`].
     pub fn load_on(dir: &Path, dovecot: Option<&Path>, machine: Machine) -> Result<Loaded, Errors> {
+        let (config, reports) = Self::examine_on(dir, dovecot, machine)?;
+        let (errors, reports): (Vec<_>, Vec<_>) = reports.into_iter().partition(|r| r.level == Level::Error);
+        if errors.is_empty() { Ok(Loaded { config, reports }) } else { Err(Errors(errors)) }
+    }
+
+    /// The configuration with everything that is to be said about it, mistakes included: a wrong value is that of an empty file. It is for looking at;
+    /// daemons run what [`Config::load`] gives.
+    ///
+    /// # Errors
+    /// There is no such directory.
+    pub fn examine(dir: &Path, dovecot: Option<&Path>) -> Result<(Self, Vec<Report>), Errors> {
+        Self::examine_on(dir, dovecot, Machine::read())
+    }
+
+    fn examine_on(dir: &Path, dovecot: Option<&Path>, machine: Machine) -> Result<(Self, Vec<Report>), Errors> {
         let mut reports = Vec::new();
         if !dir.is_dir() {
             let source = SourceLine::new(dir.display().to_string(), 0);
@@ -93,8 +108,7 @@ impl Config {
         let config = Self::typed(Raw { main, master, dovecot }, &mut reports);
         unbuilt::report(&config, &mut reports);
         agreement::report(&config, &mut reports);
-        let (errors, reports): (Vec<_>, Vec<_>) = reports.into_iter().partition(|r| r.level == Level::Error);
-        if errors.is_empty() { Ok(Loaded { config, reports }) } else { Err(Errors(errors)) }
+        Ok((config, reports))
     }
 
     /// Gives the written values their types.

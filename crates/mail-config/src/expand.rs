@@ -205,12 +205,19 @@ pub fn mentioned(text: &str) -> Vec<String> {
     let mut names = Vec::new();
     let mut rest = text;
     while let Some(at) = rest.find('$') {
-        rest = rest[at + 1..].trim_start_matches(['{', '(', ' ']);
-        let end = name_end(rest);
-        if end > 0 {
-            names.push(rest[..end].to_owned());
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('$') {
+            rest = after;
+            continue;
         }
-        rest = &rest[end..];
+        let braced = rest.starts_with(['{', '(']);
+        // What a comparison mentions stands behind a `$` of its own.
+        let name = if braced { rest[1..].trim_start() } else { rest };
+        let end = name_end(name);
+        if end > 0 {
+            names.push(name[..end].to_owned());
+        }
+        rest = &name[end..];
     }
     names
 }
@@ -263,6 +270,12 @@ mod tests {
         for (text, wanted) in cases {
             assert_eq!(expand(text, &scope()).as_deref(), Ok(wanted), "{text}");
         }
+    }
+
+    #[test]
+    fn names_are_mentioned_behind_a_dollar_only() {
+        let text = "$a ${b} $(c) $$ d ${{5} < {$e} ? {$f} : {g}} ${ h ? i } $$j";
+        assert_eq!(mentioned(text), ["a", "b", "c", "e", "f", "h"]);
     }
 
     #[test]

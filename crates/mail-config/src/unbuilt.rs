@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use crate::config::Config;
 use crate::dovecot;
-use crate::expand;
 use crate::main_cf::catalogue::{self, Effect};
+use crate::main_cf::names::Names;
 use crate::main_cf::reference::REFERENCE;
 use crate::main_cf::{Entry, PARAMETERS, TRANSPORT_PARAMETERS};
 use crate::report::{Level, Report, Status, nearest};
@@ -14,7 +14,7 @@ use crate::report::{Level, Report, Status, nearest};
 pub(crate) fn report(config: &Config, reports: &mut Vec<Report>) {
     let raw = config.main.raw();
     let overrides = || config.master.services.iter().flat_map(|service| &service.overrides);
-    let known = user_defined(config);
+    let names = Names::of(raw, &config.master.services);
     let without: BTreeSet<&str> = config.main.postrider_run_without.iter().map(String::as_str).collect();
     for entry in raw.entries.values().chain(overrides()) {
         let value = raw.expand(&entry.value).unwrap_or_default();
@@ -24,7 +24,7 @@ pub(crate) fn report(config: &Config, reports: &mut Vec<Report>) {
                 let default = raw.expand(unbuilt.default()).unwrap_or_default();
                 not_built(entry, unbuilt, value.trim() == default.trim(), without.contains(entry.name.as_str()))
             }
-            (None, None) if known.contains(&entry.name) => supported(entry, None),
+            (None, None) if names.class(&entry.name).is_some() => supported(entry, None),
             (None, None) => match transport_of(&entry.name) {
                 Some(transport) => of_transport(entry, transport, config),
                 None => unknown(entry),
@@ -83,17 +83,6 @@ fn unknown(entry: &Entry) -> Report {
     };
     let message = format!("unknown parameter `{}'", entry.name);
     entry.report_name(Level::Warning, message, hint).about(&entry.name, Status::Unknown)
-}
-
-/// The names that the files themselves make parameters: those that values mention with `$`, and restriction classes.
-fn user_defined(config: &Config) -> BTreeSet<String> {
-    let raw = config.main.raw();
-    let overrides = config.master.services.iter().flat_map(|service| &service.overrides);
-    let arguments = config.master.services.iter().flat_map(|service| &service.arguments);
-    let values = raw.entries.values().chain(overrides).map(|entry| &entry.value).chain(arguments);
-    let mut names: BTreeSet<String> = values.flat_map(|value| expand::mentioned(value)).collect();
-    names.extend(config.main.smtpd_restriction_classes.iter().cloned());
-    names
 }
 
 /// The transport whose own parameter a name is, such as `slow` of `slow_destination_rate_delay`.

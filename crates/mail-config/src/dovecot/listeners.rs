@@ -1,5 +1,6 @@
 //! The ports and sockets that dovecot.conf opens.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
@@ -61,6 +62,20 @@ pub enum LmtpSocket {
     },
 }
 
+/// What the machine says about addresses.
+#[derive(Clone, Copy)]
+pub(super) struct Network {
+    /// Whether it speaks IPv6; without it `::` opens nothing.
+    pub(super) has_ipv6: bool,
+    /// The addresses of a name.
+    pub(super) look_up: fn(&str) -> io::Result<Vec<IpAddr>>,
+}
+
+/// The system's answer about a name.
+pub(super) fn look_up(name: &str) -> io::Result<Vec<IpAddr>> {
+    Ok((name, 0).to_socket_addrs()?.map(|address| address.ip()).collect())
+}
+
 /// A login service, a listener of it, its port, and whether TLS begins at once.
 const LOGINS: [(Protocol, &str, &str, u16, bool); 4] = [
     (Protocol::Imap, "imap-login", "imap", 143, false),
@@ -73,7 +88,7 @@ const LOGINS: [(Protocol, &str, &str, u16, bool); 4] = [
 pub(super) fn logins(
     nodes: &[Node],
     settings: &Settings,
-    has_ipv6: bool,
+    network: Network,
     reports: &mut Vec<Report>,
 ) -> Vec<LoginListener> {
     let mut found = Vec::new();
@@ -98,7 +113,7 @@ pub(super) fn logins(
                 continue;
             }
             let source = blocks.last().map_or_else(SourceLine::built_in, |block| block.source.clone());
-            let addresses = addresses(&blocks, port, (&settings.listen, has_ipv6), &source, reports);
+            let addresses = addresses(&blocks, port, (&settings.listen, network), &source, reports);
             if !addresses.is_empty() {
                 found.push(LoginListener { protocol, name, addresses, tls: ssl, source });
             }
@@ -108,7 +123,12 @@ pub(super) fn logins(
 }
 
 /// The sockets and ports of `service lmtp`.
-pub(super) fn lmtp(nodes: &[Node], settings: &Settings, has_ipv6: bool, reports: &mut Vec<Report>) -> Vec<LmtpSocket> {
+pub(super) fn lmtp(
+    nodes: &[Node],
+    settings: &Settings,
+    network: Network,
+    reports: &mut Vec<Report>,
+) -> Vec<LmtpSocket> {
     if !settings.protocols.iter().any(|name| name == "lmtp") {
         return Vec::new();
     }
@@ -121,7 +141,7 @@ pub(super) fn lmtp(nodes: &[Node], settings: &Settings, has_ipv6: bool, reports:
         found.push(LmtpSocket::Unix { path, mode: 0o666, user, group, source });
     }
     for block in services().flat_map(|service| service.blocks("inet_listener")) {
-        let addresses = addresses(&[block], 0, (&settings.listen, has_ipv6), &block.source, reports);
+        let addresses = addresses(&[block], 0, (&settings.listen, network), &block.source, reports);
         if !addresses.is_empty() {
             found.push(LmtpSocket::Inet { addresses, source: block.source.clone() });
         }
@@ -160,7 +180,7 @@ fn get<'a>(blocks: &[&'a Block], key: &str) -> Option<(&'a str, &'a SourceLine)>
 fn addresses(
     blocks: &[&Block],
     default_port: u16,
-    (listen, has_ipv6): (&[String], bool),
+    (listen, network): (&[String], Network),
     source: &SourceLine,
     reports: &mut Vec<Report>,
 ) -> Vec<SocketAddr> {
@@ -180,11 +200,15 @@ fn addresses(
     let own = get(blocks, "address").or_else(|| get(blocks, "listen"));
     let words: Vec<&str> = match own {
         Some((value, _)) => value.split([' ', ',']).filter(|word| !word.is_empty()).collect(),
-        None => listen.iter().map(String::as_str).filter(|word| has_ipv6 || !matches!(*word, "::" | "[::]")).collect(),
+        None => listen
+            .iter()
+            .map(String::as_str)
+            .filter(|word| network.has_ipv6 || !matches!(*word, "::" | "[::]"))
+            .collect(),
     };
     let mut found = Vec::new();
     for word in words {
-        match hosts(word) {
+        match hosts(word, network) {
             Ok(hosts) => found.extend(hosts.into_iter().map(|ip| SocketAddr::new(ip, port))),
             Err(error) => {
                 let message = format!("`{word}' has no address: {error}");
@@ -195,14 +219,14 @@ fn addresses(
     found
 }
 
-fn hosts(word: &str) -> Result<Vec<IpAddr>, std::io::Error> {
+fn hosts(word: &str, network: Network) -> io::Result<Vec<IpAddr>> {
     let bare = word.trim_start_matches('[').trim_end_matches(']');
     match bare {
         "*" => Ok(vec![Ipv4Addr::UNSPECIFIED.into()]),
         "::" => Ok(vec![Ipv6Addr::UNSPECIFIED.into()]),
         _ => match bare.parse() {
             Ok(ip) => Ok(vec![ip]),
-            Err(_) => Ok((bare, 0).to_socket_addrs()?.map(|address| address.ip()).collect()),
+            Err(_) => (network.look_up)(bare),
         },
     }
 }

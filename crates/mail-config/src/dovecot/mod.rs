@@ -17,11 +17,13 @@ use serde::{Deserialize, Serialize};
 pub use auth::{Database, Driver};
 pub use listeners::{LmtpSocket, LoginListener, Protocol};
 pub use location::{Format, Location, MailboxSpec, Namespace};
-pub use parse::{Block, Node, parse_text};
+pub use parse::{Block, Node, parse_file, parse_text};
 pub use settings::{Declared, SETTINGS, Settings};
 
 use crate::main_cf::Value;
 use crate::report::{Level, Report};
+use kinds::Kind as _;
+use listeners::Network;
 use parse::{blocks, last};
 
 /// Something that dovecot.conf asks for and that is not built; it costs a login or a delivery, not the start.
@@ -75,12 +77,55 @@ pub struct Dovecot {
 /// Reads dovecot.conf and what it includes.
 pub(crate) fn load(path: &Path, reports: &mut Vec<Report>) -> RawDovecot {
     let nodes = parse::parse_file(path, reports);
-    RawDovecot { file: path.display().to_string(), present: nodes.is_some(), nodes: nodes.unwrap_or_default() }
+    let present = nodes.is_some();
+    let mut nodes = nodes.unwrap_or_default();
+    take_contents(&mut nodes, reports);
+    RawDovecot { file: path.display().to_string(), present, nodes }
+}
+
+/// Puts the content of a file in the place of `</path`, for settings whose value is not a file anyway. Daemons may not read it later.
+fn take_contents(nodes: &mut [Node], reports: &mut Vec<Report>) {
+    for node in nodes {
+        match node {
+            Node::Block(block) => take_contents(&mut block.nodes, reports),
+            Node::Setting { key, value, source } if value.starts_with("</") => {
+                let names_file =
+                    SETTINGS.iter().any(|setting| setting.name == key && setting.kind == kinds::File::NAME);
+                if names_file || !SETTINGS.iter().any(|setting| setting.name == key) {
+                    continue;
+                }
+                match std::fs::read_to_string(&value[1..]) {
+                    Ok(text) => text.trim_end_matches(['\r', '\n']).clone_into(value),
+                    Err(error) => {
+                        let message = format!("{key}: {} cannot be read: {error}", &value[1..]);
+                        let report = Report::new(Level::Error, source.clone(), message, "name a file that exists");
+                        reports.push(report.of(key.clone()));
+                    }
+                }
+            }
+            Node::Setting { .. } => {}
+        }
+    }
 }
 
 impl Dovecot {
     /// Gives the written values their types. Without IPv6 on the machine, `::` opens nothing.
     pub(crate) fn typed(raw: RawDovecot, has_ipv6: bool, reports: &mut Vec<Report>) -> Self {
+        Self::typed_within(raw, Network { has_ipv6, look_up: listeners::look_up }, reports)
+    }
+
+    /// dovecot.conf from its nodes, with everything that is to be said about them, on a machine that knows no names of hosts.
+    #[must_use]
+    pub fn of(nodes: Vec<Node>) -> (Self, Vec<Report>) {
+        let mut reports = Vec::new();
+        let raw = RawDovecot { file: "dovecot.conf".to_owned(), present: true, nodes };
+        let look_up = |_: &str| Err(std::io::Error::from(std::io::ErrorKind::NotFound));
+        let dovecot = Self::typed_within(raw, Network { has_ipv6: true, look_up }, &mut reports);
+        catalogue::report(&dovecot, &[], &mut reports);
+        (dovecot, reports)
+    }
+
+    fn typed_within(raw: RawDovecot, network: Network, reports: &mut Vec<Report>) -> Self {
         let nodes = &raw.nodes;
         let is_24 = last(nodes, "dovecot_config_version").is_some();
         let mut read = |protocol: &str| Settings::read(&mut Reader { nodes, protocol, is_24, reports });
@@ -89,8 +134,8 @@ impl Dovecot {
         let location = location::location(nodes, &settings);
         Self {
             is_24,
-            logins: listeners::logins(nodes, &settings, has_ipv6, reports),
-            lmtp_sockets: listeners::lmtp(nodes, &settings, has_ipv6, reports),
+            logins: listeners::logins(nodes, &settings, network, reports),
+            lmtp_sockets: listeners::lmtp(nodes, &settings, network, reports),
             namespaces: location::namespaces(nodes, is_24),
             passdbs: auth::databases(nodes, "passdb", is_24),
             userdbs: auth::databases(nodes, "userdb", is_24),
@@ -256,6 +301,19 @@ mod tests {
         assert_eq!(new.settings.ssl_cert.value.as_deref(), Some(Path::new("/a")));
         let (old, _) = read("ssl_cert = </a\n");
         assert_eq!(old.settings.ssl_cert.value, new.settings.ssl_cert.value);
+    }
+
+    #[test]
+    fn a_value_may_stand_in_a_file_of_its_own() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let path = dir.path().join("greeting");
+        std::fs::write(&path, "Good day.\n").expect("written");
+        let (dovecot, reports) = read(&format!("login_greeting = <{}\nssl_cert = </none\n", path.display()));
+        assert!(reports.is_empty(), "{reports:?}");
+        assert_eq!(dovecot.settings.login_greeting.as_str(), "Good day.");
+        assert_eq!(dovecot.settings.ssl_cert.value.as_deref(), Some(Path::new("/none")));
+        let (_, reports) = read("\nlogin_greeting = </nonexistent/x\n");
+        assert_eq!((reports.len(), reports[0].level, reports[0].source.line), (1, Level::Error, 2));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use mail_types::SourceLine;
 use serde::{Deserialize, Serialize};
 
+use super::settings::SETTINGS;
 use crate::config::read;
 use crate::report::{Excerpt, Level, Report};
 
@@ -73,7 +74,7 @@ pub(crate) fn blocks<'a>(nodes: &'a [Node], kind: &'a str) -> impl Iterator<Item
 }
 
 /// Reads a file and what it includes. Nothing if the file does not exist.
-pub(crate) fn parse_file(path: &Path, reports: &mut Vec<Report>) -> Option<Vec<Node>> {
+pub fn parse_file(path: &Path, reports: &mut Vec<Report>) -> Option<Vec<Node>> {
     let (file, text) = read(path, reports);
     let mut parser = Parser { open: vec![Block::root(&file)], reports };
     parser.file(path, &file, &text?, 0);
@@ -191,7 +192,13 @@ impl Parser<'_> {
             return self.mistake(source, text, "no such key", "write `KEY = VALUE'");
         }
         let written = text[equals + 1..].trim();
-        let value = if written.starts_with(['"', '\'']) { unquoted(written) } else { self.replaced(written) };
+        let in_plugin = self.open.iter().any(|block| block.kind == "plugin");
+        let value = match written.chars().next() {
+            Some('"' | '\'') => unquoted(written),
+            // Plugins read their settings as they are.
+            _ if in_plugin => written.to_owned(),
+            _ => self.replaced(written),
+        };
         self.add(Node::Setting { key: key.to_owned(), value, source: source.clone() });
     }
 
@@ -207,7 +214,11 @@ impl Parser<'_> {
                 None => after.strip_prefix("ENV:").map_or(("", after), |named| ("ENV:", named)),
             };
             let end = named.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(named.len());
-            let value = if prefix == "ENV:" { std::env::var(&named[..end]).ok() } else { self.earlier(&named[..end]) };
+            let name = &named[..end];
+            let value = match prefix {
+                "ENV:" => std::env::var(name).ok(),
+                _ => self.earlier(name).or_else(|| default_of(name)),
+            };
             match value {
                 Some(value) => out.push_str(&value),
                 None => out.push_str(&rest[at..at + 1 + prefix.len() + end]),
@@ -278,6 +289,12 @@ impl Parser<'_> {
     }
 }
 
+/// The default of a setting, for `$name` before the file sets it.
+fn default_of(name: &str) -> Option<String> {
+    let declared = SETTINGS.iter().find(|setting| setting.name == name);
+    declared.map(|setting| setting.default.to_owned())
+}
+
 impl Block {
     /// Kind and name as written.
     #[must_use]
@@ -317,23 +334,57 @@ fn unquoted(text: &str) -> String {
     out
 }
 
-/// The files that match a path whose last component may hold `*` and `?`, sorted.
+/// The files that match a path whose components may hold `*`, `?` and `[...]`, sorted.
 fn matching(path: &Path) -> Vec<PathBuf> {
-    let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) else {
-        return Vec::new();
-    };
-    if !name.contains(['*', '?']) {
-        return if path.exists() { vec![path.to_owned()] } else { Vec::new() };
+    let mut found = vec![PathBuf::new()];
+    for component in path.components() {
+        let name = component.as_os_str();
+        let pattern = name.to_str().filter(|name| name.contains(['*', '?', '[']));
+        found = match pattern {
+            None => found.into_iter().map(|base| base.join(name)).collect(),
+            Some(pattern) => found.iter().flat_map(|base| entries(base, pattern)).collect(),
+        };
     }
-    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    found.retain(|path| path.exists());
+    found
+}
+
+/// What of a directory matches a pattern, sorted; names that begin with a dot only where the pattern does.
+fn entries(directory: &Path, pattern: &str) -> Vec<PathBuf> {
+    let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
     let wanted = |entry: &std::fs::DirEntry| {
         let found = entry.file_name();
         let found = found.to_string_lossy();
-        (!found.starts_with('.') || name.starts_with('.')) && glob(name.as_bytes(), found.as_bytes())
+        (!found.starts_with('.') || pattern.starts_with('.')) && glob(pattern.as_bytes(), found.as_bytes())
     };
-    let mut files: Vec<PathBuf> = entries.filter(wanted).map(|entry| entry.path()).collect();
+    let all = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> = all.filter(wanted).map(|entry| entry.path()).collect();
     files.sort();
     files
+}
+
+/// The set that begins a pattern, `[a-c]` or `[!a-c]`: whether it holds an octet, and its length. Nothing if it is not closed.
+fn set(pattern: &[u8], octet: u8) -> Option<(bool, usize)> {
+    let end = pattern.iter().skip(2).position(|c| *c == b']')? + 2;
+    let (inside, negated) = match &pattern[1..end] {
+        [b'!' | b'^', rest @ ..] => (rest, true),
+        rest => (rest, false),
+    };
+    let mut holds = false;
+    let mut rest = inside;
+    while let [first, tail @ ..] = rest {
+        rest = match tail {
+            [b'-', last, after @ ..] => {
+                holds |= (*first..=*last).contains(&octet);
+                after
+            }
+            _ => {
+                holds |= *first == octet;
+                tail
+            }
+        };
+    }
+    Some((holds != negated, end + 1))
 }
 
 fn glob(pattern: &[u8], text: &[u8]) -> bool {
@@ -345,7 +396,13 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
                 star = Some((p, t));
                 p += 1;
             }
-            Some(&c) if c == b'?' || c == text[t] => (p, t) = (p + 1, t + 1),
+            Some(b'[') if set(&pattern[p..], text[t]).is_some_and(|(holds, _)| holds) => {
+                p += set(&pattern[p..], text[t]).map_or(1, |(_, length)| length);
+                t += 1;
+            }
+            Some(&c) if c == b'?' || c == text[t] && (c != b'[' || set(&pattern[p..], c).is_none()) => {
+                (p, t) = (p + 1, t + 1);
+            }
             _ => match star {
                 Some((at, taken)) => {
                     star = Some((at, taken + 1));
@@ -408,7 +465,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("temporary directory");
         std::fs::create_dir(dir.path().join("conf.d")).expect("made");
         let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).expect("written");
-        write("dovecot.conf", "!include conf.d/*.conf\n!include_try nothing\n!include missing\n");
+        write("dovecot.conf", "!include c*.d/[0-9]*.conf\n!include_try nothing\n!include missing\n");
         write("conf.d/20-b.conf", "x = 2\n");
         write("conf.d/10-a.conf", "x = 1\n");
         write("conf.d/30.off", "x = 3\n");
@@ -419,10 +476,30 @@ mod tests {
         assert!(reports[0].message.contains("missing: no such file"));
     }
 
+    #[test]
+    fn patterns_match_as_a_shell_s_do() {
+        let cases = [
+            ("*.conf", "a.conf", true),
+            ("[a-c]?.conf", "b1.conf", true),
+            ("[!a-c]*", "b1.conf", false),
+            ("[!a-c]*", "d", true),
+            ("[ab", "[ab", true),
+            ("*[0-9].conf", "10-x9.conf", true),
+        ];
+        for (pattern, text, wanted) in cases {
+            assert_eq!(glob(pattern.as_bytes(), text.as_bytes()), wanted, "{pattern} {text}");
+        }
+    }
+
     proptest::proptest! {
         #[test]
         fn no_text_breaks_the_parser(text in "(a|b|=|\\{|\\}|\\n|\"|\\\\|#|\\$a|!include x| |é|'){0,50}") {
             read_text(&text).1.iter().for_each(|report| drop(report.to_string()));
+        }
+
+        #[test]
+        fn no_pattern_breaks_the_match(pattern in "[a-c\\[\\]!*?-]{0,8}", text in "[a-c\\[]{0,6}") {
+            let _ = glob(pattern.as_bytes(), text.as_bytes());
         }
 
         #[test]

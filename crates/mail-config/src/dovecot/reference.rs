@@ -1,6 +1,8 @@
 //! The settings and blocks of dovecot.conf that mail distributions write: path, type, default, generation, and how common each is. The list is data.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
+
+use super::parse::{Node, parse_text};
 
 /// Which generation of Dovecot has a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +53,25 @@ pub static REFERENCE: LazyLock<Vec<Reference>> = LazyLock::new(|| fields(DATA).f
 
 /// The blocks, plugins, drivers and protocols that distributions write.
 pub static PARTS: LazyLock<Vec<Part>> = LazyLock::new(|| fields(PARTS_DATA).filter_map(part).collect());
+
+static DEFAULTS: LazyLock<Vec<Node>> = LazyLock::new(|| nodes(include_str!("../../data/dovecot-defaults.conf")));
+static TEMPLATES: LazyLock<Vec<Node>> = LazyLock::new(|| nodes(include_str!("../../data/dovecot-templates.conf")));
+
+fn nodes(text: &str) -> Vec<Node> {
+    parse_text(&Arc::from("defaults"), text, &mut Vec::new())
+}
+
+/// What an empty dovecot.conf means to Dovecot 2.3.19: every setting, and the services that are always there.
+#[must_use]
+pub fn defaults() -> &'static [Node] {
+    &DEFAULTS
+}
+
+/// What a block holds that a file adds, one of each kind: passdb, userdb, namespace, service, with the blocks within.
+#[must_use]
+pub fn templates() -> &'static [Node] {
+    &TEMPLATES
+}
 
 fn fields(data: &'static str) -> impl Iterator<Item = Vec<&'static str>> {
     data.lines().filter(|line| !line.starts_with('#')).map(|line| line.split('\t').collect())

@@ -3,6 +3,7 @@
 pub mod catalogue;
 pub mod kinds;
 pub mod lists;
+pub mod names;
 mod parameters;
 mod parse;
 mod reader;

@@ -28,7 +28,9 @@ pub fn parse(file: &Arc<str>, text: &str, reports: &mut Vec<Report>) -> BTreeMap
                 let source = SourceLine::new(Arc::clone(file), line.line);
                 let name = name.to_owned();
                 let entry = Entry { name: name.clone(), value, source, value_at, written: line.pieces };
-                entries.insert(name, entry);
+                if let Some(earlier) = entries.insert(name, entry) {
+                    reports.push(overridden(&earlier, line.line));
+                }
             }
             None if line.text.starts_with('=') => {
                 let hint = "write NAME = VALUE".to_owned();
@@ -42,6 +44,12 @@ pub fn parse(file: &Arc<str>, text: &str, reports: &mut Vec<Report>) -> BTreeMap
         }
     }
     entries
+}
+
+/// What is said about a value that a later line replaces.
+fn overridden(earlier: &Entry, line: u32) -> Report {
+    let message = format!("{}: no effect, it is set again", earlier.name);
+    earlier.report_name(Level::Note, message, format!("line {line} holds; remove one of them"))
 }
 
 /// Where name and value stand.
@@ -96,7 +104,7 @@ mod tests {
     #[test]
     fn the_last_value_wins_and_a_value_may_be_empty() {
         let (entries, reports) = read("a = 1\nb =\na=2,\n   3\nc = x = y\n");
-        assert!(reports.is_empty());
+        assert_eq!(reports.iter().map(|r| (r.level, r.source.line)).collect::<Vec<_>>(), [(Level::Note, 1)]);
         assert_eq!((entries["a"].value.as_str(), entries["a"].source.line), ("2,   3", 3));
         assert_eq!((entries["b"].value.as_str(), entries["c"].value.as_str()), ("", "x = y"));
     }
