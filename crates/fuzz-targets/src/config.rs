@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use mail_config::dovecot::{self, Location, Node};
+use mail_config::dovecot::{self, Location, Node, RawDovecot};
 use mail_config::main_cf::{self, Main, RawMain};
-use mail_config::{Machine, Report, expand, lines, master_cf, words};
+use mail_config::{Dovecot, Machine, Report, expand, lines, master_cf, words};
 use mail_types::SourceLine;
 
 use crate::Target;
@@ -96,13 +96,21 @@ pub const DOVECOT_CONF: Target = Target {
         "# x\n",
         " #",
         "mail_location = maildir:~/Maildir:INDEX=/x\n",
+        "dovecot_config_version = 2.4.0\n",
+        "mail_driver = maildir\nmail_path = ~/Maildir\n",
+        "userdb static {\n fields {\n  home = /h/%{user | lower}\n }\n}\n",
+        "protocol imap {\n mail_plugins = $mail_plugins quota\n}\n",
+        "plugin {\n quota_rule2 = x\n}\n",
+        "mailbox Sent {\n special_use = \\Sent\n auto = subscribe\n}\n",
+        "prefix = a/\nseparator = /\n",
+        "listen = 127.0.0.1, ::1\n",
         "!include x\n",
         "ssl_key = </etc/key\n",
         "namespace inbox { inbox = yes }\n",
         "remote 10.0.0.0/8 {\n",
         "=",
     ],
-    cost: 1,
+    cost: 20,
 };
 
 fn said(reports: &[Report]) {
@@ -152,6 +160,19 @@ fn dovecot_conf(input: &[u8]) {
     said(&reports);
     nodes.iter().for_each(|node| nodes_below(node, 0));
     let _ = Location::parse(&text, &SourceLine::built_in());
+    typed(nodes);
+}
+
+/// There is always an INBOX, a password and a user database; no listener has no address; a generation gives the same again.
+fn typed(nodes: Vec<Node>) {
+    let (dovecot, reports) = Dovecot::of(nodes);
+    said(&reports);
+    assert!(dovecot.namespaces.iter().any(|namespace| namespace.inbox), "no namespace has INBOX");
+    assert!(!dovecot.passdbs.is_empty() && !dovecot.userdbs.is_empty());
+    assert!(dovecot.logins.iter().all(|login| !login.addresses.is_empty()));
+    let json = serde_json::to_vec(dovecot.raw()).unwrap_or_default();
+    let Ok(again) = serde_json::from_slice::<RawDovecot>(&json) else { panic!("a generation cannot be read back") };
+    assert_eq!(Dovecot::of(again.nodes).0.settings, dovecot.settings);
 }
 
 /// Blocks have kinds, settings have keys, and the tree is not deep.
