@@ -1,232 +1,207 @@
-//! `postconf`: what main.cf and master.cf say, and the defaults of what they do not; changes in main.cf.
+//! `postconf`: what main.cf and master.cf say, and the defaults of what they do not; changes in both.
+//!
+//! The files are read without types, so that a wrong value can be looked at and mended; `postrider check` judges values.
 
 mod edit;
+mod edit_master;
+mod entry;
+mod files;
+mod print;
+mod show;
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::fmt::Write as _;
 
-use mail_config::main_cf::reference::REFERENCE;
-use mail_config::main_cf::{PARAMETERS, RawMain};
-use mail_config::{Config, Service};
-
-use self::edit::{Edit, Edits};
-
+use mail_config::main_cf::names::Class;
 use mail_tables::TableKind;
 
+use self::edit::{Edit, Edits};
+use self::files::Files;
+use self::print::Look;
+use self::show::Choice;
 use crate::arguments::{Grammar, Parsed};
 use crate::exit::{Failure, Outcome, UNAVAILABLE};
 use crate::rewrite::rewrite;
-use crate::system::System;
 use crate::terminal::{complain, print};
 
-const GRAMMAR: Grammar = Grammar::letters("aAbc:C:deEfFhHlmMno:pPtTvxX#");
+const GRAMMAR: Grammar = Grammar::letters("aAbc:C:deEfFhHjlmMno:pPtT:vxX#");
 
-/// How parameters are printed.
-#[derive(Debug, Clone, Copy, Default)]
-struct Look {
-    values_only: bool,
-    names_only: bool,
-    expanded: bool,
-    defaults: bool,
-}
+/// Options of which one excludes the others.
+const EXCLUSIVE: [&str; 4] = ["aAbdelmMnFPpt#X", "hH", "e#Xnd", "MFPnd"];
 
 /// Runs the command.
 ///
 /// # Errors
-/// Wrong options (1), what is not built (69), wrong files (78).
+/// Wrong options and files (1), what is not built (69).
 pub fn run(arguments: &[OsString]) -> Outcome {
     let parsed = GRAMMAR.parse(arguments).map_err(|error| Failure::usage(error.to_string()))?;
-    let unbuilt = "aAbCEFlPtTo";
-    if let Some(given) = parsed.options.iter().find(|given| unbuilt.contains(given.option)) {
+    if let Some(given) = parsed.options.iter().find(|given| "bt".contains(given.option)) {
         return Err(Failure::new(UNAVAILABLE, format!("-{} is not supported", given.option)));
     }
-    if let Some(edits) = edits(&parsed)? {
-        let directory = crate::system::directory(parsed.last('c'));
-        rewrite(&directory.join("main.cf"), |text| Some(edit::edited(text, &edits)))?;
+    exclude(&parsed)?;
+    if let Some(text) = facts(&parsed)? {
+        print(&text)?;
         return Ok(0);
     }
-    if parsed.has('m') {
-        let mut types: Vec<&str> = TableKind::names().collect();
-        types.sort_unstable();
-        print(&(types.join("\n") + "\n"))?;
-        return Ok(0);
+    match edit_option(&parsed)? {
+        Some(option) => edit_files(&parsed, option),
+        None => show_files(&parsed),
     }
-    let config = System::load(parsed.last('c'))?.config;
-    let names: Vec<String> = parsed.operands.iter().map(|name| name.to_string_lossy().into_owned()).collect();
-    let text = if parsed.has('M') { services(&config, &names) } else { parameters(&config, &parsed, names) };
-    print(&text)?;
-    Ok(0)
 }
 
-/// The edits that the command line asks for: `-e`, `-#`, `-X`, and `NAME=VALUE` without any option, as postconf takes it.
-fn edits(parsed: &Parsed) -> Result<Option<Edits>, Failure> {
-    let asked: Vec<char> = "e#X".chars().filter(|option| parsed.has(*option)).collect();
-    let assigns = parsed.operands.iter().any(|operand| operand.to_string_lossy().contains('='));
-    let option = match (asked.as_slice(), assigns) {
-        ([], false) => return Ok(None),
-        ([], true) => 'e',
-        ([option], _) => *option,
-        ([first, second, ..], _) => return Err(Failure::usage(format!("specify one of -{first} -{second}"))),
-    };
-    if let Some(other) = parsed.options.iter().find(|given| "dmMnxhHfp".contains(given.option)) {
-        if other.option == 'M' {
-            return Err(Failure::new(UNAVAILABLE, "editing master.cf is not supported; use an editor"));
+/// Refuses options that contradict each other.
+fn exclude(parsed: &Parsed) -> Result<(), Failure> {
+    for group in EXCLUSIVE {
+        let given: Vec<char> = group.chars().filter(|option| parsed.has(*option)).collect();
+        // An edit may be of master.cf.
+        let is_edit = |option: &char| "e#X".contains(*option);
+        let is_of_master = |option: &char| "MFP".contains(*option);
+        if let [first, second, ..] = given.as_slice()
+            && !(is_edit(first) && is_of_master(second) || is_of_master(first) && is_edit(second))
+        {
+            return Err(Failure::usage(format!("specify one of -{first} -{second}")));
         }
+    }
+    for (mode, refused) in [('M', "hH"), ('F', "#X"), ('P', "#")] {
+        if let Some(option) = refused.chars().find(|option| parsed.has(mode) && parsed.has(*option)) {
+            return Err(Failure::usage(format!("with option -{mode}, do not specify -{option}")));
+        }
+    }
+    Ok(())
+}
+
+/// What is about the program and not about its files.
+fn facts(parsed: &Parsed) -> Result<Option<String>, Failure> {
+    let words: Vec<&str> = if parsed.has('m') {
+        let mut types: Vec<&str> = TableKind::names().collect();
+        types.sort_unstable();
+        types
+    } else if parsed.has('l') {
+        vec!["flock", "fcntl", "dotlock"]
+    } else if parsed.has('a') {
+        vec!["dovecot"]
+    } else if parsed.has('A') {
+        vec!["cyrus"]
+    } else if let Some(mode) = parsed.last('T') {
+        match mode.to_str() {
+            Some("compile-version" | "run-version") => vec!["rustls 0.23"],
+            Some("public-key-algorithms") => vec!["rsa", "ecdsa", "ed25519"],
+            _ => return Err(Failure::usage(format!("bad mode: {}", mode.to_string_lossy()))),
+        }
+    } else {
+        return Ok(None);
+    };
+    Ok(Some(words.join("\n") + "\n"))
+}
+
+/// Which edit the command line asks for: `e`, `#` or `X`; `NAME=VALUE` without any option is one too.
+fn edit_option(parsed: &Parsed) -> Result<Option<char>, Failure> {
+    let assigns = parsed.operands.iter().any(|operand| operand.to_string_lossy().contains('='));
+    let option = match "e#X".chars().find(|option| parsed.has(*option)) {
+        Some(option) => option,
+        None if assigns => 'e',
+        None => return Ok(None),
+    };
+    if let Some(other) = parsed.options.iter().find(|given| "dnxhHfpj".contains(given.option)) {
         return Err(Failure::usage(format!("specify one of -{option} -{}", other.option)));
     }
     if parsed.operands.is_empty() {
-        return Err(Failure::usage(format!(
-            "-{option} requires name{} argument",
-            if option == 'e' { "=value" } else { "" }
-        )));
+        let argument = if option == 'e' { "name=value" } else { "name" };
+        return Err(Failure::usage(format!("-{option} requires {argument} argument")));
     }
-    let words = parsed
-        .operands
-        .iter()
-        .map(|operand| operand.to_str().ok_or_else(|| Failure::usage("an operand is not UTF-8 text")));
-    let edit = |word: &str| match option {
-        'X' => edit::name(word, Edit::Remove),
-        '#' => edit::name(word, Edit::Comment),
-        _ => edit::assignment(word),
-    };
-    words.map(|word| edit(word?)).collect::<Result<Edits, _>>().map(Some)
+    Ok(Some(option))
 }
 
-fn parameters(config: &Config, parsed: &Parsed, names: Vec<String>) -> String {
-    let raw = config.main.raw();
+/// The operands as text.
+fn words(parsed: &Parsed) -> Result<Vec<&str>, Failure> {
+    let text = |operand: &'_ OsString| operand.to_str().map(str::to_owned);
+    if parsed.operands.iter().any(|operand| text(operand).is_none()) {
+        return Err(Failure::usage("an operand is not UTF-8 text"));
+    }
+    Ok(parsed.operands.iter().filter_map(|operand| operand.to_str()).collect())
+}
+
+fn edit_files(parsed: &Parsed, option: char) -> Outcome {
+    let directory = crate::system::directory(parsed.last('c'));
+    let words = words(parsed)?;
+    let Some(mode) = "MFP".chars().find(|mode| parsed.has(*mode)) else {
+        let edit = |word: &str| match option {
+            'X' => edit::name(word, Edit::Remove),
+            '#' => edit::name(word, Edit::Comment),
+            _ => edit::assignment(word),
+        };
+        let edits = words.into_iter().map(edit).collect::<Result<Edits, _>>()?;
+        rewrite(&directory.join("main.cf"), |text| Some(edit::edited(text, &edits)))?;
+        return Ok(0);
+    };
+    let edits = words.into_iter().map(|word| edit_master::edit(mode, option, word)).collect::<Result<Vec<_>, _>>()?;
+    let raw = Files::main(&directory)?;
+    let mut outcome = Ok(Vec::new());
+    rewrite(&directory.join("master.cf"), |text| match edit_master::edited(text, &edits, &raw) {
+        Ok((text, warnings)) => {
+            outcome = Ok(warnings);
+            Some(text)
+        }
+        Err(failure) => {
+            outcome = Err(failure);
+            None
+        }
+    })?;
+    for warning in outcome? {
+        complain(&format!("postconf: warning: {warning}"));
+    }
+    Ok(0)
+}
+
+fn show_files(parsed: &Parsed) -> Outcome {
+    let directory = crate::system::directory(parsed.last('c'));
     let look = Look {
         values_only: parsed.has('h'),
         names_only: parsed.has('H'),
         expanded: parsed.has('x'),
-        defaults: parsed.has('d'),
+        folded: parsed.has('f'),
+        json: parsed.has('j'),
     };
-    let named = !names.is_empty();
-    let names: Vec<String> = if named {
-        names
-    } else if parsed.has('n') {
-        written(raw)
-    } else {
-        known(raw).into_iter().collect()
+    let choice = Choice { defaults: parsed.has('d'), written: parsed.has('n'), classes: classes(parsed)? };
+    let mut files = Files::read(&directory, choice.defaults)?;
+    for given in parsed.options.iter().filter(|given| given.option == 'o') {
+        files.set(&given.argument.clone().unwrap_or_default().to_string_lossy())?;
+    }
+    let words = words(parsed)?;
+    let mode = "MFP".chars().find(|mode| parsed.has(*mode));
+    if mode.is_some() && files.master.is_none() {
+        return Err(Failure::usage(format!(
+            "open {}: No such file or directory",
+            directory.join("master.cf").display()
+        )));
+    }
+    let (text, unmatched) = match mode {
+        Some('M') => show::entries(&files, &words, look),
+        Some('F') => show::fields(&files, &words, look)?,
+        Some(_) => show::overrides(&files, &words, look),
+        None => show::parameters(&files, &words, look, &choice)?,
     };
-    let mut out = String::new();
-    for name in names {
-        match line(raw, &name, look) {
-            Some(line) => out.push_str(&line),
-            None => complain(&format!("postconf: warning: {name}: unknown parameter")),
+    print(&text)?;
+    let warnings = if choice.defaults { Vec::new() } else { files.warnings(mode.is_none()) };
+    for warning in unmatched.into_iter().chain(warnings) {
+        complain(&format!("postconf: warning: {warning}"));
+    }
+    Ok(0)
+}
+
+/// `-C class,...`; all classes without it.
+fn classes(parsed: &Parsed) -> Result<Vec<Class>, Failure> {
+    let all = vec![Class::Builtin, Class::Service, Class::User];
+    let Some(text) = parsed.last('C') else { return Ok(all) };
+    let text = text.to_string_lossy();
+    let mut classes = Vec::new();
+    for word in text.split([',', ' ']).filter(|word| !word.is_empty()) {
+        match word {
+            "builtin" => classes.push(Class::Builtin),
+            "service" => classes.push(Class::Service),
+            "user" => classes.push(Class::User),
+            "all" => return Ok(all),
+            _ => return Err(Failure::usage(format!("unknown -C option value \"{word}\" in \"{text}\""))),
         }
     }
-    out
-}
-
-/// The names that the file sets, and the configuration directory where it is not the usual one.
-fn written(raw: &RawMain) -> Vec<String> {
-    let known = known(raw);
-    let mut names: BTreeSet<String> = BTreeSet::new();
-    for entry in raw.entries.values() {
-        if known.contains(&entry.name) {
-            names.insert(entry.name.clone());
-        } else {
-            complain(&format!("postconf: warning: {}: unused parameter: {}={}", raw.file, entry.name, entry.value));
-        }
-    }
-    if raw.directory != crate::system::DEFAULT_DIRECTORY {
-        names.insert("config_directory".to_owned());
-    }
-    names.into_iter().collect()
-}
-
-/// Every name that means something: ours, Postfix's, and those that values of the file mention.
-fn known(raw: &RawMain) -> BTreeSet<String> {
-    let declared = PARAMETERS.iter().map(|parameter| parameter.name).chain(REFERENCE.iter().map(|known| known.name));
-    let mentioned = raw.entries.values().flat_map(|entry| mail_config::expand::mentioned(&entry.value));
-    let transports = raw.entries.keys().filter(|name| raw.default_of(name).is_some()).cloned();
-    declared.map(str::to_owned).chain(mentioned).chain(transports).filter(|name| raw.lookup(name).is_some()).collect()
-}
-
-fn line(raw: &RawMain, name: &str, look: Look) -> Option<String> {
-    let value = if look.defaults { raw.default_of(name)? } else { raw.lookup(name)? };
-    if look.names_only {
-        return Some(format!("{name}\n"));
-    }
-    let value = if look.expanded { raw.expand(&value).unwrap_or_default() } else { value.into_owned() };
-    let gap = if value.is_empty() { "" } else { " " };
-    Some(if look.values_only { format!("{value}\n") } else { format!("{name} ={gap}{value}\n") })
-}
-
-/// Lines of master.cf; `names` are `SERVICE` or `SERVICE/TYPE`, all where there are none.
-fn services(config: &Config, names: &[String]) -> String {
-    let wanted = |service: &Service| {
-        let full = format!("{}/{}", service.name, service.kind);
-        names.is_empty() || names.iter().any(|name| *name == service.name || *name == full)
-    };
-    config.master.services.iter().filter(|service| wanted(service)).map(service_line).collect()
-}
-
-fn service_line(service: &Service) -> String {
-    let [private, unprivileged, chroot, wakeup] = &service.flags;
-    let limit = service.maxproc.map_or_else(|| "-".to_owned(), |limit| limit.to_string());
-    let mut out = format!(
-        "{:<10} {:<5} {private:<7} {unprivileged:<7} {chroot:<7} {wakeup:<7} {limit:<7} {}",
-        service.name,
-        service.kind.to_string(),
-        service.command
-    );
-    for entry in &service.overrides {
-        let word = format!("{}={}", entry.name, entry.value);
-        let _ = if word.contains(char::is_whitespace) {
-            write!(out, " -o {{ {} = {} }}", entry.name, entry.value)
-        } else {
-            write!(out, " -o {word}")
-        };
-    }
-    for argument in &service.arguments {
-        let _ = write!(out, " {argument}");
-    }
-    out.push('\n');
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-
-    fn config(main: &str, master: &str) -> (tempfile::TempDir, Config) {
-        let directory = tempfile::tempdir().expect("a directory");
-        std::fs::write(directory.path().join("main.cf"), main).expect("written");
-        std::fs::write(directory.path().join("master.cf"), master).expect("written");
-        let config = Config::load(directory.path(), Some(Path::new("/dev/null"))).expect("good").config;
-        (directory, config)
-    }
-
-    #[test]
-    fn values_are_shown_as_written_expanded_or_default() {
-        let (_directory, config) = config("mydomain = info.net\nmyorigin = $mydomain\nrelayhost =\n", "");
-        let raw = config.main.raw();
-        let show = |name, look| line(raw, name, look);
-        assert_eq!(show("myorigin", Look::default()).as_deref(), Some("myorigin = $mydomain\n"));
-        let expanded = Look { expanded: true, values_only: true, ..Look::default() };
-        assert_eq!(show("myorigin", expanded).as_deref(), Some("info.net\n"));
-        assert_eq!(show("relayhost", Look::default()).as_deref(), Some("relayhost =\n"));
-        let defaults = Look { defaults: true, ..Look::default() };
-        assert_eq!(show("myorigin", defaults).as_deref(), Some("myorigin = $myhostname\n"));
-        assert_eq!(show("no_such", Look::default()), None);
-        assert!(written(raw).contains(&"myorigin".to_owned()) && !written(raw).contains(&"mydestination".to_owned()));
-    }
-
-    #[test]
-    fn services_are_shown_in_the_columns_of_postconf() {
-        let (_directory, config) =
-            config("", "smtp unix - - n - - smtp\nrelay unix - - n - 7 smtp\n  -o syslog_name=postfix/relay\n");
-        assert_eq!(
-            services(&config, &["smtp/unix".into()]),
-            "smtp       unix  -       -       n       -       -       smtp\n"
-        );
-        assert_eq!(
-            services(&config, &["relay".into()]),
-            "relay      unix  -       -       n       -       7       smtp -o syslog_name=postfix/relay\n"
-        );
-    }
+    Ok(classes)
 }

@@ -1,0 +1,345 @@
+//! dovecot.conf as doveconf sees it: blocks of one name joined, defaults beside what is written, everything in the order of its path.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use mail_config::dovecot::Node;
+use mail_config::dovecot::kinds::{Kind as _, Size, Span};
+
+/// Blocks that hold settings for some sessions only; they stand behind the rest, in the order of the file.
+const FILTERS: [&str; 4] = ["protocol", "remote", "local", "local_name"];
+
+/// Settings and blocks of one level.
+#[derive(Debug, Clone, Default)]
+pub struct Tree {
+    settings: BTreeMap<String, String>,
+    blocks: Vec<Block>,
+    filters: Vec<Block>,
+}
+
+/// `kind name { ... }`.
+#[derive(Debug, Clone)]
+struct Block {
+    kind: String,
+    name: String,
+    inside: Tree,
+}
+
+impl Block {
+    /// Whether two blocks are one: a passdb, userdb or namespace without a name is another one each time.
+    fn is_same(&self, other: &Self) -> bool {
+        let alone = self.name.is_empty() && ["passdb", "userdb", "namespace"].contains(&self.kind.as_str());
+        !alone && self.kind == other.kind && self.name == other.name
+    }
+
+    /// What stands before the `{`.
+    fn title(&self) -> String {
+        match self.name.as_str() {
+            "" => self.kind.clone(),
+            name if name.contains([' ', '\t']) => format!("{} \"{name}\"", self.kind),
+            name => format!("{} {name}", self.kind),
+        }
+    }
+}
+
+/// How a tree is shown.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Look {
+    /// Secrets too (`-P`).
+    pub secrets: bool,
+    /// Values without names (`-h`).
+    pub values_only: bool,
+    /// `path=value` lines (`-S`).
+    pub simple: bool,
+}
+
+impl Tree {
+    /// The tree of a file.
+    #[must_use]
+    pub fn of(nodes: &[Node]) -> Self {
+        let mut tree = Self::default();
+        for node in nodes {
+            match node {
+                Node::Setting { key, value, .. } => {
+                    tree.settings.insert(key.clone(), value.clone());
+                }
+                Node::Block(block) => {
+                    let is_filter = FILTERS.contains(&block.kind.as_str());
+                    let list = if is_filter { &mut tree.filters } else { &mut tree.blocks };
+                    let inside = Self::of(&block.nodes);
+                    let block = Block { kind: block.kind.clone(), name: block.name.clone(), inside };
+                    match list.iter_mut().find(|known| known.is_same(&block)) {
+                        Some(known) => known.inside.add(block.inside),
+                        None => list.push(block),
+                    }
+                }
+            }
+        }
+        tree
+    }
+
+    /// Adds what another tree holds, over what is there.
+    fn add(&mut self, other: Self) {
+        self.settings.extend(other.settings);
+        for block in other.blocks {
+            match self.blocks.iter_mut().find(|known| known.is_same(&block)) {
+                Some(known) => known.inside.add(block.inside),
+                None => self.blocks.push(block),
+            }
+        }
+        self.filters.extend(other.filters);
+    }
+
+    /// Only what differs from the defaults. In blocks with a name everything that is written counts, as doveconf has it.
+    #[must_use]
+    pub fn beyond(mut self, defaults: &Self, templates: &Self) -> Self {
+        self.normalise(defaults, templates);
+        self.settings.retain(|key, value| defaults.settings.get(key) != Some(value));
+        for block in &mut self.blocks {
+            match (block.kind.as_str(), templates.block(&block.kind)) {
+                ("passdb" | "userdb", Some(template)) => {
+                    block.inside.settings.retain(|key, value| template.settings.get(key) != Some(value));
+                }
+                ("namespace", Some(_)) => {
+                    for key in ["location", "prefix"] {
+                        block.inside.settings.entry(key.to_owned()).or_default();
+                    }
+                }
+                _ => {}
+            }
+        }
+        self
+    }
+
+    /// Everything: the defaults with what is written over them, and new blocks with the defaults of their kind.
+    #[must_use]
+    pub fn over(mut self, defaults: &Self, templates: &Self) -> Self {
+        self.normalise(defaults, templates);
+        let mut whole = defaults.clone();
+        for block in &mut self.blocks {
+            let known = defaults.named(&block.kind, &block.name);
+            block.inside.complete(templates, &block.kind, known);
+        }
+        whole.add(self);
+        whole
+    }
+
+    /// Puts the defaults of a kind of block below what is written in one that Dovecot does not know, also in the blocks within it.
+    fn complete(&mut self, templates: &Self, kind: &str, known: Option<&Self>) {
+        let Some(template) = templates.block(kind) else { return };
+        if known.is_none() {
+            let written = std::mem::replace(&mut self.settings, template.settings.clone());
+            self.settings.extend(written);
+        }
+        for block in &mut self.blocks {
+            let known = known.and_then(|known| known.named(&block.kind, &block.name));
+            block.inside.complete(template, &block.kind, known);
+        }
+    }
+
+    /// Values in the spelling of the defaults: `yes` for `y`, `2 mins` for `120 secs`.
+    fn normalise(&mut self, defaults: &Self, templates: &Self) {
+        for (key, value) in &mut self.settings {
+            if let Some(default) = defaults.settings.get(key) {
+                *value = normal(value, default);
+            }
+        }
+        for block in self.blocks.iter_mut().chain(&mut self.filters) {
+            let known =
+                if FILTERS.contains(&block.kind.as_str()) { Some(defaults) } else { templates.block(&block.kind) };
+            if let Some(known) = known {
+                block.inside.normalise(known, if FILTERS.contains(&block.kind.as_str()) { templates } else { known });
+            }
+        }
+    }
+
+    fn named(&self, kind: &str, name: &str) -> Option<&Self> {
+        self.blocks.iter().find(|block| block.kind == kind && block.name == name).map(|block| &block.inside)
+    }
+
+    fn block(&self, kind: &str) -> Option<&Self> {
+        self.blocks.iter().find(|block| block.kind == kind).map(|block| &block.inside)
+    }
+
+    /// The same as a session of a protocol sees it: the settings of its filters over the others.
+    #[must_use]
+    pub fn as_seen_by(mut self, fits: &dyn Fn(&str, &str) -> bool) -> Self {
+        for filter in std::mem::take(&mut self.filters) {
+            if fits(&filter.kind, &filter.name) {
+                self.add(filter.inside.as_seen_by(fits));
+            }
+        }
+        self
+    }
+
+    /// The text of the whole tree.
+    #[must_use]
+    pub fn text(&self, look: Look) -> String {
+        let mut out = String::new();
+        self.write(look, 0, "", &mut out);
+        out
+    }
+
+    /// The text of one setting, by its path, or of the blocks of a kind or name; nothing if there is none.
+    #[must_use]
+    pub fn part(&self, path: &str, look: Look) -> Option<String> {
+        let mut tree = self;
+        let mut rest = path;
+        loop {
+            if let Some(value) = tree.settings.get(rest) {
+                return Some(asked(path, rest, value, look));
+            }
+            let (kind, name) = rest.split_once('/').unwrap_or((rest, ""));
+            let found: Vec<&Block> = tree.blocks.iter().filter(|block| block.kind == kind).collect();
+            if found.is_empty() {
+                return None;
+            }
+            if name.is_empty() {
+                let only = Self { blocks: found.into_iter().cloned().collect(), ..Self::default() };
+                return Some(only.text(look));
+            }
+            let named = found.iter().find(|block| name == block.name || name.starts_with(&format!("{}/", block.name)));
+            match named {
+                Some(block) if name == block.name => {
+                    let only = Self { blocks: vec![(*block).clone()], ..Self::default() };
+                    return Some(only.text(look));
+                }
+                Some(block) => {
+                    rest = name[block.name.len()..].trim_start_matches('/');
+                    tree = &block.inside;
+                }
+                None => {
+                    rest = name;
+                    tree = &found.first()?.inside;
+                }
+            }
+        }
+    }
+
+    fn write(&self, look: Look, depth: usize, path: &str, out: &mut String) {
+        let mut parts: Vec<(String, Part<'_>)> =
+            self.settings.iter().map(|(key, value)| (key.clone(), Part::Setting(key, value))).collect();
+        for (at, block) in self.blocks.iter().enumerate() {
+            let name = if block.name.is_empty() { format!("{at:04}") } else { escaped(&block.name) };
+            parts.push((format!("{}/{name}/", block.kind), Part::Block(block)));
+        }
+        // By whole paths, so `imap-login' stands before `imap'.
+        parts.sort_by(|(left, _), (right, _)| left.cmp(right));
+        let filters = self.filters.iter().map(|block| (String::new(), Part::Block(block)));
+        for (key, part) in parts.into_iter().chain(filters) {
+            match part {
+                Part::Setting(key, value) => out.push_str(&line(&format!("{path}{key}"), key, value, look, depth)),
+                Part::Block(block) if look.simple => block.inside.write(look, depth, &format!("{path}{key}"), out),
+                Part::Block(block) => {
+                    let indent = depth * 2;
+                    let _ = writeln!(out, "{:indent$}{} {{", "", block.title());
+                    block.inside.write(look, depth + 1, path, out);
+                    let _ = writeln!(out, "{:indent$}}}", "");
+                }
+            }
+        }
+    }
+}
+
+enum Part<'a> {
+    Setting(&'a str, &'a str),
+    Block(&'a Block),
+}
+
+fn escaped(name: &str) -> String {
+    name.replace('\\', "\\\\").replace('/', "\\s").replace(' ', "\\_")
+}
+
+/// One setting that was asked for by its path: its value as it is, without quotes.
+fn asked(path: &str, key: &str, value: &str, look: Look) -> String {
+    if is_secret(key) || look.simple || look.values_only {
+        return line(path, key, value, look, 0);
+    }
+    format!("{path} = {value}\n")
+}
+
+fn line(path: &str, key: &str, value: &str, look: Look, depth: usize) -> String {
+    let indent = depth * 2;
+    let hidden = if look.secrets || look.simple { value.to_owned() } else { without_passwords(value) };
+    let value = hidden.as_str();
+    let shown = if is_secret(key) && !value.is_empty() && !look.secrets && !look.simple {
+        " # hidden, use -P to show it".to_owned()
+    } else {
+        // The marks of what is hidden are no comment.
+        let text = if value.contains("#hidden_use-P_to_show#") { value.to_owned() } else { quoted(value) };
+        format!(" {text}")
+    };
+    match (look.simple, look.values_only) {
+        (true, _) => format!("{path}={value}\n"),
+        (_, true) => format!("{value}\n"),
+        _ if depth == 0 => format!("{path} ={shown}\n"),
+        _ => format!("{:indent$}{key} ={shown}\n", ""),
+    }
+}
+
+/// A value as a file must have it to be read as the same.
+fn quoted(value: &str) -> String {
+    let needs = value.starts_with([' ', '\t', '"', '\'']) || value.ends_with([' ', '\t']) || value.contains('#');
+    if needs { format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"")) } else { value.to_owned() }
+}
+
+/// Passwords and keys are for the daemons, not for a screen.
+fn is_secret(key: &str) -> bool {
+    matches!(key, "ssl_key" | "password" | "doveadm_api_key") || key.ends_with("_password") || key.ends_with("_secret")
+}
+
+/// `password=x` among the arguments of a database, without the password.
+fn without_passwords(value: &str) -> String {
+    let is_one = |word: &str| ["password=", "pass=", "secret="].iter().any(|name| word.starts_with(name));
+    if !value.split(' ').any(is_one) {
+        return value.to_owned();
+    }
+    let shown = value.split(' ').map(|word| match word.split_once('=') {
+        Some((name, _)) if is_one(word) => format!("{name}=#hidden_use-P_to_show#"),
+        _ => word.to_owned(),
+    });
+    shown.collect::<Vec<_>>().join(" ")
+}
+
+/// A value in the spelling of its default.
+fn normal(value: &str, default: &str) -> String {
+    let unit = default.split_once(' ').map_or("", |(_, unit)| unit);
+    match (default, unit) {
+        ("yes" | "no", _) => match value.to_ascii_lowercase().as_str() {
+            "y" | "yes" | "true" | "1" => "yes".to_owned(),
+            "n" | "no" | "false" | "0" => "no".to_owned(),
+            _ => value.to_owned(),
+        },
+        (_, "msecs" | "secs" | "mins" | "hours" | "days" | "weeks") => span(value),
+        (_, "B" | "k" | "M" | "G" | "T") => size(value),
+        // A time or size of 0 has no unit; neither has a number.
+        ("0", _) if !value.contains(|c: char| c.is_ascii_alphabetic()) => value.to_owned(),
+        ("0", _) if Span::parse(value).is_ok() => span(value),
+        ("0", _) => size(value),
+        _ => value.to_owned(),
+    }
+}
+
+fn span(value: &str) -> String {
+    let Ok(time) = Span::parse(value) else { return value.to_owned() };
+    let millis = time.as_millis();
+    let units = [("weeks", 604_800_000), ("days", 86_400_000), ("hours", 3_600_000), ("mins", 60_000), ("secs", 1000)];
+    match units.iter().find(|(_, length)| millis % length == 0) {
+        _ if millis == 0 => "0".to_owned(),
+        Some((unit, length)) => format!("{} {unit}", millis / length),
+        None => format!("{millis} msecs"),
+    }
+}
+
+fn size(value: &str) -> String {
+    if value.parse::<u64>().is_ok_and(|number| number == 0) {
+        return "0".to_owned();
+    }
+    let (Ok(octets), false) = (Size::parse(value), value == "unlimited") else { return value.to_owned() };
+    let units = [("T", 40), ("G", 30), ("M", 20), ("k", 10)];
+    let fits = |shift: &u32| octets != 0 && octets.trailing_zeros() >= *shift;
+    match units.iter().find(|(_, shift)| fits(shift)) {
+        Some((unit, shift)) => format!("{} {unit}", octets >> shift),
+        None => format!("{octets} B"),
+    }
+}
