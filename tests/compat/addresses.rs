@@ -198,6 +198,9 @@ fn send_all(address: SocketAddr, messages: &[Message]) -> Result<usize, String> 
     for message in messages {
         taken += usize::from(client.send(message)?.is_some());
     }
+    if taken * 2 < messages.len() {
+        return Err(format!("only {taken} of {} messages were taken", messages.len()));
+    }
     Ok(taken)
 }
 

@@ -15,8 +15,8 @@ pub fn reach_every_name_of_the_server() -> Result<(), String> {
             let said = client.send("a@client.example", &format!("john@{name}"), "page row 3 from outside")?;
             server::holds(&machine, &said, &["250 2.0.0 Ok: queued as"])?;
         }
-        let unknown = client.send("a@client.example", "nobody@info.net", "page row 3 nobody")?;
-        server::holds(&machine, &unknown, &["550 5.1.1 <nobody@info.net>: Recipient address rejected: User unknown"])?;
+        let unknown = client.send("a@client.example", "missing@info.net", "page row 3 missing")?;
+        server::holds(&machine, &unknown, &["550 5.1.1 <missing@info.net>: Recipient address rejected: User unknown"])?;
         let relayed = client.send("a@client.example", "x@elsewhere.example", "page row 3 relay")?;
         server::holds(&machine, &relayed, &["554 5.7.1 <x@elsewhere.example>: Relay access denied"])?;
     }
