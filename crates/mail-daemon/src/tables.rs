@@ -85,7 +85,11 @@ impl Files for TableFiles {
 
 /// Opens the tables that a daemon uses and that not everybody may read. One that cannot be opened is left out: whoever asks for it learns why.
 pub(crate) fn open(config: &Config, daemon: &str) -> Vec<(PathBuf, File)> {
-    let paths = config.tables_of(daemon).into_iter().filter_map(|(table, _)| table.file());
+    let tables = config.tables_of(daemon).into_iter();
+    let paths = tables.filter_map(|(table, _)| match (table.file()?, table.compiled_file()) {
+        (source, Some(compiled)) if !source.exists() && compiled.exists() => Some(compiled),
+        (source, _) => Some(source),
+    });
     let closed = paths.filter(|path| path.is_absolute() && !is_open_to_all(path));
     closed.filter_map(|path| open_one(&path).ok().map(|file| (path, file))).collect()
 }

@@ -4,13 +4,14 @@
 //! cheap [`Snapshot`]s. [`address`] has the orders in which maps are asked for addresses, [`access`] those of access(5) with
 //! typed results, [`lists`] matches clients and domains, [`aliases`] reads what aliases(5) may hold.
 //!
-//! It owns the syntax of the table files. It asks nobody: a table that another process must answer gives
+//! It owns the syntax of the table files, and the forms that postmap gives them (cdb, LMDB, Berkeley DB). It asks nobody: a table that another process must answer gives
 //! [`Answer::Missing`], and the caller asks, remembers and asks again. It decides nothing about mail.
 
 pub mod access;
 pub mod address;
 pub mod aliases;
 mod cidr;
+mod compiled;
 pub mod lists;
 mod pcre;
 mod regexp;
@@ -18,6 +19,7 @@ mod set;
 mod source;
 mod table;
 
+pub use compiled::{Pairs, read_berkeley, read_cdb, read_lmdb, write_cdb, write_lmdb};
 pub use mail_config::main_cf::lists::{TableKind, TableRef};
 pub use set::{Disk, Files, Snapshot, Stamp, TableSet};
 pub use source::parse_entries;

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
@@ -185,6 +185,30 @@ struct Watched {
     /// A change that has not rested yet, and since when it looks like this.
     changing: Option<(Option<Stamp>, SystemTime)>,
     had_entries: bool,
+    /// The file.
+    path: PathBuf,
+    /// The Berkeley DB file that serves where the source is gone.
+    compiled: Option<PathBuf>,
+}
+
+impl Watched {
+    fn new(table: TableRef, aliases: bool, written: bool) -> Self {
+        let path = table.file().unwrap_or_else(|| PathBuf::from(&table.name));
+        let compiled = table.compiled_file();
+        Self { table, aliases, written, taken: None, changing: None, had_entries: false, path, compiled }
+    }
+
+    fn stamp(&self, files: &dyn Files) -> Option<Stamp> {
+        match files.stamp(&self.path) {
+            Ok(stamp) => Some(stamp),
+            Err(_) => self.compiled.as_ref().and_then(|compiled| files.stamp(compiled).ok()),
+        }
+    }
+
+    /// Whether a path is that of the table: of its file, or as the table names it.
+    fn is_of(&self, path: &str) -> bool {
+        self.table.name == path || self.path == Path::new(path)
+    }
 }
 
 /// Every table of a configuration.
@@ -226,8 +250,7 @@ impl TableSet {
                 continue;
             }
             let aliases = aliases.contains(&table);
-            let mut one =
-                Watched { table, aliases, written: *written, taken: None, changing: None, had_entries: false };
+            let mut one = Watched::new(table, aliases, *written);
             let state = take(&mut one, files.as_ref(), true, &mut reports);
             snapshot.tables.insert(one.table.clone(), state);
             watched.push(one);
@@ -247,7 +270,7 @@ impl TableSet {
         let mut reports = Vec::new();
         let mut changed = Vec::new();
         for one in self.watched().iter_mut() {
-            let stamp = self.files.stamp(Path::new(&one.table.name)).ok();
+            let stamp = one.stamp(self.files.as_ref());
             if stamp == one.taken {
                 one.changing = None;
                 continue;
@@ -271,7 +294,7 @@ impl TableSet {
     pub fn reload(&self, path: Option<&str>) -> Vec<Report> {
         let mut reports = Vec::new();
         let mut changed = Vec::new();
-        for one in self.watched().iter_mut().filter(|one| path.is_none_or(|path| one.table.name == path)) {
+        for one in self.watched().iter_mut().filter(|one| path.is_none_or(|path| one.is_of(path))) {
             let state = take(one, self.files.as_ref(), true, &mut reports);
             changed.push((one.table.clone(), state));
         }
@@ -296,15 +319,16 @@ impl TableSet {
 
 /// Reads a source. `meant` says that somebody vouches for it, so that an empty one is no accident.
 fn take(one: &mut Watched, files: &dyn Files, meant: bool, reports: &mut Vec<Report>) -> State {
-    let path = Path::new(&one.table.name);
     one.changing = None;
-    one.taken = files.stamp(path).ok();
-    let bytes = match files.read(path) {
-        Ok(bytes) => bytes,
-        Err(error) => return unreadable(one, files, &error, reports),
+    one.taken = one.stamp(files);
+    let (table, warnings) = match (files.read(&one.path), &one.compiled) {
+        (Ok(octets), _) => Table::parse_octets(&one.table, &octets, one.aliases),
+        (Err(error), Some(compiled)) if error.kind() == io::ErrorKind::NotFound => match files.read(compiled) {
+            Ok(octets) => Table::parse_berkeley(&one.table, &octets),
+            Err(_) => return unreadable(one, &error, reports),
+        },
+        (Err(error), _) => return unreadable(one, &error, reports),
     };
-    let text = String::from_utf8_lossy(&bytes);
-    let (table, warnings) = Table::parse(&one.table, &text, one.aliases);
     reports.extend(warnings);
     reports.extend(table.network_keys().map(|(net, source)| {
         let hint = "Postfix ignores it; here it holds for refusals, and for OK in smtpd_client_restrictions";
@@ -319,19 +343,15 @@ fn take(one: &mut Watched, files: &dyn Files, meant: bool, reports: &mut Vec<Rep
     State::Ready(Arc::new(table))
 }
 
-fn unreadable(one: &Watched, files: &dyn Files, error: &io::Error, reports: &mut Vec<Report>) -> State {
+fn unreadable(one: &Watched, error: &io::Error, reports: &mut Vec<Report>) -> State {
     let missing = error.kind() == io::ErrorKind::NotFound;
     if missing && !one.written && !one.had_entries {
         return State::Absent;
     }
-    let compiled = format!("{}.db", one.table.name);
-    let only_compiled = missing
-        && matches!(one.table.kind, TableKind::Hash | TableKind::Btree)
-        && files.stamp(Path::new(&compiled)).is_ok();
-    let (why, hint) = if only_compiled {
-        (format!("{}: only {compiled} is there", one.table), "put its source text beside it")
-    } else {
-        (format!("{}: {error}", one.table), "lookups fail temporarily until it can be read")
+    let why = format!("{}: {error}", one.table);
+    let hint = match one.table.kind {
+        TableKind::Cdb | TableKind::Lmdb if missing => "postmap makes it; lookups fail temporarily until it is there",
+        _ => "lookups fail temporarily until it can be read",
     };
     reports.push(about(one, why.clone(), hint));
     State::Failed(why)
@@ -353,7 +373,11 @@ mod tests {
 
     impl Memory {
         fn write(&self, path: &str, text: &str, at: u64) {
-            self.0.lock().expect("lock").insert(path.to_owned(), (text.as_bytes().to_vec(), at));
+            self.write_octets(path, text.as_bytes().to_vec(), at);
+        }
+
+        fn write_octets(&self, path: &str, octets: Vec<u8>, at: u64) {
+            self.0.lock().expect("lock").insert(path.to_owned(), (octets, at));
         }
 
         fn remove(&self, path: &str) {
@@ -443,12 +467,33 @@ mod tests {
     }
 
     #[test]
-    fn a_compiled_file_alone_is_named_in_the_error() {
+    fn a_compiled_file_serves_only_where_its_source_is_gone() {
         let files = Memory::default();
         files.write("/t.db", "", 1);
         let (set, reports) = open(&files, true);
-        assert!(reports[0].message.contains("only /t.db is there"), "{reports:?}");
-        assert!(matches!(get(&set), Answer::Temporary(_)));
+        assert!(reports[0].message.starts_with("/t.db: "), "{reports:?}");
+        assert!(matches!(get(&set), Answer::Temporary(why) if why.starts_with("/t.db")));
+        files.write("/t", "k one\n", 2);
+        set.check(seconds(10));
+        set.check(seconds(12));
+        assert_eq!(value(&set).as_deref(), Some("one"));
+    }
+
+    #[test]
+    fn a_constant_database_is_taken_again_when_it_changes() {
+        let files = Memory::default();
+        let table = TableRef { kind: TableKind::Cdb, ..hash("/t") };
+        let of = |value: &str| crate::write_cdb(&vec![(b"k".to_vec(), value.as_bytes().to_vec())]).expect("small");
+        files.write_octets("/t.cdb", of("one"), 1);
+        let (set, reports) = TableSet::of(&[(table.clone(), true)], &[], Box::new(files.clone()));
+        let value = || set.snapshot().get(&table, "K", Scope::Full, &()).found().map(|found| found.value.clone());
+        assert!(reports.is_empty() && value().as_deref() == Some("one"), "{reports:?}");
+        files.write_octets("/t.cdb", of("two"), 2);
+        set.reload(Some("/t.cdb"));
+        assert_eq!(value().as_deref(), Some("two"));
+        files.write_octets("/t.cdb", b"short".to_vec(), 3);
+        assert_eq!(set.reload(Some("/t")).len(), 1);
+        assert!(matches!(set.snapshot().get(&table, "k", Scope::Full, &()), Answer::Temporary(_)));
     }
 
     // Compared with `postmap -q` of Postfix 3.7.11.

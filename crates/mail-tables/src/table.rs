@@ -12,6 +12,7 @@ use mail_config::{Level, Report};
 use mail_types::SourceLine;
 
 use crate::cidr::CidrTable;
+use crate::compiled::{self, Pairs, text};
 use crate::lists::ListFile;
 use crate::pcre;
 use crate::regexp::RegexpTable;
@@ -196,6 +197,38 @@ impl Table {
         (Self { name: table.to_string(), file, content }, reports)
     }
 
+    /// A table from the octets of its file: a text as in [`Table::parse`], or what postmap made of one.
+    #[must_use]
+    pub fn parse_octets(table: &TableRef, octets: &[u8], aliases: bool) -> (Self, Vec<Report>) {
+        match table.kind {
+            TableKind::Cdb => Self::compiled(table, ".cdb", compiled::read_cdb(octets)),
+            TableKind::Lmdb => Self::compiled(table, ".lmdb", compiled::read_lmdb(octets)),
+            _ => Self::parse(table, &String::from_utf8_lossy(octets), aliases),
+        }
+    }
+
+    /// A `hash:` or `btree:` table whose source is gone, from the Berkeley DB file that Postfix's postmap made of it.
+    #[must_use]
+    pub fn parse_berkeley(table: &TableRef, octets: &[u8]) -> (Self, Vec<Report>) {
+        Self::compiled(table, ".db", compiled::read_berkeley(octets))
+    }
+
+    /// A file that cannot be read in whole decides nothing.
+    fn compiled(table: &TableRef, ending: &str, pairs: Result<Pairs, String>) -> (Self, Vec<Report>) {
+        let file: Arc<str> = Arc::from(format!("{}{ending}", table.name));
+        let mut reports = Vec::new();
+        let content = match pairs {
+            Ok(pairs) => Content::map(pairs.iter().map(|(key, value)| (text(key), text(value), 0))),
+            Err(why) => {
+                let why = format!("{file}: {why}");
+                let source = SourceLine::new(Arc::clone(&file), 0);
+                reports.push(Report::new(Level::Warning, source, why.clone(), "have postmap make it anew"));
+                Content::Broken(why)
+            }
+        };
+        (Self { name: table.to_string(), file, content }, reports)
+    }
+
     /// Asks for a key.
     #[must_use]
     pub fn get(&self, table: &TableRef, key: &str, scope: Scope, remote: &dyn Remote) -> Answer {
@@ -286,7 +319,8 @@ impl Content {
             if let Some((net, _)) = key.contains('/').then(|| parse_network(&key).ok()).flatten() {
                 networks.push((net, value.clone(), line));
             }
-            entries.insert(key, (value, line));
+            // The first of equal keys counts, as everywhere.
+            entries.entry(key).or_insert((value, line));
         }
         networks.sort_by_key(|(net, ..)| std::cmp::Reverse(net.prefix_len()));
         Self::Map { entries, networks }

@@ -175,6 +175,13 @@ impl TableRef {
         }
     }
 
+    /// The Berkeley DB file that Postfix's postmap makes of a `hash:` or `btree:` text. It serves only where the text is gone.
+    #[must_use]
+    pub fn compiled_file(&self) -> Option<PathBuf> {
+        let has_one = matches!(self.kind, TableKind::Hash | TableKind::Btree);
+        has_one.then(|| PathBuf::from(format!("{}.db", self.name)))
+    }
+
     /// The file that says how a server is asked for the table; it may hold passwords.
     #[must_use]
     pub fn client_file(&self) -> Option<PathBuf> {
