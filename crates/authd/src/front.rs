@@ -116,7 +116,7 @@ pub(crate) async fn serve(mut context: Context) {
         log: context.log.clone(),
         ident,
         sources: FrontSources::new(helper, helpers(&context.now().config), tell),
-        tables: Tables::new(&context.now().config),
+        tables: Tables::new(&context.now().config, Arc::new(context.now().tables.clone())),
         rules: RwLock::new(Arc::new(rules(&context.now().config, &context.log, privileged))),
         throttle: Mutex::default(),
         tokens: Mutex::default(),
@@ -159,10 +159,13 @@ async fn accept(listener: &UnixListener, mut start: impl FnMut(UnixStream) -> to
 /// Takes over each new configuration.
 async fn follow(front: &Front, mut running: tokio::sync::watch::Receiver<Arc<mail_daemon::Running>>) {
     while running.changed().await.is_ok() {
-        let config = Arc::clone(&running.borrow_and_update().config);
+        let (config, files) = {
+            let now = running.borrow_and_update();
+            (Arc::clone(&now.config), now.tables.clone())
+        };
         let rules = Arc::new(rules(&config, &front.log, front.privileged));
         front.sources.forget_files();
-        front.tables.take(&config);
+        front.tables.take(&config, Arc::new(files));
         *front.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
     }
     std::future::pending().await
@@ -212,7 +215,7 @@ pub(crate) fn for_tests(text: &str) -> (tempfile::TempDir, Arc<Front>) {
     let log = Log::nowhere();
     let front = Front {
         hello: Hello::new(Role::Authd, "authd"),
-        tables: Tables::new(&config),
+        tables: Tables::new(&config, Arc::new(mail_tables::Disk)),
         rules: RwLock::new(Arc::new(rules(&config, &log, false))),
         log,
         ident: Ident::dovecot(),

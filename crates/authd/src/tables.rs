@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use mail_config::Config;
 use mail_ipc::hello::Role;
 use mail_ipc::lookup::Response;
-use mail_tables::{RemoteAnswer, TableRef};
+use mail_tables::{Files, RemoteAnswer, TableRef};
 use table_clients::Clients;
 
 /// The tables of the configuration in force, and the connections to their servers.
@@ -21,13 +21,13 @@ struct Known {
 }
 
 impl Tables {
-    pub(crate) fn new(config: &Config) -> Self {
-        Self(RwLock::new(Arc::new(Known::of(config))))
+    pub(crate) fn new(config: &Config, files: Arc<dyn Files>) -> Self {
+        Self(RwLock::new(Arc::new(Known::of(config, files))))
     }
 
     /// Takes a new configuration, with new connections.
-    pub(crate) fn take(&self, config: &Config) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Known::of(config));
+    pub(crate) fn take(&self, config: &Config, files: Arc<dyn Files>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Known::of(config, files));
     }
 
     /// What a table says about a key.
@@ -46,14 +46,14 @@ impl Tables {
 }
 
 impl Known {
-    fn of(config: &Config) -> Self {
+    fn of(config: &Config, files: Arc<dyn Files>) -> Self {
         let plain = |table: TableRef| TableRef { proxy: false, ..table };
         let open: Vec<TableRef> = config.tables().into_iter().map(|(table, _)| plain(table)).collect();
         let secret = config.secret_tables().into_iter().map(plain).filter(|table| !open.contains(table));
         let secret: Vec<TableRef> = secret.collect();
         let all = open.iter().chain(&secret).filter(|table| table.kind.is_remote());
         Self {
-            clients: Clients::default(),
+            clients: Clients::new(Arc::clone(&config.main), files),
             by_name: all.map(|table| (table.to_string(), table.clone())).collect(),
             secret: secret.iter().map(ToString::to_string).collect(),
         }

@@ -22,6 +22,8 @@ pub enum Place {
     Logs,
     /// The directories of the tables that the configuration names: a table that is replaced is another file.
     Tables,
+    /// The directories of what describes the servers of tables, and of SQLite databases.
+    TableClients,
     /// /etc, for the users of the machine, the name servers and the tables there. Its secrets have modes of their own.
     Etc,
     /// The libraries and caches of the name service switch.
@@ -137,7 +139,7 @@ pub const TABLE: &[Row] = &[
     Row {
         role: Role::Authd,
         // The name service switch runs foreign code: SSSD, LDAP. A passwd-file elsewhere is opened by the monitor.
-        read: &[GENERATIONS, Place::Etc, Place::NameService, Place::NameServers, Place::LocalTime],
+        read: &[GENERATIONS, Place::TableClients, Place::Etc, Place::NameService, Place::NameServers, Place::LocalTime],
         write: &[Place::Logs],
         sockets: &[],
         tcp: Tcp::Anybody,
@@ -154,6 +156,8 @@ pub struct Facts {
     pub logs: Vec<PathBuf>,
     /// The files of tables.
     pub tables: Vec<PathBuf>,
+    /// What describes the servers of tables, and the databases that it names.
+    pub clients: Vec<PathBuf>,
     /// Where a link /etc/resolv.conf leads.
     pub resolver: Option<PathBuf>,
     /// The ports of name servers.
@@ -173,6 +177,7 @@ impl Facts {
             state: state.to_owned(),
             logs,
             tables: tables.filter(|path| path.is_absolute()).collect(),
+            clients: clients(config),
             resolver: std::fs::canonicalize("/etc/resolv.conf").ok(),
             dns_ports: named.chain([53]).collect(),
             policy_ports: config.policy_ports(),
@@ -200,6 +205,7 @@ impl Place {
             Self::State(name) => vec![facts.state.join(name)],
             Self::Logs => facts.logs.iter().map(|path| directory(path, &facts.state)).collect(),
             Self::Tables => facts.tables.iter().map(|path| directory(path, &facts.state)).collect(),
+            Self::TableClients => facts.clients.iter().map(|path| directory(path, &facts.state)).collect(),
             Self::Etc => fixed(&["/etc"]),
             Self::NameService => fixed(&["/usr/lib", "/usr/lib64", "/lib", "/lib64", "/var/lib/sss", "/var/lib/misc"]),
             Self::NameServers => facts.resolver.iter().map(|path| directory(path, &facts.state)).collect(),
@@ -211,6 +217,19 @@ impl Place {
             Self::Everything => fixed(&["/"]),
         }
     }
+}
+
+/// The files that describe the servers of tables, and the databases of SQLite that they name.
+fn clients(config: &Config) -> Vec<PathBuf> {
+    let named = config.tables().into_iter().map(|(table, _)| table).chain(config.secret_tables());
+    let files: Vec<PathBuf> = named.filter_map(|table| table.client_file()).collect();
+    let database = |file: &PathBuf| {
+        let text = std::fs::read_to_string(file).ok()?;
+        let value = text.lines().filter_map(|line| line.split_once('=')).find(|(name, _)| name.trim() == "dbpath");
+        value.map(|(_, path)| PathBuf::from(path.trim()))
+    };
+    let databases: Vec<PathBuf> = files.iter().filter_map(database).collect();
+    files.into_iter().chain(databases).filter(|path| path.is_absolute()).collect()
 }
 
 /// The directory of a file, so that it may be replaced; the file alone where that directory holds more than such files: the root, a home, our state,
@@ -233,6 +252,7 @@ mod tests {
             state: "/var/spool/postrider".into(),
             logs: vec!["/var/spool/postrider/log/smtpd.log".into(), "/var/log/mail.log".into()],
             tables: vec!["/etc/aliases".into(), "/srv/tables/virtual".into(), "/home/john/list".into()],
+            clients: vec!["/srv/clients/virtual.cf".into()],
             resolver: Some("/run/systemd/resolve/stub-resolv.conf".into()),
             dns_ports: vec![53],
             policy_ports: vec![10023],

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mail_config::Config;
-use mail_tables::{Disk, Files, Stamp};
+use mail_tables::{Disk, Files, Stamp, TableRef};
 use tokio::sync::{Notify, watch};
 
 /// The files of tables as a process without rights reaches them: those that the monitor has passed through their descriptors, the others by their path.
@@ -85,13 +85,28 @@ impl Files for TableFiles {
 
 /// Opens the tables that a daemon uses and that not everybody may read. One that cannot be opened is left out: whoever asks for it learns why.
 pub(crate) fn open(config: &Config, daemon: &str) -> Vec<(PathBuf, File)> {
-    let tables = config.tables_of(daemon).into_iter();
-    let paths = tables.filter_map(|(table, _)| match (table.file()?, table.compiled_file()) {
-        (source, Some(compiled)) if !source.exists() && compiled.exists() => Some(compiled),
-        (source, _) => Some(source),
-    });
+    let paths: Vec<PathBuf> = match daemon {
+        // It asks the servers for everybody, and no table in memory.
+        "authd" => clients(config),
+        _ => sources(config, daemon),
+    };
+    let paths = paths.into_iter();
     let closed = paths.filter(|path| path.is_absolute() && !is_open_to_all(path));
     closed.filter_map(|path| open_one(&path).ok().map(|file| (path, file))).collect()
+}
+
+/// What describes the servers of tables; passwords stand there.
+fn clients(config: &Config) -> Vec<PathBuf> {
+    let named = config.tables().into_iter().map(|(table, _)| table);
+    named.chain(config.secret_tables()).filter_map(|table| table.client_file()).collect()
+}
+
+fn sources(config: &Config, daemon: &str) -> Vec<PathBuf> {
+    let source = |table: TableRef| match (table.file()?, table.compiled_file()) {
+        (source, Some(compiled)) if !source.exists() && compiled.exists() => Some(compiled),
+        (source, _) => Some(source),
+    };
+    config.tables_of(daemon).into_iter().filter_map(|(table, _)| source(table)).collect()
 }
 
 fn open_one(path: &Path) -> io::Result<File> {

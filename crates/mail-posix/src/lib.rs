@@ -4,7 +4,7 @@
 //! whose files a thread makes ([`file_identity`]), processes without exec ([`fork`]),
 //! programs of others ([`command`]),
 //! signals as a descriptor ([`signals`]), descriptors over sockets ([`fdpass`]), Unix sockets in deep directories ([`sockets`]),
-//! locks ([`locks`]), sealed memory ([`memfd`]), what the allocator keeps ([`memory`]), durability and space of files ([`files`]), the sandbox ([`sandbox`], of [`landlock`] and [`seccomp`]), libpam ([`pam`]),
+//! locks ([`locks`]), sealed memory ([`memfd`]), what the allocator keeps ([`memory`]), durability and space of files ([`files`]), the sandbox ([`sandbox`], of [`landlock`] and [`seccomp`]), libpam ([`pam`]), libsqlite3 ([`sqlite`]),
 //! facts about the machine ([`host`]), and the points at which tests stop a process ([`points`]).
 //!
 //! Everything blocks and nothing here knows mail, configuration or an event loop. Who calls decides what an error means.
@@ -29,6 +29,7 @@ pub mod sandbox;
 pub mod seccomp;
 pub mod signals;
 pub mod sockets;
+pub mod sqlite;
 pub mod users;
 
 pub use become_user::{BecomeError, Confinement, Identity, become_user};

@@ -23,4 +23,15 @@ pub use compiled::{Pairs, read_berkeley, read_cdb, read_lmdb, write_cdb, write_l
 pub use mail_config::main_cf::lists::{TableKind, TableRef};
 pub use set::{Disk, Files, Snapshot, Stamp, TableSet};
 pub use source::parse_entries;
+
+/// Reads `type:name` as a parameter would, with `hash` for a bare path; nothing for a type that may be run without.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse_table(word: &str) -> Result<Option<TableRef>, String> {
+    use mail_config::main_cf::kinds::Context;
+    let mut context =
+        Context { default: "", written: true, run_without: &[], default_table: "hash", warnings: Vec::new() };
+    TableRef::parse(word, &mut context).map_err(|mistake| mistake.what)
+}
 pub use table::{Answer, Found, Query, Remote, RemoteAnswer, Scope, Table};

@@ -1,60 +1,250 @@
 //! Every table that a server answers, opened when it is asked first.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
-use mail_tables::{TableKind, TableRef};
+use mail_config::Main;
+use mail_tables::lists::{Match, match_domain};
+use mail_tables::{Answer, Disk, Files, Query, RemoteAnswer as Said, Scope, Stamp, TableKind, TableRef, TableSet};
 
 use crate::RemoteAnswer;
+use crate::memcache::{self, Memcache};
+use crate::pgsql::{self, Pgsql};
+use crate::settings::Settings;
 use crate::socketmap::Socketmap;
+use crate::sql::{self, Plan, Question, Values};
+use crate::sqlite::{self, Sqlite};
 use crate::tcp::Tcp;
 
+/// How often the file that describes a table is looked at.
+const LOOKED_AT: Duration = Duration::from_secs(1);
+/// How deep tables may lead to tables (`domain`, `backup`).
+const DEPTH_MAX: u32 = 4;
+/// Tables that one table may ask about one key.
+const QUESTIONS_MAX: usize = 10;
+
 /// The clients of a process.
-#[derive(Default)]
 pub struct Clients {
+    main: Arc<Main>,
+    files: Arc<dyn Files>,
     open: Mutex<HashMap<TableRef, Arc<Client>>>,
 }
 
-enum Client {
-    Socketmap(Socketmap),
-    Tcp(Tcp),
+/// One table.
+struct Client {
+    server: Server,
+    /// Only these domains are asked for.
+    plan: Option<Arc<Plan>>,
+    /// The table behind a cache.
+    backup: Option<TableRef>,
+    /// The tables that `domain` and `backup` name and that files hold.
+    tables: TableSet,
+    file: Option<PathBuf>,
+    stamp: Option<Stamp>,
+    looked: Mutex<Instant>,
 }
 
+enum Server {
+    Socketmap(Socketmap),
+    Tcp(Tcp),
+    Sqlite(Sqlite),
+    Pgsql(Pgsql),
+    Memcache(Memcache),
+}
+
+type Asking<'a> = Pin<Box<dyn Future<Output = RemoteAnswer> + Send + 'a>>;
+
 impl Clients {
+    /// Clients for a configuration. `files` reads what describes the tables.
+    #[must_use]
+    pub fn new(main: Arc<Main>, files: Arc<dyn Files>) -> Self {
+        Self { main, files, open: Mutex::default() }
+    }
+
     /// Asks a table for a key.
     pub async fn ask(&self, table: &TableRef, key: &str) -> RemoteAnswer {
-        let answer = match self.client(table) {
-            Err(why) => RemoteAnswer::Temporary(why),
-            Ok(client) => match client.as_ref() {
-                Client::Socketmap(map) => map.ask(key).await,
-                Client::Tcp(map) => map.ask(key).await,
+        self.ask_within(table, key, 0).await
+    }
+
+    /// What is wrong with the description of a table; nothing is asked.
+    ///
+    /// # Errors
+    /// The mistake.
+    pub fn check(&self, table: &TableRef) -> Result<(), String> {
+        self.describe(table).map(drop).map_err(|why| format!("{table}: {why}"))
+    }
+
+    fn ask_within<'a>(&'a self, table: &'a TableRef, key: &'a str, depth: u32) -> Asking<'a> {
+        Box::pin(async move {
+            let answer = match self.client(table) {
+                Ok(client) if depth < DEPTH_MAX => self.put(&client, key, depth).await,
+                Ok(_) => RemoteAnswer::Temporary("tables lead to tables in a circle".to_owned()),
+                Err(why) => RemoteAnswer::Temporary(why),
+            };
+            match answer {
+                RemoteAnswer::Temporary(why) => RemoteAnswer::Temporary(format!("{table}: {why}")),
+                other => other,
+            }
+        })
+    }
+
+    async fn put(&self, client: &Client, key: &str, depth: u32) -> RemoteAnswer {
+        if let Some(plan) = &client.plan {
+            match self.is_wanted(client, plan, key, depth).await {
+                Ok(true) => {}
+                Ok(false) => return RemoteAnswer::NotFound,
+                Err(why) => return RemoteAnswer::Temporary(why),
+            }
+        }
+        let question = |plan: &Arc<Plan>| Question { plan: Arc::clone(plan), key: key.to_owned() };
+        let values = match (&client.server, &client.plan) {
+            (Server::Socketmap(map), _) => return map.ask(key).await,
+            (Server::Tcp(map), _) => return map.ask(key).await,
+            (Server::Memcache(cache), _) => return self.cached(client, cache, key, depth).await,
+            (Server::Sqlite(database), Some(plan)) => match plan.query.query(key, &Sqlite::quote) {
+                Some(query) => database.ask(query).await,
+                None => Ok(Values::new()),
+            },
+            (Server::Pgsql(servers), Some(plan)) => servers.ask(&question(plan)).await,
+            (_, None) => Err("it has no query".to_owned()),
+        };
+        match (values, &client.plan) {
+            (Ok(values), Some(plan)) => plan.answer(key, &values),
+            (Ok(_), None) => RemoteAnswer::NotFound,
+            (Err(why), _) => RemoteAnswer::Temporary(why),
+        }
+    }
+
+    /// Whether a key is one that the table is asked for: an address in one of its domains, if it names any.
+    async fn is_wanted(&self, client: &Client, plan: &Plan, key: &str, depth: u32) -> Result<bool, String> {
+        if key.is_empty() || key.contains('\0') {
+            return Ok(false);
+        }
+        let Some(domains) = &plan.domains else { return Ok(true) };
+        let Some((user, domain)) = key.rsplit_once('@') else { return Ok(false) };
+        if user.is_empty() || domain.is_empty() {
+            return Ok(false);
+        }
+        let mut answers = HashMap::new();
+        for _ in 0..QUESTIONS_MAX {
+            match match_domain(domains, domain, false, &client.tables.snapshot(), &answers) {
+                Match::Decided { is_in, .. } => return Ok(is_in),
+                Match::No => return Ok(false),
+                Match::Temporary(why) => return Err(why),
+                Match::Missing(query) => self.fetch(query, &mut answers, depth).await,
+            }
+        }
+        Err("too many lookups for `domain'".to_owned())
+    }
+
+    /// A cache first, then the table behind it, whose value the cache is told.
+    async fn cached(&self, client: &Client, cache: &Memcache, key: &str, depth: u32) -> RemoteAnswer {
+        let own_key = cache.key(key);
+        let failure = match &own_key {
+            None => None,
+            Some(own_key) => match cache.get(own_key).await {
+                Ok(Some(value)) => return RemoteAnswer::Found(value),
+                Ok(None) => None,
+                Err(why) => Some(why),
             },
         };
-        match answer {
-            RemoteAnswer::Temporary(why) => RemoteAnswer::Temporary(format!("{table}: {why}")),
-            other => other,
+        let Some(backup) = &client.backup else {
+            return failure.map_or(RemoteAnswer::NotFound, RemoteAnswer::Temporary);
+        };
+        let mut answers = HashMap::new();
+        for _ in 0..QUESTIONS_MAX {
+            match client.tables.snapshot().get(backup, key, Scope::Full, &answers) {
+                Answer::NotFound => return RemoteAnswer::NotFound,
+                Answer::Temporary(why) => return RemoteAnswer::Temporary(why),
+                Answer::Missing(query) => self.fetch(query, &mut answers, depth).await,
+                Answer::Found(found) => {
+                    if let (Some(own_key), None) = (&own_key, &failure) {
+                        cache.set(own_key, &found.value).await;
+                    }
+                    return RemoteAnswer::Found(found.value);
+                }
+            }
         }
+        RemoteAnswer::Temporary("too many lookups for `backup'".to_owned())
     }
 
-    /// Closes every connection, and reads every file anew when it is needed.
-    pub fn forget(&self) {
-        self.open().clear();
+    async fn fetch(&self, query: Query, answers: &mut HashMap<Query, Said>, depth: u32) {
+        let answer = self.ask_within(&query.table, &query.key, depth + 1).await;
+        answers.insert(query, answer);
     }
 
+    /// The client of a table, opened anew when the file that describes it has changed.
     fn client(&self, table: &TableRef) -> Result<Arc<Client>, String> {
-        if let Some(client) = self.open().get(table) {
-            return Ok(Arc::clone(client));
+        let known = self.open().get(table).cloned();
+        if let Some(client) = known.filter(|client| !client.is_outdated(self.files.as_ref())) {
+            return Ok(client);
         }
-        let client = Arc::new(match table.kind {
-            TableKind::Socketmap => Client::Socketmap(Socketmap::new(&table.name)?),
-            TableKind::Tcp => Client::Tcp(Tcp::new(&table.name)?),
-            _ => return Err("no client for this type of table".to_owned()),
-        });
+        let client = Arc::new(self.describe(table)?);
         self.open().insert(table.clone(), Arc::clone(&client));
         Ok(client)
     }
 
+    fn describe(&self, table: &TableRef) -> Result<Client, String> {
+        let file = table.client_file();
+        let stamp = file.as_ref().and_then(|file| self.files.stamp(file).ok());
+        let settings = self.settings(table)?;
+        let planned = || Plan::sql(&settings).map(|plan| Some(Arc::new(plan)));
+        let (server, plan) = match table.kind {
+            TableKind::Socketmap => (Server::Socketmap(Socketmap::new(&table.name)?), None),
+            TableKind::Tcp => (Server::Tcp(Tcp::new(&table.name)?), None),
+            TableKind::Sqlite => (Server::Sqlite(Sqlite::new(&settings)?), planned()?),
+            TableKind::Pgsql => (Server::Pgsql(Pgsql::new(&settings)?), planned()?),
+            TableKind::Memcache => {
+                (Server::Memcache(Memcache::new(&settings)?), Some(Arc::new(Plan::new("%s", "%s", &settings)?)))
+            }
+            _ => return Err("this type of table is not built".to_owned()),
+        };
+        let backup = settings.get("backup").map(mail_tables::parse_table).transpose()?.flatten();
+        let domains = plan.iter().flat_map(|plan| plan.domains.iter().flatten());
+        let named = domains.filter_map(|item| match &item.pattern {
+            mail_config::main_cf::lists::Pattern::Table(table) => Some(table.clone()),
+            mail_config::main_cf::lists::Pattern::Literal(_) => None,
+        });
+        let tables: Vec<_> =
+            named.chain(backup.clone()).flat_map(|table| table.with_parts()).map(|t| (t, true)).collect();
+        let (tables, _) = TableSet::of(&tables, &[], Box::new(Disk));
+        Ok(Client { server, plan, backup, tables, file, stamp, looked: Mutex::new(Instant::now()) })
+    }
+
+    fn settings(&self, table: &TableRef) -> Result<Settings, String> {
+        let names: &[&str] = match table.kind {
+            TableKind::Sqlite => &sqlite::PARAMETERS,
+            TableKind::Pgsql => &pgsql::PARAMETERS,
+            TableKind::Memcache => &memcache::PARAMETERS,
+            _ => return Ok(Settings::default()),
+        };
+        let Some(file) = table.client_file() else {
+            let names: Vec<&str> = names.iter().chain(&sql::PARAMETERS).copied().collect();
+            return Ok(Settings::of_main(&self.main, &table.name, &names));
+        };
+        let octets = self.files.read(&file).map_err(|error| error.to_string())?;
+        Ok(Settings::of_text(&String::from_utf8_lossy(&octets)))
+    }
+
     fn open(&self) -> MutexGuard<'_, HashMap<TableRef, Arc<Client>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Client {
+    /// Whether the file that describes the table is another one than was read. Looks about once a second, also at the tables it names.
+    fn is_outdated(&self, files: &dyn Files) -> bool {
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        if looked.elapsed() < LOOKED_AT {
+            return false;
+        }
+        *looked = Instant::now();
+        self.tables.check(SystemTime::now());
+        // While it cannot be read the old one serves.
+        let now = self.file.as_ref().and_then(|file| files.stamp(file).ok());
+        now.is_some() && now != self.stamp
     }
 }

@@ -96,6 +96,11 @@ impl Connection {
         Self { stream, buffer: Vec::new() }
     }
 
+    /// The stream, for a new layer; none if octets came that belong to this one.
+    pub(crate) fn into_stream(self) -> Option<Stream> {
+        self.buffer.is_empty().then_some(self.stream)
+    }
+
     pub(crate) async fn send(&mut self, octets: &[u8]) -> io::Result<()> {
         self.stream.write_all(octets).await?;
         self.stream.flush().await

@@ -1,4 +1,4 @@
-//! Clients of the servers that answer lookup tables: socketmap_table(5), tcp_table(5) and their relatives.
+//! Clients of the servers that answer lookup tables: socketmap_table(5), tcp_table(5), memcache_table(5), sqlite_table(5), pgsql_table(5).
 //!
 //! [`Clients`] asks a table for a key and gives what `mail-tables` calls a [`RemoteAnswer`]: a value, "not found", or a temporary failure, which are
 //! never mixed up. It keeps connections open between questions and limits the time of each question and the size of each answer.
@@ -8,12 +8,22 @@
 
 mod clients;
 mod connection;
+mod memcache;
 mod netstring;
+mod pgsql;
 mod pool;
+mod scram;
+mod settings;
 mod socketmap;
+mod sql;
+mod sqlite;
 mod tcp;
+mod template;
+mod tls;
 
 pub use clients::Clients;
 pub use mail_tables::RemoteAnswer;
+pub use memcache::value as decode_memcache;
 pub use netstring::decode as decode_netstring;
+pub use pgsql::{message as decode_pgsql, row as decode_pgsql_row};
 pub use tcp::{decoded as decode_tcp_text, reply as decode_tcp_reply};
