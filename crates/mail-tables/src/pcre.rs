@@ -93,7 +93,7 @@ fn translate(expression: &str) -> Result<String, String> {
     Ok(out)
 }
 
-fn escape(escaped: char, in_class: bool) -> Result<String, String> {
+pub(crate) fn escape(escaped: char, in_class: bool) -> Result<String, String> {
     let (word, space) = ("0-9A-Za-z_", "\\t-\\r ");
     Ok(match (escaped, in_class) {
         ('d', false) => "[0-9]".to_owned(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mail_config::lines::logical_lines;
 use mail_config::{Level, Report};
 use mail_types::SourceLine;
-use regex::{Captures, Regex, RegexBuilder};
+use regex::{Captures, Regex};
 
 #[derive(Debug)]
 enum Rule {
@@ -29,28 +29,51 @@ pub(crate) type Compile = fn(&str, &str) -> Result<Regex, String>;
 #[derive(Debug)]
 pub(crate) struct RegexpTable {
     rules: Vec<Rule>,
+    /// The first expression that cannot be carried out, with its line.
+    broken: Option<String>,
+}
+
+/// What is wrong with a line.
+#[derive(Debug)]
+enum Wrong {
+    /// It is left out, as Postfix does.
+    Line(String),
+    /// Its expression cannot be used; nobody knows what it would have matched.
+    Expression(String),
+}
+
+impl From<String> for Wrong {
+    fn from(text: String) -> Self {
+        Self::Line(text)
+    }
+}
+
+impl From<&str> for Wrong {
+    fn from(text: &str) -> Self {
+        Self::Line(text.to_owned())
+    }
 }
 
 impl RegexpTable {
-    /// Reads the text; lines that are wrong are left out and reported, as Postfix does.
+    /// Reads the text; lines that are wrong are left out and reported, as Postfix does. One whose expression cannot be used breaks the table.
     pub(crate) fn parse(file: &Arc<str>, text: &str) -> (Self, Vec<Report>) {
-        Self::parse_with(file, text, compile)
+        Self::parse_with(file, text, crate::posix::compile)
     }
 
     /// The same with another kind of expressions.
     pub(crate) fn parse_with(file: &Arc<str>, text: &str, compile: Compile) -> (Self, Vec<Report>) {
         let mut rules: Vec<Rule> = Vec::new();
         let mut open = Vec::new();
-        let mut reports = Vec::new();
+        let (mut reports, mut broken) = (Vec::new(), None);
         for line in logical_lines(text) {
             let text = line.text.trim();
-            let result = if text.eq_ignore_ascii_case("endif") {
+            let result: Result<(), Wrong> = if text.eq_ignore_ascii_case("endif") {
                 match open.pop() {
                     Some(at) => {
                         close(&mut rules, at);
                         Ok(())
                     }
-                    None => Err("endif without if".to_owned()),
+                    None => Err("endif without if".into()),
                 }
             } else {
                 rule(text, line.line, compile).map(|rule| {
@@ -60,13 +83,25 @@ impl RegexpTable {
                     rules.push(rule);
                 })
             };
-            if let Err(message) = result {
-                let source = SourceLine::new(Arc::clone(file), line.line);
-                reports.push(Report::new(Level::Warning, source, message, "the line is ignored"));
+            let source = SourceLine::new(Arc::clone(file), line.line);
+            match result {
+                Ok(()) => {}
+                Err(Wrong::Line(message)) => {
+                    reports.push(Report::new(Level::Warning, source, message, "the line is ignored"));
+                }
+                Err(Wrong::Expression(message)) => {
+                    broken.get_or_insert_with(|| format!("{source}: {message}"));
+                    reports.push(Report::new(Level::Warning, source, message, "no lookup succeeds until it is mended"));
+                }
             }
         }
         open.into_iter().for_each(|at| close(&mut rules, at));
-        (Self { rules }, reports)
+        (Self { rules, broken }, reports)
+    }
+
+    /// Why no lookup can succeed, if none can.
+    pub(crate) fn broken(&self) -> Option<&str> {
+        self.broken.as_deref()
     }
 
     /// The value, with what its groups matched, and the line.
@@ -102,7 +137,7 @@ fn close(rules: &mut [Rule], at: usize) {
     }
 }
 
-fn rule(text: &str, line: u32, compile: Compile) -> Result<Rule, String> {
+fn rule(text: &str, line: u32, compile: Compile) -> Result<Rule, Wrong> {
     let after_if = text.get(..2).filter(|word| word.eq_ignore_ascii_case("if")).map(|_| &text[2..]);
     let is_if =
         after_if.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_whitespace() || c.is_ascii_punctuation()));
@@ -115,18 +150,15 @@ fn rule(text: &str, line: u32, compile: Compile) -> Result<Rule, String> {
     let delimiter = delimiter.ok_or("a pattern must stand between slashes")?;
     let (expression, rest) = delimited(&pattern[delimiter.len_utf8()..], delimiter).ok_or("the pattern has no end")?;
     let flags_end = rest.find(|c: char| c.is_ascii_whitespace()).unwrap_or(rest.len());
-    let regex = compile(&expression, &rest[..flags_end])?;
+    let regex = compile(&expression, &rest[..flags_end]).map_err(Wrong::Expression)?;
     let value = rest[flags_end..].trim();
     if is_if {
         return Ok(Rule::If { negated, pattern: regex, end: 0 });
     }
-    if value.is_empty() {
-        return Err("no value after the pattern".to_owned());
-    }
     let value = pieces(value)?;
     let groups = if negated { 0 } else { regex.captures_len() - 1 };
     match value.iter().find(|piece| matches!(piece, Piece::Group(n) if *n > groups)) {
-        Some(Piece::Group(n)) => Err(format!("the pattern has no group ${n}")),
+        Some(Piece::Group(n)) => Err(Wrong::Line(format!("the pattern has no group ${n}"))),
         _ => Ok(Rule::Match { negated, pattern: regex, value, line }),
     }
 }
@@ -149,25 +181,6 @@ fn delimited(text: &str, delimiter: char) -> Option<(String, &str)> {
         }
     }
     None
-}
-
-/// `i` makes case count (it does not by default), `m` makes `^` and `$` match at line ends.
-fn compile(expression: &str, flags: &str) -> Result<Regex, String> {
-    let (mut case_insensitive, mut multi_line) = (true, false);
-    for flag in flags.chars() {
-        match flag {
-            'i' => case_insensitive = !case_insensitive,
-            'm' => multi_line = !multi_line,
-            other => return Err(format!("flag `{other}' is not built")),
-        }
-    }
-    let mut builder = RegexBuilder::new(expression);
-    builder.case_insensitive(case_insensitive).multi_line(multi_line).dot_matches_new_line(!multi_line);
-    builder.build().map_err(|error| {
-        let text = error.to_string();
-        let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
-        format!("the pattern cannot be used: {reason}")
-    })
 }
 
 /// `$1`, `${1}`, `$(1)` and `$$` in a value.

@@ -29,10 +29,33 @@ pub(crate) enum Syntax {
 /// Reads a source text; lines that are wrong are left out and reported, the first of equal keys counts, as with postmap.
 #[must_use]
 pub fn parse_entries(file: &Arc<str>, text: &str, aliases: bool) -> (Vec<Entry>, Vec<Report>) {
+    parse_entries_with(file, text, aliases, false)
+}
+
+/// The same with keys in the case in which they stand, if `keep_case`.
+#[must_use]
+pub fn parse_entries_with(file: &Arc<str>, text: &str, aliases: bool, keep_case: bool) -> (Vec<Entry>, Vec<Report>) {
+    let (mut entries, mut reports) = parse_lines(file, text, aliases, keep_case);
+    let mut seen = std::collections::HashSet::new();
+    entries.retain(|entry| {
+        let first = seen.insert(entry.key.clone());
+        if !first {
+            let source = SourceLine::new(Arc::clone(file), entry.line);
+            let message = format!("`{}' stands there twice", entry.key);
+            reports.push(Report::new(Level::Warning, source, message, "the first line counts"));
+        }
+        first
+    });
+    reports.sort_by_key(|report| report.source.line);
+    (entries, reports)
+}
+
+/// Every entry of a source text, those with equal keys too.
+#[must_use]
+pub fn parse_lines(file: &Arc<str>, text: &str, aliases: bool, keep_case: bool) -> (Vec<Entry>, Vec<Report>) {
     let syntax = if aliases { Syntax::Aliases } else { Syntax::Map };
     let mut reports = Vec::new();
     let mut entries: Vec<Entry> = Vec::new();
-    let mut seen = std::collections::HashSet::new();
     for line in logical_lines(text) {
         let mut warn = |message: String, hint: &str| {
             let source = SourceLine::new(Arc::clone(file), line.line);
@@ -54,12 +77,8 @@ pub fn parse_entries(file: &Arc<str>, text: &str, aliases: bool) -> (Vec<Entry>,
         if syntax == Syntax::Map && key.ends_with(':') {
             warn(format!("the key `{key}' ends in a colon"), "is this an alias file?");
         }
-        let key = key.to_lowercase();
-        if seen.insert(key.clone()) {
-            entries.push(Entry { key, value, line: line.line });
-        } else {
-            warn(format!("`{key}' stands there twice"), "the first line counts");
-        }
+        let key = if keep_case { key } else { key.to_lowercase() };
+        entries.push(Entry { key, value, line: line.line });
     }
     (entries, reports)
 }

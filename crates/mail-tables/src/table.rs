@@ -170,9 +170,7 @@ impl Table {
             TableKind::Pcre if in_braces => Content::pcre(&file, &rules(inside), &mut reports),
             TableKind::Inline => Content::inline(inside, &file, &mut reports),
             TableKind::Cidr if in_braces => Content::Cidr(keep(CidrTable::parse(&file, &rules(inside)), &mut reports)),
-            TableKind::Regexp if in_braces => {
-                Content::Regexp(keep(RegexpTable::parse(&file, &rules(inside)), &mut reports))
-            }
+            TableKind::Regexp if in_braces => Content::regexp(&file, &rules(inside), &mut reports),
             _ => return None,
         };
         Some((Self { name: table.to_string(), file, content }, reports))
@@ -185,7 +183,7 @@ impl Table {
         let mut reports = Vec::new();
         let content = match table.kind {
             TableKind::Cidr => Content::Cidr(keep(CidrTable::parse(&file, text), &mut reports)),
-            TableKind::Regexp => Content::Regexp(keep(RegexpTable::parse(&file, text), &mut reports)),
+            TableKind::Regexp => Content::regexp(&file, text, &mut reports),
             TableKind::Pcre => Content::pcre(&file, text, &mut reports),
             TableKind::ListFile => Content::List(keep(ListFile::parse(&file, text), &mut reports)),
             kind => {
@@ -258,6 +256,15 @@ impl Table {
         hit.map(|(_, value, line)| self.found(&address.to_string(), value.clone(), *line))
     }
 
+    /// The keys and values of a table that has such, in the order of the keys.
+    #[must_use]
+    pub fn entries(&self) -> Vec<(String, String)> {
+        let Content::Map { entries, .. } = &self.content else { return Vec::new() };
+        let mut all: Vec<_> = entries.iter().map(|(key, (value, _))| (key.clone(), value.clone())).collect();
+        all.sort();
+        all
+    }
+
     /// The items, if this is the file of a match list.
     #[must_use]
     pub(crate) fn list(&self) -> Option<&ListFile> {
@@ -303,12 +310,21 @@ fn by_chance(values: &[String]) -> Option<&String> {
 }
 
 impl Content {
-    /// A table with an expression that we cannot carry out decides nothing: Postfix would.
+    fn regexp(file: &Arc<str>, text: &str, reports: &mut Vec<Report>) -> Self {
+        Self::patterns(RegexpTable::parse(file, text), reports)
+    }
+
     fn pcre(file: &Arc<str>, text: &str, reports: &mut Vec<Report>) -> Self {
-        let (table, more) = RegexpTable::parse_with(file, text, pcre::compile);
-        let broken = more.first().map(|report| format!("{}: {}", report.source, report.message));
+        Self::patterns(RegexpTable::parse_with(file, text, pcre::compile), reports)
+    }
+
+    /// A table with an expression that we cannot carry out decides nothing: it might have refused.
+    fn patterns((table, more): (RegexpTable, Vec<Report>), reports: &mut Vec<Report>) -> Self {
         reports.extend(more);
-        broken.map_or(Self::Regexp(table), Self::Broken)
+        match table.broken() {
+            Some(why) => Self::Broken(why.to_owned()),
+            None => Self::Regexp(table),
+        }
     }
 
     fn map(pairs: impl Iterator<Item = (String, String, u32)>) -> Self {
@@ -335,7 +351,8 @@ impl Content {
                 None => {
                     let source = SourceLine::new(Arc::clone(file), 0);
                     let message = format!("{file}: `{part}' is no `KEY = VALUE'");
-                    reports.push(Report::new(Level::Warning, source, message, "it is ignored"));
+                    reports.push(Report::new(Level::Warning, source, message.clone(), "no lookup succeeds"));
+                    return Self::Broken(message);
                 }
             }
         }

@@ -1,23 +1,26 @@
-//! `postmap`, `postalias` and `newaliases`: check a table's source and have the daemons take it at once; ask a table; list it; change its entries.
+//! `postmap`, `postalias` and `newaliases`: check a table's source and have the daemons take it at once; ask a table; list it; change its entries;
+//! make `cdb:` and `lmdb:` files.
 //!
-//! No `.db` is written: daemons read the sources themselves. So `-d` and `-i` change the source, which Postfix leaves alone.
+//! No `.db` is written: daemons read the sources of `hash:` and `btree:` themselves. So `-d` and `-i` change the source there, which Postfix leaves alone.
 
+mod compiled;
 mod edit;
+mod message;
+mod opened;
 
 use std::ffi::OsString;
 use std::io::{BufRead as _, Read as _};
-use std::net::IpAddr;
 use std::path::Path;
-use std::sync::Arc;
 
 use mail_config::Main;
 use mail_config::main_cf::kinds::Context;
 use mail_ipc::control::{DaemonRequest, DaemonResponse};
-use mail_tables::{Answer, Found, Query, Remote, RemoteAnswer, Scope, Table, TableKind, TableRef, parse_entries};
+use mail_tables::{TableKind, TableRef};
 
+use self::opened::{Answers, Opened};
 use crate::arguments::{Grammar, Parsed};
 use crate::daemons;
-use crate::exit::{Failure, Outcome, TEMPORARY, UNAVAILABLE};
+use crate::exit::{Failure, Outcome, TEMPORARY};
 use crate::rewrite::rewrite;
 use crate::system::System;
 use crate::terminal::{complain, print};
@@ -53,58 +56,112 @@ pub fn run_postalias(arguments: &[OsString]) -> Outcome {
     run(POSTALIAS, arguments)
 }
 
+/// What the options ask for beside the action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Choices {
+    dialect: Dialect,
+    /// `-f`: keys keep their case.
+    keep_case: bool,
+    /// `-F`: values stand for the contents of files.
+    files: bool,
+    /// `-n` and `-N`: whether keys and values end in NUL; none for what the format does on this system.
+    nul: Option<bool>,
+    /// `-r`: the last of equal keys counts.
+    replace: bool,
+    /// `-w`: nothing is said about equal keys.
+    ignore: bool,
+    /// `-p`: a new file gets the usual mode instead of that of its source.
+    own_mode: bool,
+}
+
+impl Choices {
+    fn of(dialect: Dialect, parsed: &Parsed) -> Self {
+        let nul = if parsed.has('N') { Some(true) } else { parsed.has('n').then_some(false) };
+        Self {
+            dialect,
+            keep_case: parsed.has('f'),
+            files: parsed.has('F'),
+            nul,
+            replace: parsed.has('r'),
+            ignore: parsed.has('w'),
+            own_mode: parsed.has('p'),
+        }
+    }
+
+    fn plain(dialect: Dialect) -> Self {
+        let no = false;
+        Self { dialect, keep_case: no, files: no, nul: None, replace: no, ignore: no, own_mode: no }
+    }
+
+    fn warn(self, text: &str) {
+        complain(&format!("{}: warning: {text}", self.dialect.name));
+    }
+}
+
 fn run(dialect: Dialect, arguments: &[OsString]) -> Outcome {
-    let usage =
-        || format!("usage: {} [-c config_dir] [-d key] [-i [-r]] [-q key] [-s] [map_type:]file...", dialect.name);
+    let flags = if dialect.aliases { "fFinNoprsuvw" } else { "bfFhimnNoprsuUvw" };
+    let usage = || {
+        let name = dialect.name;
+        format!("usage: {name} [-{flags}] [-c config_dir] [-d key] [-q key] [map_type:]file...")
+    };
     let parsed = GRAMMAR.parse(arguments).map_err(|error| Failure::usage(format!("{error}; {}", usage())))?;
-    refuse_unbuilt(&parsed)?;
     if parsed.operands.is_empty() {
         return Err(Failure::usage(usage()));
     }
+    if ['q', 's', 'd'].iter().filter(|option| parsed.has(**option)).count() > 1 {
+        return Err(Failure::usage("specify only one of -s -q or -d"));
+    }
+    if ['b', 'h', 'm'].iter().any(|option| parsed.has(*option)) && parsed.last('q').is_none_or(|key| key != "-") {
+        return Err(Failure::usage("specify -b -h or -m only with \"-q -\""));
+    }
+    let choices = Choices::of(dialect, &parsed);
     let system = System::load(parsed.last('c'))?;
     let main = &system.config.main;
     let words = parsed.operands.iter().map(|word| word.to_string_lossy());
     let tables = words.map(|word| table_ref(&word, main)).collect::<Result<Vec<_>, _>>()?;
     let state = system.config.state_dir();
-    if ['q', 's', 'd', 'i'].iter().filter(|option| parsed.has(**option)).count() > 1 {
-        return Err(Failure::usage(format!("specify only one of -d, -i, -q and -s; {}", usage())));
-    }
     if let Some(key) = parsed.last('d') {
-        return delete(dialect, &state, &tables, &key.to_string_lossy());
+        return delete(choices, &state, &tables, &key.to_string_lossy());
     }
-    if parsed.has('i') {
-        return insert(dialect, &state, &tables, parsed.has('r'));
-    }
+    let answers = Answers::new(&system.config);
     match parsed.last('q') {
-        Some(key) if key == "-" => query_lines(dialect, &tables),
-        Some(key) => query(dialect, &tables, &key.to_string_lossy()),
-        None if parsed.has('s') => list(dialect, &tables),
-        None => {
-            for table in &tables {
-                take(dialect, &state, table)?;
-            }
-            Ok(0)
-        }
+        Some(key) if key == "-" => query_lines(choices, &tables, &answers, &keys(choices, &parsed)?),
+        Some(key) => query(choices, &tables, &answers, &key.to_string_lossy()),
+        None if parsed.has('s') => list(choices, &tables),
+        None if parsed.has('i') => insert(choices, &state, &tables),
+        None => tables.iter().try_for_each(|table| take(choices, &state, table)).map(|()| 0),
     }
 }
 
-fn refuse_unbuilt(parsed: &Parsed) -> Result<(), Failure> {
-    match parsed.options.iter().find(|given| "bFhm".contains(given.option)) {
-        Some(given) => Err(Failure::new(UNAVAILABLE, format!("-{} is not supported", given.option))),
-        None => Ok(()),
+/// The keys of standard input: its lines, or those that header_checks(5) and body_checks(5) would look up in it as a message.
+fn keys(choices: Choices, parsed: &Parsed) -> Result<Vec<String>, Failure> {
+    let mut input = Vec::new();
+    let read = std::io::stdin().lock().read_to_end(&mut input);
+    read.map_err(|error| Failure::usage(format!("standard input: {}", reason(&error))))?;
+    let input = String::from_utf8_lossy(&input);
+    let (headers, body, mime) = (parsed.has('h'), parsed.has('b'), parsed.has('m'));
+    if mime && !headers && !body {
+        choices.warn("ignoring -m option without -b or -h");
     }
+    Ok(match headers || body {
+        true => message::keys(&input, headers, body, mime),
+        false => input.lines().map(str::to_owned).collect(),
+    })
 }
 
-/// Only tables whose source is theirs alone to change, which are those that Postfix changes too.
+/// Only tables whose entries are theirs alone to change, which are those that Postfix changes too.
 fn editable(table: &TableRef) -> Result<(), Failure> {
     match table.kind {
-        TableKind::Hash | TableKind::Btree => Ok(()),
+        TableKind::Hash | TableKind::Btree | TableKind::Lmdb => Ok(()),
+        TableKind::Cdb => Err(Failure::usage(format!(
+            "{table}: a cdb file is made as a whole: change its source, and run postmap without -d and -i"
+        ))),
         _ => Err(Failure::usage(format!("{table} map requires O_RDONLY access mode"))),
     }
 }
 
 /// `-d`: 0 if an entry was there.
-fn delete(dialect: Dialect, state: &Path, tables: &[TableRef], key: &str) -> Outcome {
+fn delete(choices: Choices, state: &Path, tables: &[TableRef], key: &str) -> Outcome {
     let keys = if key == "-" {
         std::io::stdin().lock().lines().collect::<Result<Vec<_>, _>>()
     } else {
@@ -115,32 +172,45 @@ fn delete(dialect: Dialect, state: &Path, tables: &[TableRef], key: &str) -> Out
     let mut code = 1;
     for table in tables {
         let mut found = false;
-        rewrite(Path::new(&table.name), |text| {
-            let new = edit::without(text, dialect.aliases, &keys);
-            found = new.is_some();
-            new
-        })?;
+        if table.kind == TableKind::Lmdb {
+            found = compiled::delete(choices, table, &keys)?;
+        } else {
+            rewrite(Path::new(&table.name), |text| {
+                let new = edit::without(text, choices.dialect.aliases, &keys);
+                found = new.is_some();
+                new
+            })?;
+        }
         if found {
             code = 0;
-            take(dialect, state, table)?;
+            tell(state, table)?;
         }
     }
     Ok(code)
 }
 
 /// `-i`: entries from standard input.
-fn insert(dialect: Dialect, state: &Path, tables: &[TableRef], replace: bool) -> Outcome {
+fn insert(choices: Choices, state: &Path, tables: &[TableRef]) -> Outcome {
     tables.iter().try_for_each(editable)?;
     let mut input = String::new();
     let read = std::io::stdin().lock().read_to_string(&mut input);
     read.map_err(|error| Failure::usage(format!("standard input: {}", reason(&error))))?;
-    let mut warn = |text: String| complain(&format!("{}: warning: {text}", dialect.name));
-    let added = edit::additions(&input, dialect.aliases, &mut warn);
     for table in tables {
-        rewrite(Path::new(&table.name), |text| {
-            Some(edit::with(text, dialect.aliases, added.clone(), replace, &mut warn))
-        })?;
-        take(dialect, state, table)?;
+        if table.kind == TableKind::Lmdb {
+            compiled::insert(choices, table, &input)?;
+        } else {
+            let mut warn = |text: String| choices.warn(&text);
+            let added = edit::additions(&input, choices.dialect.aliases, &mut warn);
+            let mut quiet = |text: String| {
+                if !choices.ignore {
+                    warn(text);
+                }
+            };
+            rewrite(Path::new(&table.name), |text| {
+                Some(edit::with(text, choices.dialect.aliases, added, choices.replace, &mut quiet))
+            })?;
+        }
+        tell(state, table)?;
     }
     Ok(0)
 }
@@ -156,7 +226,7 @@ pub fn new_aliases(system: &System, named: Option<&str>) -> Outcome {
         None => main.alias_database.value.clone(),
     };
     for table in &tables {
-        take(NEWALIASES, &system.config.state_dir(), table)?;
+        take(Choices::plain(NEWALIASES), &system.config.state_dir(), table)?;
     }
     Ok(0)
 }
@@ -176,37 +246,32 @@ fn table_ref(word: &str, main: &Main) -> Result<TableRef, Failure> {
     }
 }
 
-/// Reads a table; what is wrong with its source is complained about.
-fn open(dialect: Dialect, table: &TableRef) -> Result<Table, Failure> {
-    let (opened, reports) = match Table::without_file(table) {
-        Some(opened) => opened,
-        None => Table::parse(table, &source(table)?, dialect.aliases),
-    };
-    for report in reports {
-        complain(&format!("{}: warning: {}", dialect.name, report.line()));
-    }
-    Ok(opened)
-}
-
-fn source(table: &TableRef) -> Result<String, Failure> {
-    let octets = std::fs::read(&table.name);
-    let octets = octets.map_err(|error| Failure::usage(format!("open {}: {}", table.name, reason(&error))))?;
-    Ok(String::from_utf8_lossy(&octets).into_owned())
-}
-
 /// The system's words without the error number.
 fn reason(error: &std::io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
-/// Checks a source and tells the daemons. Those that cannot be reached notice the change by themselves when the file has rested.
-fn take(dialect: Dialect, state: &Path, table: &TableRef) -> Result<(), Failure> {
-    open(dialect, table)?;
-    if Table::without_file(table).is_some() {
-        return Ok(());
+/// Checks a source, makes what Postfix's postmap would make of it where that is what daemons read, and tells them.
+fn take(choices: Choices, state: &Path, table: &TableRef) -> Result<(), Failure> {
+    match table.kind {
+        TableKind::Cdb | TableKind::Lmdb => compiled::make(choices, table)?,
+        _ if table.file().is_none() => {
+            let what = format!("{table} does not support bulk-mode creation");
+            return Err(Failure::usage(format!("unsupported dictionary type: {what}")));
+        }
+        _ => {
+            let (_, reports) = opened::read(choices, table)?;
+            opened::complain_about(choices, &reports);
+        }
     }
-    let path = std::path::absolute(&table.name).map_or_else(|_| table.name.clone(), |path| path.display().to_string());
+    tell(state, table)
+}
+
+/// Tells the daemons. Those that cannot be reached notice the change by themselves when the file has rested.
+fn tell(state: &Path, table: &TableRef) -> Result<(), Failure> {
+    let Some(file) = table.file() else { return Ok(()) };
+    let path = std::path::absolute(&file).unwrap_or(file).display().to_string();
     for said in daemons::ask(state, &DaemonRequest::TableChanged { path }) {
         if let Ok(DaemonResponse::Failed { text }) = said.answer {
             return Err(Failure::new(TEMPORARY, format!("{}: {text}", said.instance)));
@@ -215,74 +280,47 @@ fn take(dialect: Dialect, state: &Path, table: &TableRef) -> Result<(), Failure>
     Ok(())
 }
 
-/// The passwd database, which a command may ask itself.
-struct Passwd;
-
-impl Remote for Passwd {
-    fn answer(&self, query: &Query) -> Option<RemoteAnswer> {
-        Some(match mail_posix::users::by_name(&query.key) {
-            Ok(Some(user)) => RemoteAnswer::Found(format!(
-                "{}:x:{}:{}:{}:{}:{}",
-                user.name,
-                user.uid,
-                user.gid,
-                user.gecos,
-                user.home.display(),
-                user.shell.display()
-            )),
-            Ok(None) => RemoteAnswer::NotFound,
-            Err(error) => RemoteAnswer::Temporary(error.to_string()),
-        })
-    }
+fn opened(choices: Choices, tables: &[TableRef]) -> Result<Vec<(&TableRef, Opened)>, Failure> {
+    tables.iter().map(|table| Ok((table, Opened::new(choices, table)?))).collect()
 }
 
-/// The first table that knows the key; a network among the keys that holds an address counts too, as it does in access tables.
-fn look_up(tables: &[(TableRef, Table)], key: &str) -> Result<Option<Found>, Failure> {
+/// The first table that knows the key.
+fn look_up(tables: &[(&TableRef, Opened)], answers: &Answers, key: &str) -> Result<Option<String>, Failure> {
     for (table, opened) in tables {
-        match opened.get(table, key, Scope::Full, &Passwd) {
-            Answer::Found(found) => return Ok(Some(found)),
-            Answer::Temporary(text) => return Err(Failure::new(TEMPORARY, text)),
-            Answer::NotFound | Answer::Missing(_) => {}
-        }
-        let network = key.parse::<IpAddr>().ok().and_then(|address| opened.get_network(address));
-        if network.is_some() {
-            return Ok(network);
+        let found = opened.get(table, key, answers);
+        let found = found.map_err(|why| Failure::usage(format!("table {table}: query error: {why}")))?;
+        if found.is_some() {
+            return Ok(found);
         }
     }
     Ok(None)
 }
 
-fn opened(dialect: Dialect, tables: &[TableRef]) -> Result<Vec<(TableRef, Table)>, Failure> {
-    tables.iter().map(|table| Ok((table.clone(), open(dialect, table)?))).collect()
-}
-
-fn query(dialect: Dialect, tables: &[TableRef], key: &str) -> Outcome {
-    match look_up(&opened(dialect, tables)?, key)? {
-        Some(found) => print(&format!("{}\n", found.value)).map(|()| 0),
+fn query(choices: Choices, tables: &[TableRef], answers: &Answers, key: &str) -> Outcome {
+    match look_up(&opened(choices, tables)?, answers, key)? {
+        Some(value) => print(&format!("{value}\n")).map(|()| 0),
         None => Ok(1),
     }
 }
 
-fn query_lines(dialect: Dialect, tables: &[TableRef]) -> Outcome {
-    let tables = opened(dialect, tables)?;
+fn query_lines(choices: Choices, tables: &[TableRef], answers: &Answers, keys: &[String]) -> Outcome {
+    let tables = opened(choices, tables)?;
+    let colon = if choices.dialect.aliases { ":" } else { "" };
     let mut code = 1;
-    for line in std::io::stdin().lock().lines() {
-        let key = line.map_err(|error| Failure::usage(format!("standard input: {error}")))?;
-        if let Some(found) = look_up(&tables, &key)? {
-            print(&format!("{key}\t{}\n", found.value))?;
+    for key in keys {
+        if let Some(value) = look_up(&tables, answers, key)? {
+            print(&format!("{key}{colon}\t{value}\n"))?;
             code = 0;
         }
     }
     Ok(code)
 }
 
-fn list(dialect: Dialect, tables: &[TableRef]) -> Outcome {
+fn list(choices: Choices, tables: &[TableRef]) -> Outcome {
+    let colon = if choices.dialect.aliases { ":" } else { "" };
     for table in tables {
-        if !matches!(table.kind, TableKind::Hash | TableKind::Btree | TableKind::Texthash) {
-            return Err(Failure::new(UNAVAILABLE, format!("{table}: only tables with keys can be listed")));
-        }
-        let (entries, _) = parse_entries(&Arc::from(table.name.as_str()), &source(table)?, dialect.aliases);
-        let lines = entries.iter().map(|entry| format!("{}\t{}\n", entry.key, entry.value));
+        let entries = opened::entries(choices, table)?;
+        let lines = entries.iter().map(|(key, value)| format!("{key}{colon}\t{value}\n"));
         print(&lines.collect::<String>())?;
     }
     Ok(0)
@@ -292,42 +330,97 @@ fn list(dialect: Dialect, tables: &[TableRef]) -> Outcome {
 mod tests {
     use super::*;
 
-    fn table(text: &str, word: &str, dialect: Dialect) -> Vec<(TableRef, Table)> {
-        let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("table");
-        std::fs::write(&path, text).expect("written");
-        let config = mail_config::Config::load(directory.path(), Some(Path::new("/dev/null"))).expect("good").config;
-        let word = word.replace("TABLE", path.to_str().expect("a path"));
-        opened(dialect, &[table_ref(&word, &config.main).expect("a table")]).expect("opens")
+    const HERE: &str = "myhostname = mail.info.net\n";
+
+    /// A directory with a table and a main.cf.
+    struct Place {
+        directory: tempfile::TempDir,
+        config: mail_config::Config,
     }
 
-    fn value(tables: &[(TableRef, Table)], key: &str) -> Option<String> {
-        look_up(tables, key).expect("answers").map(|found| found.value)
+    impl Place {
+        fn new(text: &str) -> Self {
+            let directory = tempfile::tempdir().expect("a directory");
+            std::fs::write(directory.path().join("table"), text).expect("written");
+            std::fs::write(directory.path().join("main.cf"), HERE).expect("written");
+            let config =
+                mail_config::Config::load(directory.path(), Some(Path::new("/dev/null"))).expect("good").config;
+            Self { directory, config }
+        }
+
+        fn table(&self, word: &str) -> TableRef {
+            let path = self.directory.path().join("table");
+            table_ref(&word.replace("TABLE", path.to_str().expect("a path")), &self.config.main).expect("a table")
+        }
+
+        fn value(&self, choices: Choices, word: &str, key: &str) -> Option<String> {
+            let tables = [self.table(word)];
+            look_up(&opened(choices, &tables).expect("opens"), &Answers::new(&self.config), key).expect("answers")
+        }
+    }
+
+    fn value(text: &str, word: &str, dialect: Dialect, key: &str) -> Option<String> {
+        Place::new(text).value(Choices::plain(dialect), word, key)
     }
 
     #[test]
     fn keys_are_found_as_postmap_finds_them() {
-        let tables = table("a 1\nb 2\na 3\nJohn@Info.net  OK it\n192.168.2.0/24 OK\n", "hash:TABLE", POSTMAP);
-        assert_eq!(value(&tables, "a").as_deref(), Some("1"));
-        assert_eq!(value(&tables, "john@info.net").as_deref(), Some("OK it"));
-        assert_eq!(value(&tables, "192.168.2.7").as_deref(), Some("OK"));
-        assert_eq!(value(&tables, "c"), None);
+        let text = "a 1\nb 2\na 3\nJohn@Info.net  OK it\n192.168.2.0/24 OK\n";
+        for (key, wanted) in
+            [("a", Some("1")), ("john@info.net", Some("OK it")), ("192.168.2.7", Some("OK")), ("c", None)]
+        {
+            assert_eq!(value(text, "hash:TABLE", POSTMAP, key).as_deref(), wanted, "{key}");
+        }
         // A bare path is of the default type.
-        assert_eq!(value(&table("a 1\n", "TABLE", POSTMAP), "A").as_deref(), Some("1"));
-        assert_eq!(value(&table("", "inline:{x=5}", POSTMAP), "x").as_deref(), Some("5"));
+        assert_eq!(value("a 1\n", "TABLE", POSTMAP, "A").as_deref(), Some("1"));
+        assert_eq!(value("", "inline:{x=5}", POSTMAP, "x").as_deref(), Some("5"));
     }
 
     #[test]
     fn aliases_have_their_own_form() {
-        let tables = table("root: john\n\"two words\": mike\n", "hash:TABLE", POSTALIAS);
-        assert_eq!(value(&tables, "root").as_deref(), Some("john"));
-        assert_eq!(value(&tables, "two words").as_deref(), Some("mike"));
+        let text = "root: john\n\"two words\": mike\n";
+        assert_eq!(value(text, "hash:TABLE", POSTALIAS, "root").as_deref(), Some("john"));
+        assert_eq!(value(text, "hash:TABLE", POSTALIAS, "two words").as_deref(), Some("mike"));
     }
 
     #[test]
     fn users_of_the_machine_are_a_table() {
-        let tables = table("", "unix:passwd.byname", POSTMAP);
-        assert!(value(&tables, "root").is_some_and(|entry| entry.starts_with("root:x:0:0:")));
-        assert_eq!(value(&tables, "no such user"), None);
+        assert!(value("", "unix:passwd.byname", POSTMAP, "root").is_some_and(|entry| entry.starts_with("root:x:0:0:")));
+        assert_eq!(value("", "unix:passwd.byname", POSTMAP, "no such user"), None);
+    }
+
+    #[test]
+    fn a_made_file_is_asked_listed_and_changed() {
+        let plain = Choices::plain(POSTMAP);
+        for kind in ["cdb:TABLE", "lmdb:TABLE"] {
+            let place = Place::new("B 2\na 1\na 3\n");
+            let table = place.table(kind);
+            compiled::make(Choices { ignore: true, ..plain }, &table).expect("made");
+            assert_eq!(place.value(plain, kind, "A").as_deref(), Some("1"), "{kind}");
+        }
+        let place = Place::new("B 2\na 1\n");
+        let table = place.table("lmdb:TABLE");
+        compiled::make(plain, &table).expect("made");
+        assert!(compiled::delete(plain, &table, &["B".to_owned()]).expect("changed"));
+        assert!(!compiled::delete(plain, &table, &["B".to_owned()]).expect("the same"));
+        compiled::insert(Choices { replace: true, ..plain }, &table, "a 5\nc 6\n").expect("changed");
+        let wanted = [("a".to_owned(), "5".to_owned()), ("c".to_owned(), "6".to_owned())];
+        assert_eq!(opened::entries(plain, &table).expect("listed"), wanted);
+    }
+
+    #[test]
+    fn case_is_kept_and_files_are_read_when_that_is_asked_for() {
+        let place = Place::new("KEY FILE\n");
+        let kept = Choices { keep_case: true, ..Choices::plain(POSTMAP) };
+        assert_eq!(place.value(kept, "hash:TABLE", "KEY").as_deref(), Some("FILE"));
+        assert_eq!(place.value(kept, "hash:TABLE", "key"), None);
+        let content = place.directory.path().join("content");
+        std::fs::write(&content, "inside").expect("written");
+        std::fs::write(place.directory.path().join("table"), format!("k {}\n", content.display())).expect("written");
+        let files = Choices { files: true, ..Choices::plain(POSTMAP) };
+        assert_eq!(place.value(files, "texthash:TABLE", "k").as_deref(), Some("inside"));
+        compiled::make(files, &place.table("cdb:TABLE")).expect("made");
+        assert_eq!(place.value(files, "cdb:TABLE", "k").as_deref(), Some("inside"));
+        assert_eq!(place.value(Choices::plain(POSTMAP), "cdb:TABLE", "k").as_deref(), Some("aW5zaWRl"));
     }
 }

@@ -105,7 +105,6 @@ fn split_line(octets: &[u8]) -> Option<(&str, usize)> {
 ///
 /// # Errors
 /// The server says something else, or the value is too long.
-#[expect(clippy::type_complexity, reason = "a decoder gives what it found and how many octets that took")]
 pub fn value(octets: &[u8], most: usize) -> Result<Option<(Option<String>, usize)>, String> {
     let Some((line, used)) = split_line(octets) else { return Ok(None) };
     if line == "END" {
