@@ -12,6 +12,7 @@ mod response;
 mod restrictions;
 mod store;
 mod switch;
+mod tables;
 
 use std::process::ExitCode;
 
@@ -23,6 +24,9 @@ const WITH_DOVECOT: &[Need] = &[Need::Root, Need::Program("dovecot")];
 const WITH_BOTH: &[Need] = &[Need::Root, Need::Program("postfix"), Need::Program("dovecot")];
 /// Postfix needs root to become its own users.
 const WITH_POSTFIX: &[Need] = &[Need::Root, Need::Program("postfix")];
+/// Its postmap needs no rights.
+const WITH_POSTMAP: &[Need] = &[Need::Program("postmap")];
+const WITH_SQLITE: &[Need] = &[Need::Program("postmap"), Need::Program("sqlite3")];
 
 fn main() -> ExitCode {
     run(vec![
@@ -63,5 +67,10 @@ fn main() -> ExitCode {
             WITH_BOTH,
             relay::takes_our_mail,
         ),
+        test("tables with keys give what Postfix's give", WITH_POSTMAP, tables::with_keys_give_the_same_values),
+        test("tables of networks give what Postfix's give", WITH_POSTMAP, tables::of_networks_give_the_same_values),
+        test("tables of patterns give what Postfix's give", WITH_POSTMAP, tables::of_patterns_give_the_same_values),
+        test("tables in main.cf give what Postfix's give", WITH_POSTMAP, tables::in_main_cf_give_the_same_values),
+        test("tables in SQLite give what Postfix's give", WITH_SQLITE, tables::in_sqlite_give_the_same_values),
     ])
 }

@@ -1,6 +1,7 @@
 //! Real clients of the distribution on a whole system.
 
 mod imap_clients;
+mod postgres;
 
 use std::process::ExitCode;
 
@@ -15,6 +16,11 @@ fn main() -> ExitCode {
             "mutt opens the inbox and copies a message",
             &[Need::Program("mutt"), Need::Program("script")],
             imap_clients::mutt,
+        ),
+        test(
+            "PostgreSQL answers our tables, by every kind of login",
+            &[Need::File(postgres::PROGRAMS)],
+            postgres::answers_our_tables,
         ),
     ])
 }

@@ -11,6 +11,7 @@ mod explain_and_the_daemons_agree;
 mod mail_waits_while_the_relay_host_is_down;
 mod sendmail_asks_what_would_become_of_mail;
 mod systemd_runs_the_target;
+mod tables_are_asked_and_change;
 mod two_workers_share_the_work;
 
 use std::process::ExitCode;
@@ -103,6 +104,11 @@ fn main() -> ExitCode {
             &[],
             a_reload_is_refused_by_its_cases::and_nothing_changes,
         ),
+            "tables are asked by servers, and what they cannot say defers",
+            &[Need::Program("sqlite3")],
+            tables_are_asked_and_change::by_servers,
+        ),
+        test("tables change by themselves, and a broken one defers", &[], tables_are_asked_and_change::by_themselves),
         test("a user submits mail and reads it", &[], a_user_submits_and_reads::with_their_password_only),
     ])
 }

@@ -59,6 +59,8 @@ pub const TARGETS: &[Target] = &[
     tables::ALIASES,
     tables::CIDR,
     tables::REGEXP,
+    tables::FILES,
+    tables::REPLIES,
     tables::ACCESS,
     store::UIDLIST,
     store::KEYWORDS,

@@ -5,6 +5,10 @@ use std::sync::Arc;
 use mail_tables::access::Action;
 use mail_tables::aliases::{file_members, members};
 use mail_tables::{Answer, Scope, Table, TableKind, TableRef, parse_entries};
+use table_clients::{
+    decode_memcache, decode_mysql, decode_mysql_row, decode_netstring, decode_pgsql, decode_pgsql_row,
+    decode_tcp_reply, decode_tcp_text,
+};
 
 use crate::Target;
 
@@ -98,6 +102,43 @@ pub const REGEXP: Target = Target {
     cost: 20,
 };
 
+pub const FILES: Target = Target {
+    name: "table_files",
+    run: files,
+    tokens: &[
+        "\0\0\0\0",
+        "\x01\0\0\0",
+        "\x10\0\0\0",
+        "\x0d",
+        "\x05",
+        "\x07",
+        "\0\x02\0\0",
+        "\0\x10\0\0",
+        "key",
+        "value\0",
+    ],
+    cost: 1,
+};
+
+pub const REPLIES: Target = Target {
+    name: "table_replies",
+    run: replies,
+    tokens: &[
+        "5:hello,",
+        "200 ",
+        "500 x",
+        "%20",
+        "VALUE k 0 5\r\n",
+        "END\r\n",
+        "\r\n",
+        "D\0\0\0\x0f\0\x01",
+        "\0\0\0\x01",
+        "\x01\0\0\0",
+        "\u{fb}",
+    ],
+    cost: 1,
+};
+
 pub const ACCESS: Target = Target {
     name: "access_action",
     run: |input| drop(Action::parse(&String::from_utf8_lossy(input))),
@@ -134,6 +175,28 @@ fn source(input: &[u8], aliases: bool) {
         let answer = table.get(&reference, &entry.key, Scope::Full, &());
         assert!(answer.found().is_some(), "{:?} is not found: {answer:?}", entry.key);
     }
+}
+
+/// Whatever a reader takes for entries was in the file: no more octets come out than went in.
+fn files(input: &[u8]) {
+    for read in [mail_tables::read_cdb, mail_tables::read_lmdb, mail_tables::read_berkeley] {
+        if let Ok(pairs) = read(input) {
+            let octets: usize = pairs.iter().map(|(key, value)| key.len() + value.len()).sum();
+            assert!(octets <= input.len(), "{octets} octets from {}", input.len());
+        }
+    }
+}
+
+/// A decoder takes no more octets than came, and the same reply is read the same however it is cut.
+fn replies(input: &[u8]) {
+    let used = [
+        decode_netstring(input, 1000).ok().flatten().map(|(_, used)| used),
+        decode_memcache(input, 1000).ok().flatten().map(|(_, used)| used),
+        decode_pgsql(input).ok().flatten().map(|(_, used)| used),
+        decode_mysql(input).ok().flatten().map(|(_, used)| used),
+    ];
+    assert!(used.iter().flatten().all(|used| *used <= input.len()));
+    let _ = (decode_tcp_reply(input), decode_tcp_text(input), decode_pgsql_row(input), decode_mysql_row(input, 3));
 }
 
 /// A list has at most one member more than octets.

@@ -171,7 +171,7 @@ fn open_tables(running: &Running, log: &Log) -> Arc<TableSet> {
 
 fn report(reports: &[mail_config::Report], running: &Running, log: &Log) {
     let ident = idents(running).local;
-    reports.iter().for_each(|report| log.warning(&ident, &report.message));
+    reports.iter().for_each(|report| log.warning(&ident, &report.line()));
 }
 
 /// Looks after the deliverers, again and again.

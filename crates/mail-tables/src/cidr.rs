@@ -76,10 +76,10 @@ impl CidrTable {
         while let Some(rule) = self.rules.get(at) {
             at += 1;
             match rule {
-                Rule::Match { negated, net, value, line } if net.contains(&address) != *negated => {
+                Rule::Match { negated, net, value, line } if matches(net, &address, *negated) => {
                     return Some((value, *line));
                 }
-                Rule::If { negated, net, end } if net.contains(&address) == *negated => at = *end,
+                Rule::If { negated, net, end } if !matches(net, &address, *negated) => at = *end,
                 _ => {}
             }
         }
@@ -89,6 +89,11 @@ impl CidrTable {
     pub(crate) fn is_empty(&self) -> bool {
         self.rules.is_empty()
     }
+}
+
+/// Whether a pattern matches. One of IPv4 says nothing about an address of IPv6, with `!` neither.
+fn matches(net: &IpNet, address: &IpAddr, negated: bool) -> bool {
+    net.addr().is_ipv4() == address.is_ipv4() && net.contains(address) != negated
 }
 
 fn close(rules: &mut [Rule], at: usize) {
@@ -123,7 +128,8 @@ mod tests {
             ("1.2.3.4", Some(("x", 4))),
             ("1.9.9.9", Some(("inner", 6))),
             ("1.5.0.1", Some(("notten", 9))),
-            ("::1", Some(("notten", 9))),
+            ("11.5.0.1", Some(("notten", 9))),
+            ("::1", None),
             ("foo", None),
         ];
         for (key, wanted) in cases {

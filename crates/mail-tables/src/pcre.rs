@@ -3,7 +3,9 @@
 //! What that engine has no words for (look-around, references to groups, possessive repetition) is refused by name: such a table fails
 //! temporarily as a whole instead of deciding otherwise than Postfix would.
 
-use regex::{Regex, RegexBuilder};
+use regex::bytes::{Regex, RegexBuilder};
+
+use crate::posix::octets;
 
 /// Compiles an expression with the flags of pcre_table(5): each turns what it stands for off or on.
 ///
@@ -30,6 +32,7 @@ pub(crate) fn compile(expression: &str, flags: &str) -> Result<Regex, String> {
         translated = format!("\\A(?:{translated})");
     }
     let mut builder = RegexBuilder::new(&translated);
+    builder.unicode(false);
     builder.case_insensitive(insensitive).multi_line(multi_line).dot_matches_new_line(dot_all);
     builder.ignore_whitespace(extended).swap_greed(ungreedy);
     builder.build().map_err(|error| {
@@ -86,6 +89,7 @@ fn translate(expression: &str) -> Result<String, String> {
                 out.push(c);
             }
             (true, '-') if after.starts_with('-') => out.push_str("\\-"),
+            (_, c) if !c.is_ascii() => out.push_str(&octets(c).concat()),
             _ => out.push(c),
         }
         rest = after;
@@ -115,7 +119,7 @@ pub(crate) fn escape(escaped: char, in_class: bool) -> Result<String, String> {
         (c, _) if c.is_ascii_alphanumeric() => return Err(format!("`\\{c}' in a pattern is not built")),
         ('<' | '>', _) => escaped.to_string(),
         (c, _) if c.is_ascii_punctuation() => format!("\\{c}"),
-        (c, _) => regex::escape(&c.to_string()),
+        (c, _) => octets(c).concat(),
     })
 }
 
@@ -124,7 +128,7 @@ mod tests {
     use super::*;
 
     fn matches(expression: &str, flags: &str, key: &str) -> bool {
-        compile(expression, flags).unwrap_or_else(|error| panic!("{expression}: {error}")).is_match(key)
+        compile(expression, flags).unwrap_or_else(|error| panic!("{expression}: {error}")).is_match(key.as_bytes())
     }
 
     #[test]
@@ -154,7 +158,7 @@ mod tests {
             assert_eq!(matches(expression, flags, key), wanted, "{expression} {key}");
         }
         let lazy = compile("(a+)(.*)", "U").expect("compiles");
-        assert_eq!(&lazy.captures("aaa").expect("matches")[1], "a");
+        assert_eq!(&lazy.captures(b"aaa").expect("matches")[1], b"a");
     }
 
     #[test]
@@ -182,7 +186,7 @@ mod tests {
         #[test]
         fn no_expression_breaks_the_translation(text in "[\\\\a-c\\[\\]:^&~(){}?*+.$|<>é-]{0,40}", key in "[a-c]{0,8}") {
             if let Ok(regex) = compile(&text, "") {
-                let _ = regex.is_match(&key);
+                let _ = regex.is_match(key.as_bytes());
             }
         }
     }

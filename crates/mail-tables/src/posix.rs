@@ -2,7 +2,7 @@
 //!
 //! What glibc reads beyond POSIX (`\w`, `\<`, `a{,3}`) is read too. References to groups are refused: a table with one fails temporarily as a whole.
 
-use regex::{Regex, RegexBuilder};
+use regex::bytes::{Regex, RegexBuilder};
 
 use crate::pcre::escape;
 
@@ -21,6 +21,8 @@ pub(crate) fn compile(expression: &str, flags: &str) -> Result<Regex, String> {
         }
     }
     let mut builder = RegexBuilder::new(&translate(expression)?);
+    // As in Postfix an expression is of octets: a dot is one.
+    builder.unicode(false);
     builder.case_insensitive(case_insensitive).multi_line(multi_line).dot_matches_new_line(!multi_line);
     builder.build().map_err(|error| {
         let text = error.to_string();
@@ -84,7 +86,7 @@ fn translate(expression: &str) -> Result<String, String> {
                 made.out.push(c);
             }
             '.' => made.atom("."),
-            c => made.atom(&regex::escape(&c.to_string())),
+            c => octets(c).iter().for_each(|octet| made.atom(octet)),
         }
     }
     if made.groups.is_empty() { Ok(made.out) } else { Err("a parenthesis is not closed".to_owned()) }
@@ -162,7 +164,15 @@ fn class(rest: &str) -> Result<(String, &str), String> {
 }
 
 fn escaped_in_class(c: char) -> String {
-    if c.is_ascii_punctuation() { format!("\\{c}") } else { c.to_string() }
+    if c.is_ascii_punctuation() { format!("\\{c}") } else { octets(c).concat() }
+}
+
+/// A character as our engine's expressions of octets write it, each octet by itself.
+pub(crate) fn octets(c: char) -> Vec<String> {
+    match c.is_ascii() {
+        true => vec![regex::escape(&c.to_string())],
+        false => c.to_string().bytes().map(|octet| format!("\\x{octet:02X}")).collect(),
+    }
 }
 
 fn escape_posix(escaped: char) -> Result<String, String> {
@@ -173,7 +183,7 @@ fn escape_posix(escaped: char) -> Result<String, String> {
         '`' => "\\A".to_owned(),
         '\'' => "\\z".to_owned(),
         '1'..='9' => return Err(format!("`\\{escaped}' in a pattern is not built")),
-        c => regex::escape(&c.to_string()),
+        c => octets(c).concat(),
     })
 }
 
@@ -203,7 +213,7 @@ mod tests {
             ("^[a-c]$", "b", true),
         ] {
             let pattern = compile(expression, "").unwrap_or_else(|error| panic!("{expression}: {error}"));
-            assert_eq!(pattern.is_match(key), wanted, "{expression} {key}");
+            assert_eq!(pattern.is_match(key.as_bytes()), wanted, "{expression} {key}");
         }
         for wrong in ["(", "*a", "(?:a)", "(a)\\1", "[a", "a\\", "a|*"] {
             compile(wrong, "").expect_err(wrong);
@@ -215,7 +225,7 @@ mod tests {
         #[test]
         fn no_expression_breaks_the_translation(expression in "[a(|)*+?{},0-9\\[\\].^$\\\\:é-]{0,20}", key in "[a-c0-9é]{0,6}") {
             if let Ok(pattern) = compile(&expression, "") {
-                let _ = pattern.is_match(&key);
+                let _ = pattern.is_match(key.as_bytes());
             }
         }
     }

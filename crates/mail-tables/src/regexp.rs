@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mail_config::lines::logical_lines;
 use mail_config::{Level, Report};
 use mail_types::SourceLine;
-use regex::{Captures, Regex};
+use regex::bytes::{Captures, Regex};
 
 #[derive(Debug)]
 enum Rule {
@@ -111,14 +111,14 @@ impl RegexpTable {
             at += 1;
             match rule {
                 Rule::Match { negated: false, pattern, value, line } => {
-                    if let Some(groups) = pattern.captures(key) {
+                    if let Some(groups) = pattern.captures(key.as_bytes()) {
                         return Some((substituted(value, Some(&groups)), *line));
                     }
                 }
-                Rule::Match { negated: true, pattern, value, line } if !pattern.is_match(key) => {
+                Rule::Match { negated: true, pattern, value, line } if !pattern.is_match(key.as_bytes()) => {
                     return Some((substituted(value, None), *line));
                 }
-                Rule::If { negated, pattern, end } if pattern.is_match(key) == *negated => at = *end,
+                Rule::If { negated, pattern, end } if pattern.is_match(key.as_bytes()) == *negated => at = *end,
                 _ => {}
             }
         }
@@ -222,14 +222,17 @@ fn pieces(text: &str) -> Result<Vec<Piece>, String> {
 }
 
 fn substituted(pieces: &[Piece], groups: Option<&Captures<'_>>) -> String {
-    let mut out = String::new();
+    let mut out = Vec::new();
     for piece in pieces {
         match piece {
-            Piece::Text(text) => out.push_str(text),
-            Piece::Group(n) => out.push_str(groups.and_then(|g| g.get(*n)).map_or("", |m| m.as_str())),
+            Piece::Text(text) => out.extend_from_slice(text.as_bytes()),
+            Piece::Group(n) => {
+                out.extend_from_slice(groups.and_then(|g| g.get(*n)).map_or(b"", |group| group.as_bytes()));
+            }
         }
     }
-    out
+    // A group of octets may end inside of a character.
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 #[cfg(test)]

@@ -356,6 +356,8 @@ impl Content {
                 }
             }
         }
+        // Here the last of equal keys counts.
+        pairs.reverse();
         Self::map(pairs.into_iter())
     }
 }

@@ -12,6 +12,7 @@ use mail_tables::{Answer, Disk, Files, Query, RemoteAnswer as Said, Scope, Stamp
 
 use crate::RemoteAnswer;
 use crate::memcache::{self, Memcache};
+use crate::mysql::{self, Mysql};
 use crate::pgsql::{self, Pgsql};
 use crate::settings::Settings;
 use crate::socketmap::Socketmap;
@@ -52,6 +53,7 @@ enum Server {
     Tcp(Tcp),
     Sqlite(Sqlite),
     Pgsql(Pgsql),
+    Mysql(Mysql),
     Memcache(Memcache),
 }
 
@@ -109,6 +111,7 @@ impl Clients {
                 None => Ok(Values::new()),
             },
             (Server::Pgsql(servers), Some(plan)) => servers.ask(&question(plan)).await,
+            (Server::Mysql(servers), Some(plan)) => servers.ask(&question(plan)).await,
             (_, None) => Err("it has no query".to_owned()),
         };
         match (values, &client.plan) {
@@ -197,6 +200,7 @@ impl Clients {
             TableKind::Tcp => (Server::Tcp(Tcp::new(&table.name)?), None),
             TableKind::Sqlite => (Server::Sqlite(Sqlite::new(&settings)?), planned()?),
             TableKind::Pgsql => (Server::Pgsql(Pgsql::new(&settings)?), planned()?),
+            TableKind::Mysql => (Server::Mysql(Mysql::new(&settings)?), planned()?),
             TableKind::Memcache => {
                 (Server::Memcache(Memcache::new(&settings)?), Some(Arc::new(Plan::new("%s", "%s", &settings)?)))
             }
@@ -218,6 +222,7 @@ impl Clients {
         let names: &[&str] = match table.kind {
             TableKind::Sqlite => &sqlite::PARAMETERS,
             TableKind::Pgsql => &pgsql::PARAMETERS,
+            TableKind::Mysql => &mysql::PARAMETERS,
             TableKind::Memcache => &memcache::PARAMETERS,
             _ => return Ok(Settings::default()),
         };

@@ -312,7 +312,9 @@ mod tests {
         assert_eq!(place("unix:/run/x/.s.PGSQL.5433"), unix("/run/x/.s.PGSQL.5433"));
         assert_eq!(place("inet:db:99"), Some(Endpoint::Tcp("db".to_owned(), 99)));
         let settings = "hosts = postgresql://u%40x:p@db.example/mail?sslmode=require\n";
-        let Ok(Pgsql(Pool { protocol: server, .. })) = Pgsql::new(&Settings::of_text(settings)) else { panic!("a server") };
+        let Ok(Pgsql(Pool { protocol: server, .. })) = Pgsql::new(&Settings::of_text(settings)) else {
+            panic!("a server")
+        };
         assert_eq!((server.user.as_str(), server.password.as_str(), server.database.as_str()), ("u@x", "p", "mail"));
         assert_eq!(server.trust, Trust::Required);
         for wrong in

@@ -1,0 +1,161 @@
+//! Tables that a server answers, tables that change under a running system, tables that break.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use test_support::clients::{Security, Smtp};
+use test_support::{Builder, Patience, System, wait_for};
+
+/// A socketmap server whose replies the test sets; every other key is not found. It ends with the test's process.
+#[derive(Clone, Default)]
+struct Socketmap {
+    replies: Arc<Mutex<HashMap<String, String>>>,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Socketmap {
+    fn start(&self) -> Result<u16, String> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|error| error.to_string())?;
+        let port = listener.local_addr().map_err(|error| error.to_string())?.port();
+        let server = self.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let server = server.clone();
+                std::thread::spawn(move || server.serve(stream));
+            }
+        });
+        Ok(port)
+    }
+
+    fn serve(&self, mut stream: TcpStream) -> Option<()> {
+        loop {
+            let mut length = 0;
+            loop {
+                let mut octet = [0];
+                stream.read_exact(&mut octet).ok()?;
+                match octet[0] {
+                    b':' => break,
+                    digit => length = length * 10 + usize::from(digit - b'0'),
+                }
+            }
+            let mut request = vec![0; length + 1];
+            stream.read_exact(&mut request).ok()?;
+            request.pop();
+            let request = String::from_utf8_lossy(&request).into_owned();
+            let replies = self.replies.lock().unwrap_or_else(PoisonError::into_inner);
+            let reply = replies.get(&request).cloned().unwrap_or_else(|| "NOTFOUND ".to_owned());
+            drop(replies);
+            self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+            stream.write_all(format!("{}:{reply},", reply.len()).as_bytes()).ok()?;
+        }
+    }
+
+    fn say(&self, request: &str, reply: &str) {
+        self.replies.lock().unwrap_or_else(PoisonError::into_inner).insert(request.to_owned(), reply.to_owned());
+    }
+
+    fn asked(&self, request: &str) -> usize {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).iter().filter(|asked| *asked == request).count()
+    }
+}
+
+/// What RCPT is answered in a session of its own.
+fn rcpt(system: &System, recipient: &str) -> Result<String, String> {
+    let talk = || -> std::io::Result<String> {
+        let mut smtp = Smtp::connect(system.ports.at(system.ports.smtp), Security::Clear)?;
+        smtp.command("MAIL FROM:<someone@elsewhere.example>", 2)?;
+        smtp.lines.say(&format!("RCPT TO:<{recipient}>"))?;
+        Ok(smtp.reply()?.1.trim_end().to_owned())
+    };
+    talk().map_err(|error| format!("{error}\n{}", system.logs()))
+}
+
+fn expect(system: &System, recipient: &str, wanted: &str) -> Result<(), String> {
+    let said = rcpt(system, recipient)?;
+    if said.starts_with(wanted) { Ok(()) } else { Err(format!("{recipient}: {said}, not {wanted}\n{}", system.logs())) }
+}
+
+fn becomes(system: &System, recipient: &str, wanted: &str) -> Result<(), String> {
+    let what = format!("{wanted} for {recipient}");
+    wait_for(&what, Patience::default(), || rcpt(system, recipient).ok().filter(|said| said.starts_with(wanted)))
+        .map(drop)
+        .map_err(|error| format!("{error}\n{}", system.logs()))
+}
+
+/// smtpd asks for aliases, queue-manager for transports: of servers and of a database, all through authd.
+pub fn by_servers() -> Result<(), String> {
+    let server = Socketmap::default();
+    let map = format!("socketmap:inet:127.0.0.1:{}", server.start()?);
+    let lines = format!(
+        "virtual_alias_domains = {map}:domains\nvirtual_alias_maps = {map}:virtual, sqlite:{{root}}/etc/aliases.cf\n\
+         transport_maps = {map}:transport\n"
+    );
+    let client = "dbpath = {root}/etc/aliases.db\nquery = SELECT target FROM aliases WHERE name = '%s'\n";
+    let mut system = Builder::new("a.example").main_cf(&lines).file("aliases.cf", client).prepare()?;
+    let database = system.etc().join("aliases.db");
+    let made = std::process::Command::new("sqlite3")
+        .arg(&database)
+        .arg(
+            "CREATE TABLE aliases (name, target); INSERT INTO aliases VALUES ('sales@list.example', 'mary@a.example');",
+        )
+        .status()
+        .map_err(|error| error.to_string())?;
+    if !made.success() {
+        return Err("sqlite3 failed".to_owned());
+    }
+    server.say("domains list.example", "OK here");
+    server.say("virtual staff@list.example", "OK john@a.example");
+    server.say("transport john@a.example", "OK lmtp:unix:private/dovecot-lmtp");
+    system.start()?;
+    expect(&system, "staff@list.example", "250 ")?;
+    expect(&system, "sales@list.example", "250 ")?;
+    expect(&system, "nobody@list.example", "550 5.1.1")?;
+    system.run(
+        &["sendmail", "-f", "x@a.example", "staff@list.example", "sales@list.example"],
+        "Subject: to both\n\nhello\n",
+    )?;
+    for user in ["john", "mary"] {
+        system.wait_for_messages(user, 1).map_err(|error| format!("{error}\n{}", system.logs()))?;
+    }
+    if server.asked("transport john@a.example") == 0 {
+        return Err("queue-manager asked for no transport".to_owned());
+    }
+    server.say("virtual staff@list.example", "TEMP come back later");
+    expect(&system, "staff@list.example", "451 4.3.0")?;
+    server.say("domains list.example", "PERM no");
+    expect(&system, "staff@list.example", "451 4.3.0")
+}
+
+/// A changed table is taken by itself, a broken one defers with its line in the log, and postmap's word is taken at once.
+pub fn by_themselves() -> Result<(), String> {
+    let lines = "smtpd_recipient_restrictions = check_recipient_access regexp:{root}/etc/rules, \
+                 check_recipient_access cdb:{root}/etc/built, permit_mynetworks, reject_unauth_destination\n";
+    let rules = "/^spam@/ REJECT not wanted\n";
+    let mut system = Builder::new("a.example")
+        .main_cf(lines)
+        .file("rules", rules)
+        .file("built", "mary@a.example REJECT away\n")
+        .prepare()?;
+    let built = format!("cdb:{}", system.etc().join("built").display());
+    system.run(&["postmap", &built], "")?;
+    system.start()?;
+    let wrong = |error: std::io::Error| error.to_string();
+    expect(&system, "spam@a.example", "554 5.7.1 <spam@a.example>: Recipient address rejected: not wanted")?;
+    expect(&system, "mary@a.example", "554 5.7.1 <mary@a.example>: Recipient address rejected: away")?;
+    expect(&system, "john@a.example", "250 ")?;
+    fs::write(system.etc().join("rules"), "# one\n/^spam@/ REJECT not wanted\n/(/ REJECT\n").map_err(wrong)?;
+    // Postfix's words for an access table that cannot say.
+    becomes(&system, "john@a.example", "451 4.3.5 <john@a.example>: ")?;
+    let line = format!("{}:3", system.etc().join("rules").display());
+    if !system.log("smtpd").contains(&line) {
+        return Err(format!("the log does not name {line}\n{}", system.logs()));
+    }
+    fs::write(system.etc().join("rules"), "/^john@/ REJECT not he\n").map_err(wrong)?;
+    becomes(&system, "john@a.example", "554 5.7.1 <john@a.example>: Recipient address rejected: not he")?;
+    fs::write(system.etc().join("built"), "mary@a.example OK\n").map_err(wrong)?;
+    system.run(&["postmap", &built], "")?;
+    expect(&system, "mary@a.example", "250 ")
+}
