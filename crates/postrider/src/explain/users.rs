@@ -12,7 +12,7 @@ use admission::facts::{Database, Known};
 use mail_config::Config;
 use mail_ipc::lookup::{MailUser, PasswdUser, Request, Response};
 use mail_ipc::sockets::LOOKUP;
-use mail_tables::{Query, RemoteAnswer};
+use mail_tables::{Disk, Query, RemoteAnswer};
 use mail_types::Octets;
 use table_clients::Clients;
 
@@ -38,6 +38,8 @@ pub struct Users {
     state: PathBuf,
     plan: Plan,
     inner: Mutex<Inner>,
+    /// Asks servers for tables.
+    clients: Arc<Clients>,
 }
 
 #[derive(Default)]
@@ -60,7 +62,8 @@ impl Users {
     #[must_use]
     pub fn new(config: &Config) -> Self {
         let (plan, _) = accounts::dovecot::plan(&config.dovecot);
-        Self { state: config.state_dir(), plan, inner: Mutex::default() }
+        let clients = Arc::new(Clients::new(Arc::clone(&config.main), Arc::new(Disk)));
+        Self { state: config.state_dir(), plan, inner: Mutex::default(), clients }
     }
 
     /// The same with users that there are not: each has the uid and home that useradd would give somebody.
@@ -187,7 +190,8 @@ impl Existing {
     /// These users; tables that servers answer are asked directly, with the rights of the caller.
     #[must_use]
     pub fn new(users: Arc<Users>) -> Self {
-        Self(users, Arc::default())
+        let clients = Arc::clone(&users.clients);
+        Self(users, clients)
     }
 }
 
