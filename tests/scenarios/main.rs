@@ -104,6 +104,7 @@ fn main() -> ExitCode {
             &[],
             a_reload_is_refused_by_its_cases::and_nothing_changes,
         ),
+        test(
             "tables are asked by servers, and what they cannot say defers",
             &[Need::Program("sqlite3")],
             tables_are_asked_and_change::by_servers,
