@@ -59,10 +59,23 @@ pub struct Published {
 /// # Errors
 /// [`GenerationError`]; the generation before it stays current.
 pub fn publish(directory: &Path, dovecot: Option<&Path>) -> Result<Published, GenerationError> {
+    publish_if(directory, dovecot, |_| Ok(()))
+}
+
+/// The same if `check` agrees, which sees exactly what would be published: nobody can change the files between the two.
+///
+/// # Errors
+/// What `check` says, or [`GenerationError`]; the generation before it stays current.
+pub fn publish_if<E: From<GenerationError>>(
+    directory: &Path,
+    dovecot: Option<&Path>,
+    check: impl FnOnce(&Config) -> Result<(), E>,
+) -> Result<Published, E> {
     let Loaded { config, reports } = Config::load(directory, dovecot).map_err(GenerationError::Files)?;
+    check(&config)?;
     let state = config.state_dir();
-    state::prepare(&state)?;
-    let number = write(&state, &config)?;
+    state::prepare(&state).map_err(GenerationError::from)?;
+    let number = write(&state, &config).map_err(GenerationError::from)?;
     Ok(Published { number, config, reports })
 }
 

@@ -17,7 +17,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 use crate::arguments::Grammar;
-use crate::exit::{CONFIGURATION, Failure, Outcome, UNAVAILABLE};
+use crate::exit::{Failure, Outcome, UNAVAILABLE};
 use crate::system::{DEFAULT_DIRECTORY, System, directory};
 use crate::terminal::complain;
 use crate::up::{LOCK_FILE, ReadySocket};
@@ -183,8 +183,7 @@ pub fn reload(option: Option<&OsStr>) -> Outcome {
         return Err(Failure::new(1, "the mail system is not running"));
     }
     let dovecot = dovecot_of(&directory, &state);
-    gate(&directory, dovecot.as_deref())?;
-    let published = generation::publish(&directory, dovecot.as_deref()).map_err(crate::up::published)?;
+    let published = publish_tested(&directory, dovecot.as_deref())?;
     for report in published.reports.iter().filter(|report| report.level >= mail_config::Level::Warning) {
         say(&report.line());
     }
@@ -208,14 +207,18 @@ pub fn reload(option: Option<&OsStr>) -> Outcome {
     if lagging.is_empty() { Ok(0) } else { Err(Failure::new(1, lagging.join("; "))) }
 }
 
-/// Runs the cases of `postrider_reload_tests` on what the files say now.
+/// Publishes what the files say now, unless a case of `postrider_reload_tests` does not come out as it expects.
 ///
 /// # Errors
-/// 78 for wrong files, and where a case does not come out as it expects.
-pub fn gate(directory: &Path, dovecot: Option<&Path>) -> Result<(), Failure> {
-    let loaded = mail_config::Config::load(directory, dovecot);
-    let loaded = loaded.map_err(|errors| Failure::new(CONFIGURATION, errors.to_string()))?;
-    crate::explain::cases::gate(&loaded.config)
+/// 78 for wrong files and for such a case, with nothing changed.
+pub fn publish_tested(directory: &Path, dovecot: Option<&Path>) -> Result<generation::Published, Failure> {
+    generation::publish_if(directory, dovecot, crate::explain::cases::gate)
+}
+
+impl From<generation::GenerationError> for Failure {
+    fn from(error: generation::GenerationError) -> Self {
+        crate::up::published(error)
+    }
 }
 
 /// The dovecot.conf of the generation that runs, where it is another file than the usual ones: `up --dovecot FILE` named it.
