@@ -151,7 +151,7 @@ fn branches(text: &str) -> Result<(&str, &str), ExpandError> {
     match text.chars().next() {
         Some(':') => Ok(("", whole(after)?)),
         Some('?') if after.trim_start().starts_with('{') => {
-            let (if_true, rest) = braced(after.trim_start())?;
+            let (if_true, rest) = kept(after.trim_start())?;
             let rest = rest.trim_start();
             match rest.strip_prefix(':') {
                 Some(other) => Ok((if_true, whole(other)?)),
@@ -169,14 +169,19 @@ fn whole(text: &str) -> Result<&str, ExpandError> {
     if !text.trim_start().starts_with('{') {
         return Ok(text.trim_start());
     }
-    let (inside, rest) = braced(text.trim_start())?;
+    let (inside, rest) = kept(text.trim_start())?;
     if rest.trim().is_empty() { Ok(inside) } else { Err(ExpandError(format!("unexpected `{}'", rest.trim()))) }
 }
 
 /// The inside of `{...}` without white space at its ends, and what follows.
 fn braced(text: &str) -> Result<(&str, &str), ExpandError> {
+    kept(text).map(|(inside, rest)| (inside.trim(), rest))
+}
+
+/// The inside of `{...}` as it is, and what follows.
+fn kept(text: &str) -> Result<(&str, &str), ExpandError> {
     let end = closing(text, '{')?;
-    Ok((text[1..end].trim(), &text[end + 1..]))
+    Ok((&text[1..end], &text[end + 1..]))
 }
 
 /// Where the bracket that opens `text` is closed.
@@ -260,6 +265,7 @@ mod tests {
             ("${a:no}${empty:yes}", "yes"),
             ("${a?{x}:{y}}${empty?{x}:{y}}", "xy"),
             ("${a?{$b}}", "<1>"),
+            ("${a?{ x }:{ y }}|${empty?{ x }:{ y }}|", " x | y |"),
             ("${nothing}|", "|"),
             ("${{$compatibility_level} <level {1} ? {yes} : {no}}", "no"),
             ("${{$compatibility_level} >=level {3.5.9} ? {yes} : {no}}", "yes"),

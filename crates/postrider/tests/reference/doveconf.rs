@@ -91,7 +91,7 @@ impl Chance {
             "auth_verbose = y",
             "auth_verbose=no",
             "imap_idle_notify_interval = 90 mins",
-            "auth_failure_delay = 1500 msecs",
+            "auth_failure_delay = 1 mins",
             "auth_cache_ttl = 1 h",
             "default_vsz_limit = 100 M",
             "auth_cache_size = 10240 B",
