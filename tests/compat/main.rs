@@ -9,7 +9,6 @@ mod moving;
 mod postfix;
 mod relay;
 mod response;
-mod restrictions;
 mod store;
 mod switch;
 mod tables;
@@ -31,11 +30,6 @@ const WITH_SQLITE: &[Need] = &[Need::Program("postmap"), Need::Program("sqlite3"
 fn main() -> ExitCode {
     run(vec![
         test("an SMTP client hears what Postfix would say", WITH_POSTFIX, dialogue::is_the_same),
-        test(
-            "generated restriction lists and access tables decide as Postfix does",
-            WITH_POSTFIX,
-            restrictions::are_the_same,
-        ),
         test(
             "addresses of all kinds are rewritten and routed as Postfix does it",
             WITH_POSTFIX,

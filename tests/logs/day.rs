@@ -63,7 +63,7 @@ fn counted(system: &System, truth: Truth) -> Result<(), String> {
         all.sort_unstable();
         all
     };
-    let Truth { refused, errors, logins, nothing, mailbox_logins, mailbox_nothing, .. } = &truth;
+    let Truth { refused, listed, errors, logins, nothing, mailbox_logins, mailbox_nothing, .. } = &truth;
     let expected: [(&str, &Path, &str, Vec<IpAddr>); 17] = [
         ("normal", &own, "postfix[mode=normal]", sum(&[refused])),
         ("more", &own, "postfix[mode=more]", sum(&[refused])),
@@ -71,8 +71,7 @@ fn counted(system: &System, truth: Truth) -> Result<(), String> {
         ("extra", &own, "postfix[mode=extra]", sum(&[refused, logins])),
         ("ddos", &own, "postfix[mode=ddos]", sum(&[nothing])),
         ("errors", &own, "postfix[mode=errors]", sum(&[errors])),
-        // No list of blocked addresses is asked, so nobody is counted for being on one.
-        ("rbl", &own, "postfix[mode=rbl]", Vec::new()),
+        ("rbl", &own, "postfix[mode=rbl]", sum(&[listed])),
         ("aggressive", &own, "postfix[mode=aggressive]", sum(&[refused, logins, nothing])),
         ("dovecot", &own, "dovecot[mode=normal]", sum(&[mailbox_logins])),
         ("dovecot aggressive", &own, "dovecot[mode=aggressive]", sum(&[mailbox_logins, mailbox_nothing])),

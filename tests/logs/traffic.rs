@@ -20,6 +20,8 @@ pub struct Truth {
     pub totals: Totals,
     /// One address per line that `postfix[mode=normal]` counts: refusals of strangers, floods of errors, impatience.
     pub refused: Vec<IpAddr>,
+    /// `mode=rbl`: those whom a DNS list holds.
+    pub listed: Vec<IpAddr>,
     /// `mode=errors`: floods of errors alone.
     pub errors: Vec<IpAddr>,
     /// `mode=auth`: failed logins at SMTP.
@@ -34,11 +36,14 @@ pub struct Truth {
 
 /// The system that the traffic goes to. The rest of the world is `remote` and `dns`.
 pub fn builder(remote: SocketAddr, closed: SocketAddr, dns: &Dns) -> Builder {
+    for number in 0..=u8::MAX {
+        dns.address_of(&format!("1.{number}.68.127.bl.example"), Ipv4Addr::new(127, 0, 0, 2).into());
+    }
     let main = format!(
         "mynetworks = 127.0.0.0/29\n\
          smtpd_helo_required = yes\n\
          smtpd_helo_restrictions = permit_mynetworks, reject_non_fqdn_helo_hostname\n\
-         smtpd_client_restrictions = check_client_access cidr:{{root}}/etc/clients\n\
+         smtpd_client_restrictions = check_client_access cidr:{{root}}/etc/clients, reject_rbl_client bl.example\n\
          smtpd_sender_restrictions = check_sender_access inline:{{{{hold@info.net = HOLD}}}}, \
              warn_if_reject check_sender_access inline:{{{{warned@info.net = REJECT}}}}, \
              permit_mynetworks, permit_sasl_authenticated, reject_unknown_sender_domain\n\
@@ -215,6 +220,9 @@ impl<'a> Round<'a> {
     fn refusals(&mut self) -> io::Result<()> {
         let blocked = Ipv4Addr::new(127, 67, self.number, 1);
         self.refused(blocked, "a.example", "", "john@info.net", true)?;
+        let listed = Ipv4Addr::new(127, 68, self.number, 1);
+        self.refused(listed, "a.example", "", "john@info.net", true)?;
+        self.truth.listed.push(listed.into());
         let [relay, unknown, helo, domain, later] = std::array::from_fn(|_| self.stranger());
         self.refused(relay, "a.example", "", "x@elsewhere.example", true)?;
         self.refused(unknown, "a.example", "", "nobody@info.net", true)?;

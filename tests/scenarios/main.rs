@@ -1,11 +1,14 @@
 //! Stories of the whole system on the real binaries: one file, one story.
 
 mod a_forwarding_loop_ends_at_once;
+mod a_policy_service_greylists;
 mod a_reload_is_refused_by_its_cases;
 mod a_taken_over_process_reaches_nothing;
 mod a_user_submits_and_reads;
+mod access_tables_act_on_messages;
 mod an_address_is_verified_before_its_mail_is_taken;
 mod an_orderly_stop_finishes_what_is_under_way;
+mod etrn_is_for_our_relay_domains;
 mod every_process_is_the_user_it_should_be;
 mod explain_and_the_daemons_agree;
 mod mail_waits_while_the_relay_host_is_down;
@@ -18,6 +21,8 @@ use std::process::ExitCode;
 
 use test_support::harness::{Need, main as run, test};
 
+/// postgrey becomes another user.
+const WITH_POSTGREY: &[Need] = &[Need::Root, Need::Program("postgrey")];
 const MACHINE: &[Need] = &[Need::Root, Need::NetworkNamespace];
 
 fn main() -> ExitCode {
@@ -39,6 +44,18 @@ fn main() -> ExitCode {
             "without root the sandbox alone keeps a process that was taken over from mail and queue",
             &[],
             a_taken_over_process_reaches_nothing::of_a_system_without_root,
+        ),
+        test(
+            "HOLD, DISCARD, REDIRECT, BCC and PREPEND are carried out on the message",
+            &[],
+            access_tables_act_on_messages::and_the_mailbox_shows_it,
+        ),
+        // M04
+        test("ETRN is for our relay domains alone", &[], etrn_is_for_our_relay_domains::alone),
+        test(
+            "a real policy service defers the first attempt and marks the second",
+            WITH_POSTGREY,
+            a_policy_service_greylists::and_mail_comes_at_the_second_attempt,
         ),
         test("mail waits while the relay host is down", &[], mail_waits_while_the_relay_host_is_down::and_then_goes_on),
         test(

@@ -66,7 +66,7 @@ pub(crate) fn check(run: &mut Run<'_>, table: &TableRef, stage: Stage) -> Result
     let keys = match stage {
         Stage::Client => {
             let name = run.input.name.shown().to_owned();
-            return check_client(run, table, &name, &subject);
+            return check_client(run, table, &name, &subject, Yes::Counts);
         }
         Stage::Helo => run.input.helo.map(|name| host_keys(name, parents)),
         Stage::Etrn => run.input.etrn.map(|name| host_keys(name, parents)),
@@ -98,14 +98,20 @@ pub(crate) fn check_sasl(run: &mut Run<'_>, table: &TableRef) -> Result<Applied,
     Ok(judge(run, answer, &subject, Yes::Counts))
 }
 
-/// `check_reverse_client_hostname_access`: the reverse name, verified or not.
+/// `check_reverse_client_hostname_access`: the reverse name, verified or not. Whoever owns the address says what it is, so it opens no door.
 pub(crate) fn check_reverse_client(run: &mut Run<'_>, table: &TableRef) -> Result<Applied, Missing> {
     let name = run.input.name.shown_reverse().to_owned();
     let subject = Subject { name: name.clone(), class: "Unverified Client host" };
-    check_client(run, table, &name, &subject)
+    check_client(run, table, &name, &subject, Yes::Forbidden)
 }
 
-fn check_client(run: &mut Run<'_>, table: &TableRef, name: &str, subject: &Subject) -> Result<Applied, Missing> {
+fn check_client(
+    run: &mut Run<'_>,
+    table: &TableRef,
+    name: &str,
+    subject: &Subject,
+    yes: Yes,
+) -> Result<Applied, Missing> {
     let address = run.input.client.to_canonical();
     let mut keys = host_keys(name, parents(run));
     keys.extend(address_keys(address));
@@ -113,7 +119,7 @@ fn check_client(run: &mut Run<'_>, table: &TableRef, name: &str, subject: &Subje
         Asking::NotFound => return Ok(check_network(run, table, address, subject)),
         answer => answer,
     };
-    Ok(judge(run, answer, subject, Yes::Counts))
+    Ok(judge(run, answer, subject, yes))
 }
 
 /// A network as key of a `hash:` table, which Postfix ignores, gives rights only where it is written for clients alone.

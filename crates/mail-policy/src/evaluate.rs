@@ -119,10 +119,13 @@ impl<'a> Run<'a> {
     }
 
     fn begin(&mut self, list: &List) {
+        // The two lists of RCPT are one in this.
+        if list.stage != Stage::Recipient || self.stage != Stage::Recipient || self.list.is_empty() {
+            self.defer_if_reject = None;
+        }
         self.list = list.name;
         self.stage = list.stage;
         self.source = list.source.clone();
-        self.defer_if_reject = None;
         self.warning_from = None;
     }
 

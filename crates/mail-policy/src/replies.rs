@@ -77,7 +77,7 @@ impl Subject {
         }
         let (subject, detail) = match (self.class, detail) {
             (SENDER, 2 | 8) => (1, 8),
-            (SENDER, 3 | 7) => (1, 7),
+            (SENDER, 1 | 3 | 4 | 6 | 7) => (1, 7),
             (SENDER, _) => (1, 0),
             (RECIPIENT, 7) => (1, 3),
             (RECIPIENT, 8) => (1, 2),

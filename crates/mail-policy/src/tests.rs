@@ -356,7 +356,7 @@ fn access_tables_decide() {
         ("hash:/s", "a@", "permit", "ok"),
         ("hash:/s", "a@", "FILTER smtp:[127.0.0.1]:10024", "451 4.3.5 Server configuration error"),
         ("hash:/s", "a@", "no_such_action", "451 4.3.5 Server configuration error"),
-        ("hash:/s", "a@", "550 5.1.1 no", "550 5.1.0 <a@example.org>: Sender address rejected: no"),
+        ("hash:/s", "a@", "550 5.1.1 no", "550 5.1.7 <a@example.org>: Sender address rejected: no"),
         ("hash:/r", "info.net", "550 5.1.7 no", "550 5.1.3 <john@info.net>: Recipient address rejected: no"),
         ("hash:/c", "192", "550 5.1.1 no", "550 5.0.0 <unknown[192.0.2.1]>: Client host rejected: no"),
         ("hash:/r", "john@info.net", "DUNNO", "ok"),

@@ -38,6 +38,9 @@ fn check(run: &Run<'_>, address: &Address, name: &str, what: &str, status: (u16,
         DomainClass::Relay => (*main.unknown_relay_recipient_reject_code, "relay recipient table"),
         DomainClass::Foreign => return Ok(Effect::Neutral),
     };
+    // Postfix says it of a sender with the status of its virtual alias table.
+    let is_alias_sender = fact.class == DomainClass::VirtualAlias && status == (1, 0);
+    let status = if is_alias_sender { (1, 7) } else { status };
     Ok(match fact.existence {
         Existence::Listed | Existence::Undeliverable { .. } => Effect::Neutral,
         Existence::Unavailable(why) => lookup_failure(name, why),

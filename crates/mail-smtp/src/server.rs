@@ -113,8 +113,8 @@ struct Session {
     helo: Option<bool>,
     tls: bool,
     authenticated: bool,
-    /// The greeting was a refusal: only QUIT works (S01).
-    refused: bool,
+    /// The greeting was a refusal: only QUIT works, everything else hears this (S01).
+    refused: Option<Reply>,
     /// Illegal pipelining was noted; once is enough.
     pipelining: bool,
     draining: bool,
@@ -309,8 +309,8 @@ impl Server {
 
     /// Why a command may not be carried out now, if its own file does not decide that.
     fn objection(&self, command: &Command) -> Option<Reply> {
-        if self.session.refused && command.verb != "QUIT" {
-            return Some(reply(503, (5, 7, 0), "Error: access denied"));
+        if let Some(refusal) = self.session.refused.as_ref().filter(|_| command.verb != "QUIT") {
+            return Some(refusal.clone());
         }
         let needs_tls = self.settings.tls == Tls::Encrypt && !self.session.tls && !command.before_tls;
         needs_tls.then(|| reply(530, (5, 7, 0), "Must issue a STARTTLS command first"))
@@ -372,11 +372,14 @@ impl Server {
 
     /// After XCLIENT the session begins again, with what was said about it.
     fn speaks_for(&mut self, helo: Option<bool>, extended: Option<bool>, answer: Answer) {
+        if let Answer::Done(refusal) = answer {
+            return self.finish(&refusal);
+        }
         self.session.helo = match helo {
             Some(true) => Some(extended.unwrap_or(true)),
             _ => None,
         };
-        self.session.refused = false;
+        self.session.refused = None;
         self.session.authenticated = false;
         self.transaction = None;
         self.tally.finished(!matches!(answer, Answer::Accept), self.settings.junk_command_limit);

@@ -125,7 +125,9 @@ impl Session {
         let answer = self.answer(question).await?;
         Some(match answer {
             // access(5), and RFC 5321 section 3.8: these codes end the session.
-            Answer::Refuse(reply) if matches!(reply.code.get(), 421 | 521) => Answer::Hangup(reply),
+            Answer::Refuse(reply) | Answer::Shut(reply, _) if matches!(reply.code.get(), 421 | 521) => {
+                Answer::Hangup(reply)
+            }
             answer => answer,
         })
     }
@@ -176,18 +178,27 @@ impl Session {
         if let Some(refusal) = self.too_busy() {
             return Answer::Hangup(refusal);
         }
-        self.judge(Stage::Client).await.map_or_else(Answer::Refuse, |()| Answer::Accept)
+        self.judge_client().await
+    }
+
+    /// The client restrictions, and what every command hears where they refuse.
+    async fn judge_client(&mut self) -> Answer {
+        let (name, address) = (self.log.name.clone(), self.log.address);
+        let then = reply(503, (5, 7, 0), format!("Error: access denied for {name}[{address}]"));
+        self.judge(Stage::Client).await.map_or_else(|refusal| Answer::Shut(refusal, then), |()| Answer::Accept)
     }
 
     async fn find_name(&mut self) {
         let address = self.client.ip();
-        if address.is_loopback() {
+        if !*self.port.main.smtpd_peername_lookup {
+            self.name = ClientName::default();
+        } else if address.is_loopback() {
             self.name = ClientName {
                 verified: Some("localhost".into()),
                 reverse: Some("localhost".into()),
                 ..ClientName::default()
             };
-        } else if *self.port.main.smtpd_peername_lookup {
+        } else {
             self.name = Box::pin(self.door.sources.client_name(address)).await;
         }
         if let Some(name) = &self.name.verified {

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hickory_proto::op::{Message, ResponseCode};
-use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, PTR, SOA};
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, NS, PTR, SOA, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 use crate::free_port;
@@ -144,6 +144,20 @@ impl Dns {
         Ok(())
     }
 
+    /// Adds a name server of a domain.
+    ///
+    /// # Errors
+    /// A name that DNS cannot hold.
+    pub fn name_server_of(&self, domain: &str, host: &str) -> Result<(), String> {
+        self.add(domain, RData::NS(NS(name(host)?)));
+        Ok(())
+    }
+
+    /// Adds a text.
+    pub fn text_of(&self, at: &str, text: &str) {
+        self.add(at, RData::TXT(TXT::new(vec![text.to_owned()])));
+    }
+
     /// Adds the name of an address.
     ///
     /// # Errors
@@ -187,7 +201,8 @@ impl Dns {
 /// The first argument with which a test program becomes a name server instead.
 pub const SERVE: &str = "--serve-names";
 
-/// Serves names on an address, told by lines of standard input: `mx DOMAIN PREFERENCE HOST`, `a HOST ADDRESS`, `cname ALIAS HOST`, `ptr ADDRESS HOST`,
+/// Serves names on an address, told by lines of standard input: `mx DOMAIN PREFERENCE HOST`, `a HOST ADDRESS`, `ns DOMAIN HOST`,
+/// `txt NAME TEXT`, `cname ALIAS HOST`, `ptr ADDRESS HOST`,
 /// `fail NAME`, `silent NAME`, `forget NAME`. Each is answered `ok` once it is in force. Ends with the input.
 ///
 /// # Errors
@@ -211,6 +226,12 @@ impl Dns {
         match line.split_whitespace().collect::<Vec<_>>()[..] {
             ["mx", domain, preference, host] => self.mx(domain, preference.parse().map_err(|_| wrong())?, host),
             ["a", host, address] => ip(address).map(|address| self.address_of(host, address)),
+            ["ns", domain, host] => self.name_server_of(domain, host),
+            ["txt", at, ..] => {
+                let text = line.splitn(3, ' ').nth(2).unwrap_or_default();
+                self.text_of(at, text);
+                Ok(())
+            }
             ["cname", alias, host] => self.cname(alias, host),
             ["ptr", address, host] => ip(address).and_then(|address| self.name_of(address, host)),
             ["fail", name] => {

@@ -43,6 +43,7 @@ pub fn rows() -> Vec<Row> {
         ]
     }
     const RECEIVE: [Metric; 2] = both(3.0, 5.0, 4.0, 8.0);
+    const RECEIVE_JUDGED: [Metric; 2] = both(2.0, 4.0, 3.0, 6.0);
     const RECEIVE_ONE: [Metric; 2] = both(1.0, 1.5, 1.0, 5.0);
     const RECEIVE_LARGE: [Metric; 2] = both(1.5, 2.0, 1.5, 4.0);
     const END_TO_END: [Metric; 2] = both(2.0, 3.0, 2.0, 4.0);
@@ -59,6 +60,7 @@ pub fn rows() -> Vec<Row> {
     let row = |name, metrics, round| Row { name, metrics, round };
     vec![
         row("receive, 20 sessions", &RECEIVE, |scale, side| receive(side, "20", 4_096, scale.messages)),
+        row("receive through full restriction lists", &RECEIVE_JUDGED, |scale, side| judged(side, scale.messages)),
         row("receive, 1 session", &RECEIVE_ONE, |scale, side| receive(side, "1", 4_096, scale.messages / 5)),
         row("receive 5 MiB", &RECEIVE_LARGE, |scale, side| receive(side, "4", 5 << 20, scale.messages / 50)),
         row("end to end to a Maildir", &END_TO_END, |scale, side| end_to_end(side, scale.messages)),
@@ -86,6 +88,29 @@ fn receive(side: Side, sessions: &str, octets: usize, messages: usize) -> Round 
     };
     let before = server.cpu();
     let seconds = send(server.address(), &["-s", sessions, "-l", &octets.to_string()], messages)?;
+    wait_until_removed(server.as_mut(), messages)?;
+    Ok(Some(rate_and_cpu(server.as_ref(), before, seconds, messages)))
+}
+
+/// Lists as a careful administrator writes them: every stage, tables of all kinds, a class; no name server and no service is asked.
+const JUDGED: &str = "smtpd_helo_required = yes\nsmtpd_restriction_classes = guarded\n\
+    guarded = check_sender_access inline:{ {bad.example = REJECT} }, reject_unlisted_recipient, reject_unauth_pipelining\n\
+    smtpd_client_restrictions = check_client_access cidr:{ {192.0.2.0/24 REJECT} {198.51.100.0/24 450 later} }, reject_unauth_pipelining\n\
+    smtpd_helo_restrictions = check_helo_access inline:{ {bad.example = REJECT} {localhost = DUNNO} }, reject_invalid_helo_hostname\n\
+    smtpd_sender_restrictions = check_sender_access inline:{ {spam@bad.example = REJECT} {bad.example = 550 no} {<> = DUNNO} }, \
+    check_sender_access regexp:{ {/^(noreply|bounce).*@bad\\.example$/ REJECT} }, reject_non_fqdn_sender\n\
+    smtpd_relay_restrictions = reject_unauth_destination\n\
+    smtpd_recipient_restrictions = check_recipient_access inline:{ {closed@load.example = REJECT} {guarded.example = REJECT} {load.example = guarded} }, \
+    reject_non_fqdn_recipient, permit_mynetworks, reject\nsmtpd_data_restrictions = reject_multi_recipient_bounce\n";
+
+/// As [`receive`], with every recipient judged by those lists.
+fn judged(side: Side, messages: usize) -> Round {
+    let Some(mut server) = start(side, &format!("{NO_MAILBOX}virtual_transport = discard:load\n{JUDGED}"))? else {
+        return Ok(None);
+    };
+    let before = server.cpu();
+    let arguments = ["-s", "20", "-l", "4096", "-M", "client.example"];
+    let seconds = send(server.address(), &arguments, messages)?;
     wait_until_removed(server.as_mut(), messages)?;
     Ok(Some(rate_and_cpu(server.as_ref(), before, seconds, messages)))
 }

@@ -36,19 +36,19 @@ pub(super) fn permit_inet_interfaces(run: &mut Run<'_>) -> Result<Effect, Missin
 
 pub(super) fn reject_unknown(run: &mut Run<'_>) -> Result<Effect, Missing> {
     let name = run.input.name;
-    Ok(unknown(run, name.verified.is_some(), name.temporary, "hostname"))
+    Ok(unknown(run, name.verified.is_some(), name.temporary, (7, 25), "hostname"))
 }
 
 pub(super) fn reject_unknown_reverse(run: &mut Run<'_>) -> Result<Effect, Missing> {
     let name = run.input.name;
-    Ok(unknown(run, name.reverse.is_some(), name.reverse_temporary, "reverse hostname"))
+    Ok(unknown(run, name.reverse.is_some(), name.reverse_temporary, (7, 1), "reverse hostname"))
 }
 
-fn unknown(run: &Run<'_>, known: bool, temporary: bool, what: &str) -> Effect {
+fn unknown(run: &Run<'_>, known: bool, temporary: bool, status: (u16, u16), what: &str) -> Effect {
     if known {
         return Effect::Neutral;
     }
     let code = if temporary { 450 } else { *run.plan.main.unknown_client_reject_code };
     let text = format!("Client host rejected: cannot find your {what}, [{}]", run.input.client);
-    Effect::Refuse(refusal(code, (7, 25), text))
+    Effect::Refuse(refusal(code, status, text))
 }

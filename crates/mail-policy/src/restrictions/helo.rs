@@ -10,7 +10,8 @@ use crate::verdict::Effect;
 pub(super) fn reject_invalid(run: &mut Run<'_>) -> Result<Effect, Missing> {
     Ok(match run.input.helo {
         Some(name) if name.starts_with('[') => invalid_address(run, name),
-        Some(name) if !is_host_name(name) => {
+        // A bare address is no name, but none of the mistakes that are meant.
+        Some(name) if !is_host_name(name) && name.parse::<std::net::IpAddr>().is_err() => {
             refuse(run, *run.plan.main.invalid_hostname_reject_code, (5, 2), "Invalid name")
         }
         _ => Effect::Neutral,

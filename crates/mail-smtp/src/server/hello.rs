@@ -2,16 +2,20 @@
 
 use mail_types::{Reply, ReplyCode};
 
-use super::{Answer, Phase, Server};
+use super::{Answer, Phase, Server, reply};
 
 impl Server {
     pub(super) fn connected(&mut self, answer: Answer) {
         let greeting = match answer {
             Answer::Accept => Reply::plain(ReplyCode::of(220), self.settings.banner.clone()),
-            Answer::Refuse(reply) => {
-                // S01: after a refusal in the greeting only QUIT works.
-                self.session.refused = true;
-                reply
+            // S01: after a refusal in the greeting only QUIT works.
+            Answer::Refuse(greeting) => {
+                self.session.refused = Some(reply(503, (5, 7, 0), "Error: access denied"));
+                greeting
+            }
+            Answer::Shut(greeting, then) => {
+                self.session.refused = Some(then);
+                greeting
             }
             Answer::Hangup(reply) => return self.hang_up(&reply, "refused"),
             _ => return self.refused_or_hung_up(answer),

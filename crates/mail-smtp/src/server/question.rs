@@ -96,7 +96,8 @@ pub enum Question {
     AuthCancel,
     /// ETRN of a domain. [`Answer::Done`] has the reply.
     Etrn(String),
-    /// XCLIENT: the session is now that of another client, and begins again. [`Answer::Accept`] greets it, as after [`Question::Connect`].
+    /// XCLIENT: the session is now that of another client, and begins again. Answers as to [`Question::Connect`]; with [`Answer::Done`] nothing has
+    /// changed and the reply says why.
     Xclient(XclientCommand),
     /// A command line, where `smtpd_command_filter` may change it. [`Answer::Line`].
     Filter(String),
@@ -111,6 +112,8 @@ pub enum Answer {
     Accept,
     /// No: this reply is sent, a 4xx or 5xx.
     Refuse(Reply),
+    /// To [`Question::Connect`] and [`Question::Xclient`]: the first reply is the greeting; every command but QUIT hears the second (S01).
+    Shut(Reply, Reply),
     /// This reply is sent and the connection closed: 421, 521, 554.
     Hangup(Reply),
     /// The reply to the end of data; a 2xx says the message is ours.

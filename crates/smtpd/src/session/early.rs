@@ -74,8 +74,12 @@ impl Session {
 
     /// XCLIENT: from now on the session is that of another client.
     pub(super) async fn xclient(&mut self, command: XclientCommand) -> Answer {
+        // Whoever spoke for somebody else has the rights of that one now.
+        if !self.is_listed(&self.port.main.smtpd_authorized_xclient_hosts) {
+            return Answer::Done(reply(550, (5, 7, 0), "Error: insufficient authorization"));
+        }
         let address = match command.known("ADDR").map(address) {
-            Some(None) => return Answer::Refuse(reply(501, (5, 5, 4), "Bad XCLIENT ADDR syntax")),
+            Some(None) => return Answer::Done(reply(501, (5, 5, 4), "Bad XCLIENT ADDR syntax")),
             Some(Some(address)) => Some(address),
             None => None,
         };
@@ -93,7 +97,7 @@ impl Session {
         self.local = SocketAddr::new(local, local_port);
         self.fetched = crate::facts::Fetched::default();
         self.deferrals = [None, None];
-        self.judge(Stage::Client).await.map_or_else(Answer::Refuse, |()| Answer::Accept)
+        self.judge_client().await
     }
 
     /// NAME is the verified name, REVERSE_NAME the other one. A new NAME without REVERSE_NAME is both.

@@ -18,7 +18,8 @@ impl Session {
         let only = match (stage, self.transaction.as_ref().map(|transaction| transaction.recipients.as_slice())) {
             // What is about the message as a whole names its recipient where there is one alone.
             (Stage::Data | Stage::EndOfData, Some([one])) => {
-                one.text.parse::<Address>().ok().map(|address| (address, one.text.clone()))
+                let complete = || mail_route::complete(&one.text, None, &self.port.main).ok();
+                one.text.parse::<Address>().ok().or_else(complete).map(|address| (address, one.text.clone()))
             }
             _ => None,
         };
