@@ -7,12 +7,10 @@ const ACCESS: &str = "192.168.2.0/24 OK\n192.168.2.10 REJECT\n";
 const REFUSED: &str = "554 5.7.1 <unknown[192.168.2.10]>: Client host rejected: Access denied";
 
 pub fn admits_a_network_and_refuses_an_address() -> Result<(), String> {
-    let machine = server::machine("")?;
+    let machine = server::machine("postrider_json_log = smtpd\n")?;
     server::start(&machine)?;
     // The page adds the table to the running server.
-    machine.shell(
-        "printf 'smtpd_client_restrictions=hash:/etc/postfix/access\\npostrider_json_log = smtpd\\n' >> /etc/postfix/main.cf",
-    )?;
+    machine.shell("echo 'smtpd_client_restrictions=hash:/etc/postfix/access' >> /etc/postfix/main.cf")?;
     machine.write("/etc/postfix/access", ACCESS)?;
     server::ours(&machine, "postmap /etc/postfix/access && postfix reload")?;
 

@@ -172,13 +172,13 @@ pub fn domain_keys(domain: &str, parents: bool, scope: Scope) -> Vec<Key> {
     keys
 }
 
-/// A local part as an address would show it, with quotes where it needs them, and without.
+/// A local part as an address would show it, with quotes where it needs them, and without. `"a@b"` is never asked for as the address a@b.
 fn local_forms(local: &str) -> impl Iterator<Item = String> {
     let shown =
         mail_types::Domain::new("x").and_then(|domain| Address::new(local, domain)).map(|whole| whole.to_string());
     let shown = shown.ok().and_then(|whole| whole.strip_suffix("@x").map(str::to_owned));
     let quoted = shown.filter(|shown| shown != local);
-    quoted.into_iter().chain(std::iter::once(local.to_owned()))
+    quoted.into_iter().chain((!local.contains('@')).then(|| local.to_owned()))
 }
 
 /// `user+ext@domain`, `user@domain`; the form with quotes first where the local part needs them.
@@ -262,6 +262,9 @@ mod tests {
     fn a_quoted_address_is_looked_up_in_both_forms() {
         let address: Address = "\"a b\"@x.org".parse().expect("address");
         assert_eq!(texts(&map_keys(&address, plus(), false)), ["\"a b\"@x.org", "a b@x.org", "@x.org"]);
+        let routed: Address = "\"a@b\"@x.org".parse().expect("address");
+        let keys = map_keys(&routed, plus(), true);
+        assert!(!texts(&keys).contains(&"a@b") && texts(&keys).contains(&"\"a@b\""));
         let local = map_keys(&address, plus(), true);
         assert_eq!(texts(&local), ["\"a b\"@x.org", "a b@x.org", "\"a b\"", "a b", "@x.org"]);
     }
