@@ -27,7 +27,7 @@ pub fn run(arguments: &[OsString]) -> Outcome {
     let (defaults, templates) = (Tree::of(reference::defaults()), Tree::of(reference::templates()));
     let file = file(&parsed);
     let nodes = if parsed.has('d') { Vec::new() } else { read(&file)? };
-    let written = Tree::of(&nodes).as_seen_by_filters(&parsed)?;
+    let written = Tree::of(&nodes).filtered(&parsed)?;
     let names: Vec<String> = parsed.operands.iter().map(|name| name.to_string_lossy().into_owned()).collect();
     let brief = (parsed.has('n') || parsed.has('N')) && !parsed.has('a');
     let shown = if brief { written.beyond(&defaults, &templates) } else { written.over(&defaults, &templates) };
@@ -80,7 +80,7 @@ fn read(file: &Path) -> Result<Vec<Node>, Failure> {
 
 impl Tree {
     /// What `-f protocol=imap`, `-f remote=ADDRESS` and so on leave.
-    fn as_seen_by_filters(self, parsed: &Parsed) -> Result<Self, Failure> {
+    fn filtered(self, parsed: &Parsed) -> Result<Self, Failure> {
         let given = parsed.options.iter().filter(|given| given.option == 'f');
         let words: Vec<String> =
             given.map(|given| given.argument.clone().unwrap_or_default().to_string_lossy().into_owned()).collect();
@@ -95,7 +95,7 @@ impl Tree {
                 _ => return Err(Failure::new(USAGE, format!("Unknown filter argument: {word}"))),
             }
         }
-        Ok(self.as_seen_by(&|kind, name| wanted.iter().any(|(of, value)| *of == kind && fits(kind, name, value))))
+        Ok(self.within(&|kind, name| wanted.iter().any(|(of, value)| *of == kind && fits(kind, name, value))))
     }
 }
 

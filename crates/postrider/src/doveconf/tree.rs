@@ -163,10 +163,10 @@ impl Tree {
 
     /// The same as a session of a protocol sees it: the settings of its filters over the others.
     #[must_use]
-    pub fn as_seen_by(mut self, fits: &dyn Fn(&str, &str) -> bool) -> Self {
+    pub fn within(mut self, fits: &dyn Fn(&str, &str) -> bool) -> Self {
         for filter in std::mem::take(&mut self.filters) {
             if fits(&filter.kind, &filter.name) {
-                self.add(filter.inside.as_seen_by(fits));
+                self.add(filter.inside.within(fits));
             }
         }
         self
