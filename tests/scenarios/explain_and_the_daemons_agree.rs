@@ -153,7 +153,7 @@ fn cases(system: &System) -> Vec<Case> {
     let mut all = Vec::new();
     for number in 0..count {
         // Most cases are those of an ordinary client, or few would get far enough to be delivered.
-        let often = |at: usize| if at % 2 == 0 { 0 } else { at };
+        let often = |at: usize| if at.is_multiple_of(2) { 0 } else { at };
         let client = CLIENTS[if number < CLIENTS.len() { number } else { often(next(CLIENTS.len())) }];
         let helo = HELOS[if number < HELOS.len() { 0 } else { [0, 0, 0, 1, 2, 3, 4][next(7)] }];
         let from = SENDERS[if number < 24 { number % 2 } else { often(next(SENDERS.len())) }];
