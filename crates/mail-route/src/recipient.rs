@@ -55,6 +55,11 @@ pub fn recipient(world: &World<'_>, resolved: &Resolved, lookups: &mut Vec<Looku
     }
     let (maps, table, code) = match class {
         Class::VirtualAlias => {
+            // Who has moved is told so, whatever the class.
+            let routed = any_sender(world, address, lookups)?;
+            if let ("relocated_maps", Kind::Error(text)) = (routed.rule, routed.kind) {
+                return Ok(Existence::Undeliverable { text, permanent: true });
+            }
             let code = *main.unknown_virtual_alias_reject_code;
             return Ok(Existence::Unknown { table: "virtual alias table", code });
         }
@@ -184,12 +189,13 @@ mod tests {
     #[test]
     fn what_would_be_returned_at_once_is_told_at_once() {
         let more = "transport_maps = inline:{{gone.org=error:5.1.2 gone}, {later.org=retry:4.4.1 later}}\n\
-                    relocated_maps = inline:{{john=john@new.org}}\n";
+                    relocated_maps = inline:{{john=john@new.org}, {old@example.net=new@example.net}}\n";
         let made = made(more);
         let undeliverable = |text: &str, permanent| Ok(Existence::Undeliverable { text: text.to_owned(), permanent });
         assert_eq!(exists(&made, "a@gone.org"), undeliverable("5.1.2 gone", true));
         assert_eq!(exists(&made, "a@later.org"), undeliverable("4.4.1 later", false));
         assert_eq!(exists(&made, "john@info.net"), undeliverable("5.1.6 User has moved to john@new.org", true));
+        assert_eq!(exists(&made, "old@example.net"), undeliverable("5.1.6 User has moved to new@example.net", true));
         assert_eq!(exists(&made, "MAILER-DAEMON@info.net"), Ok(Existence::Listed));
         assert_eq!(exists(&made, "double-bounce@info.net"), Ok(Existence::Listed));
     }
