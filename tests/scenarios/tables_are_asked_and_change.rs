@@ -150,9 +150,8 @@ pub fn by_themselves() -> Result<(), String> {
     // Postfix's words for an access table that cannot say.
     becomes(&system, "john@a.example", "451 4.3.5 <john@a.example>: ")?;
     let line = format!("{}:3", system.etc().join("rules").display());
-    if !system.log("smtpd").contains(&line) {
-        return Err(format!("the log does not name {line}\n{}", system.logs()));
-    }
+    wait_for("the line in the log", Patience::default(), || system.log("smtpd").contains(&line).then_some(()))
+        .map_err(|error| format!("the log does not name {line}: {error}\n{}", system.logs()))?;
     fs::write(system.etc().join("rules"), "/^john@/ REJECT not he\n").map_err(wrong)?;
     becomes(&system, "john@a.example", "554 5.7.1 <john@a.example>: Recipient address rejected: not he")?;
     fs::write(system.etc().join("built"), "mary@a.example OK\n").map_err(wrong)?;

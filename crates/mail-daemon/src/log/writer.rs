@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use decision::Level;
 use jiff::Timestamp;
@@ -16,8 +16,10 @@ use super::{LogPlan, Message, System};
 const FACILITY: u8 = 2 << 3;
 /// Lines are gathered so long before they are written.
 const GATHERED: usize = 256;
-/// Lines that come so soon after others wait for each other: they cost one turn of this thread and one write.
+/// Lines of a busy daemon wait so long for each other: together they cost one turn of this thread and one write.
 const SOON: Duration = Duration::from_millis(10);
+/// After so many turns in close succession a daemon is busy. The lines of one conversation are written at once.
+const BUSY: u32 = 32;
 /// How often an outlet that is full or closed is tried again.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -182,6 +184,7 @@ impl Writer {
 
     /// Writes until the last handle is gone.
     pub(super) fn run(mut self, waiting: &Receiver<Message>) {
+        let (mut turns, mut last) = (0_u32, Instant::now());
         loop {
             let busy = self.outlets.iter().any(|(_, outlet)| outlet.is_busy());
             let first = if busy { waiting.recv_timeout(PAUSE) } else { waiting.recv().map_err(RecvTimeoutError::from) };
@@ -201,7 +204,9 @@ impl Writer {
                 }
             }
             self.push();
-            if all {
+            turns = if last.elapsed() < 2 * SOON { turns.saturating_add(1) } else { 0 };
+            last = Instant::now();
+            if all && turns > BUSY {
                 std::thread::sleep(SOON);
             }
         }
