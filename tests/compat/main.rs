@@ -6,9 +6,11 @@ mod dovecot;
 mod fetch;
 mod lmtp;
 mod moving;
+mod names;
 mod postfix;
 mod relay;
 mod response;
+mod restrictions;
 mod store;
 mod switch;
 mod tables;
@@ -27,6 +29,10 @@ const WITH_POSTFIX: &[Need] = &[Need::Root, Need::Program("postfix")];
 const WITH_POSTMAP: &[Need] = &[Need::Program("postmap")];
 const WITH_SQLITE: &[Need] = &[Need::Program("postmap"), Need::Program("sqlite3")];
 
+/// Name servers and ports of their own need a machine of their own.
+const WITH_POSTFIX_INSIDE: &[Need] =
+    &[Need::Root, Need::NetworkNamespace, Need::Program("postfix"), Need::Program("python3")];
+
 fn main() -> ExitCode {
     run(vec![
         test("an SMTP client hears what Postfix would say", WITH_POSTFIX, dialogue::is_the_same),
@@ -39,6 +45,16 @@ fn main() -> ExitCode {
             "the next server is shown what Postfix would show it",
             WITH_POSTFIX,
             addresses::leave_as_they_would_leave_postfix,
+        ),
+        test(
+            "generated restriction lists and access tables decide as Postfix does",
+            WITH_POSTFIX,
+            restrictions::are_the_same,
+        ),
+        test(
+            "unknown domains, DNS lists and the hosts of a name decide as with Postfix",
+            WITH_POSTFIX_INSIDE,
+            names::decide_as_with_postfix,
         ),
         // L01, L02
         test("a Postfix beside us delivers through our LMTP listener", WITH_POSTFIX, lmtp::takes_mail_from_postfix),

@@ -183,7 +183,7 @@ pub(crate) fn judge(run: &Run<'_>, answer: Asking, subject: &Subject, yes: Yes) 
         Asking::Found(found) => match carry_out(run, &found.value, subject) {
             Carried::Yes => yes.effect().into(),
             Carried::Effect(effect) => effect.into(),
-            Carried::Rules(rules) => Applied::Rules { rules, source: found.source, yes },
+            Carried::Rules(rules) => Applied::Rules { rules, source: found.source, yes, subject: subject.clone() },
         },
     }
 }

@@ -37,6 +37,8 @@ pub(crate) struct Run<'a> {
     list: &'static str,
     source: SourceLine,
     named_by: Option<SourceLine>,
+    /// What the table judged that named the rules that run.
+    subject: Option<Subject>,
     /// Lookups of the rule that is running.
     pub lookups: Vec<Lookup>,
     decisions: Vec<Decision>,
@@ -66,6 +68,7 @@ pub fn evaluate(plan: &Plan, stage: Stage, input: &Input<'_>, facts: &dyn Facts)
         list: "",
         source: SourceLine::built_in(),
         named_by: None,
+        subject: None,
         lookups: Vec::new(),
         decisions: Vec::new(),
         defer_if_permit: input.deferral.cloned(),
@@ -212,10 +215,12 @@ impl<'a> Run<'a> {
         match restrictions::apply(self, rule)? {
             restrictions::Applied::Effect(effect) => Ok(self.decide(rule.to_string(), effect)),
             // An access table may name restrictions.
-            restrictions::Applied::Rules { rules, source, yes } => {
+            restrictions::Applied::Rules { rules, source, yes, subject } => {
                 self.decide(rule.to_string(), Effect::Neutral);
                 let named_by = self.named_by.replace(source);
+                let outer = self.subject.replace(subject);
                 let flow = self.rules(&rules)?;
+                self.subject = outer;
                 self.named_by = named_by;
                 match yes.of(flow) {
                     Ok(flow) => Ok(flow),
@@ -273,8 +278,9 @@ impl<'a> Run<'a> {
         flow
     }
 
+    /// What a rule judges that names nothing of its own: what its list judges, or the table that named it.
     pub fn subject(&self) -> Subject {
-        Subject::of(self.stage, self.input)
+        self.subject.clone().unwrap_or_else(|| Subject::of(self.stage, self.input))
     }
 
     /// What a lookup that fails for now comes to, as one of the `*_tempfail_action` parameters says.

@@ -21,7 +21,7 @@ use crate::access::{self, Yes};
 use crate::evaluate::Run;
 use crate::facts::Missing;
 use crate::plan::Stage;
-use crate::replies::fail;
+use crate::replies::{Subject, fail};
 use crate::unlisted;
 use crate::verdict::Effect;
 
@@ -38,6 +38,8 @@ pub(crate) enum Applied {
         source: SourceLine,
         /// What their yes is worth.
         yes: Yes,
+        /// What refusals that name nothing of their own are about: what the table judged.
+        subject: Subject,
     },
 }
 

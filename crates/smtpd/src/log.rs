@@ -121,7 +121,15 @@ impl SessionLog {
         let wanted = &self.port.main.smtpd_log_access_permit_actions;
         let action = decision.rule.trim_start_matches("warn_if_reject ").split(' ').next().unwrap_or_default();
         if wanted.iter().any(|word| word.eq_ignore_ascii_case(action) || word == "static:all") {
-            let text = format!("action={action} for {}={}", decision.class, decision.input);
+            let peer = self.peer();
+            let (class, name) = match action {
+                "permit_mynetworks" | "permit_inet_interfaces" | "permit_sasl_authenticated" => {
+                    ("Client host", peer.to_string())
+                }
+                _ => (decision.class, decision.input.clone()),
+            };
+            // The blank at the end is Postfix's.
+            let text = format!("action={action} for {class}={name} ");
             self.judged("permit", stage, Said::Text(&text), Some(decision), about);
         }
     }

@@ -256,9 +256,17 @@ impl Session {
     async fn helo(&mut self, name: String, extended: bool) -> Answer {
         self.reset().await;
         self.greeting.helo = Some(name);
-        self.greeting.extended = extended;
+        let before = std::mem::replace(&mut self.greeting.extended, extended);
         self.deferrals[1] = None;
-        self.judge(Stage::Helo).await.map_or_else(Answer::Refuse, |()| Answer::Accept)
+        match self.judge(Stage::Helo).await {
+            Ok(()) => Answer::Accept,
+            Err(refusal) => {
+                // A name that was refused was never said.
+                self.greeting.helo = None;
+                self.greeting.extended = before;
+                Answer::Refuse(refusal)
+            }
+        }
     }
 
     async fn mail(&mut self, mail: MailCommand) -> Answer {

@@ -112,9 +112,11 @@ fn reject(run: &mut Run<'_>, zone: &str, what: Option<What>, subject: Subject) -
 /// A list that cannot be asked might have said yes, so nothing is refused for ever then.
 fn permit(run: &mut Run<'_>, zone: &str, what: Option<What>, subject: &Subject) -> Result<Applied, Missing> {
     let Some(what) = what else { return Ok(Effect::Neutral.into()) };
+    // A white list gives no right to relay.
+    if relays(run)? {
+        return Ok(Effect::Neutral.into());
+    }
     let effect = match ask(run, zone, what)? {
-        // A white list gives no right to relay.
-        Listing::Listed(_) if relays(run)? => Effect::Neutral,
         Listing::Listed(_) => Effect::Permit,
         Listing::NotListed => Effect::Neutral,
         Listing::Wrong(effect) => effect,

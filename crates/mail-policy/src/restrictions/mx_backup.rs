@@ -29,7 +29,7 @@ pub(super) fn permit(run: &mut Run<'_>) -> Result<Effect, Missing> {
         HostsFact::Itself(host) => return Ok(own_host(run, &host)),
         HostsFact::Nothing => return Ok(Effect::Neutral),
         HostsFact::Temporary => {
-            let text = "Unable to look up mail exchanger information";
+            let text = "Unable to look up mail exchanger information: Host not found, try again";
             return Ok(Effect::DeferIfReject(later(run, text)));
         }
     };

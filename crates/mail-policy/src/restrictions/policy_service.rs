@@ -40,7 +40,7 @@ pub(super) fn check(run: &mut Run<'_>, argument: &str) -> Result<Applied, Missin
     Ok(match carry_out(run, &action, &subject) {
         Carried::Yes => Effect::Permit.into(),
         Carried::Effect(effect) => effect.into(),
-        Carried::Rules(rules) => Applied::Rules { rules, source: SourceLine::built_in(), yes: Yes::Counts },
+        Carried::Rules(rules) => Applied::Rules { rules, source: SourceLine::built_in(), yes: Yes::Counts, subject },
     })
 }
 

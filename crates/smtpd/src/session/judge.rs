@@ -161,7 +161,10 @@ impl Session {
             transaction.actions.add(decisions);
         }
         let from = self.sender_text().filter(|_| !self.verifying);
-        let about = self.about(from.as_deref(), recipient.map(|(_, text)| text));
+        let mut about = self.about(from.as_deref(), recipient.map(|(_, text)| text));
+        if stage == Stage::Helo && self.greeting.extended {
+            about.command = Some("EHLO");
+        }
         self.log.remarks(stage, decisions, about);
         let behind = Decision::behind(&verdict, decisions);
         match verdict {
