@@ -8,7 +8,7 @@ use decision::{Counts, Event, Peer, Record, Said, Stage as LogStage};
 use mail_daemon::Log;
 use mail_policy::{Decision, Effect, Stage};
 use mail_smtp::server::{Note, Summary};
-use mail_types::{EnhancedStatus, QueueId, Reply, Severity, SourceLine};
+use mail_types::{EnhancedStatus, QueueId, Reply, ReplyCode, Severity, SourceLine};
 use session::Close;
 
 use crate::ports::Port;
@@ -97,11 +97,27 @@ impl SessionLog {
         self.judged("reject", stage, Said::Reply(reply), decision, about);
     }
 
+    /// `soft_bounce`: nothing is refused for ever.
+    #[must_use]
+    pub fn softened(&self, mut reply: Reply) -> Reply {
+        if *self.port.main.soft_bounce
+            && let Ok(code) = ReplyCode::try_from(reply.code.get().saturating_sub(100))
+            && reply.severity() == Severity::Permanent
+        {
+            reply.code = code;
+            reply.status = reply.status.map(|status| status.with_severity(Severity::Temporary));
+        }
+        reply
+    }
+
     /// What the rules said beside yes and no: warnings, actions, texts of tables, and yes where `smtpd_log_access_permit_actions` names the rule.
     pub fn remarks(&self, stage: Stage, decisions: &[Decision], about: About<'_>) {
         for decision in decisions {
             match &decision.effect {
-                Effect::Warn(reply) => self.judged("reject_warning", stage, Said::Reply(reply), Some(decision), about),
+                Effect::Warn(reply) => {
+                    let reply = self.softened(reply.clone());
+                    self.judged("reject_warning", stage, Said::Reply(&reply), Some(decision), about);
+                }
                 Effect::Log(action, text) => self.judged(action, stage, Said::Text(text), Some(decision), about),
                 Effect::Act(action) => {
                     if let Some((word, text)) = action.log() {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mail_policy::{Decision, Encryption, Fact, Input, Outcome, Question, Stage, Verdict, evaluate};
 use mail_tables::{Answer, Scope};
-use mail_types::{Address, Reply, ReplyCode, Sender, Severity};
+use mail_types::{Address, Reply, Sender};
 
 use super::{Session, reply};
 use crate::facts::{self, View};
@@ -180,7 +180,7 @@ impl Session {
                 Ok(())
             }
             Verdict::Refuse(reply) => {
-                let reply = self.softened(reply);
+                let reply = self.log.softened(reply);
                 self.log.refused(stage, &reply, behind, about);
                 Err(self.with_footer(stage, reply, recipient))
             }
@@ -193,18 +193,6 @@ impl Session {
             mail_smtp::Path::Null => Sender::Null.to_string(),
             mail_smtp::Path::Mailbox(mailbox) => mailbox.to_string(),
         })
-    }
-
-    /// `soft_bounce`: nothing is refused for ever.
-    fn softened(&self, mut reply: Reply) -> Reply {
-        if *self.port.main.soft_bounce
-            && let Ok(code) = ReplyCode::try_from(reply.code.get().saturating_sub(100))
-            && reply.severity() == Severity::Permanent
-        {
-            reply.code = code;
-            reply.status = reply.status.map(|status| status.with_severity(Severity::Temporary));
-        }
-        reply
     }
 
     /// Adds what `smtpd_reject_footer_maps` or `smtpd_reject_footer` says.
