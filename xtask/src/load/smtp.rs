@@ -98,7 +98,7 @@ const JUDGED: &str = "smtpd_helo_required = yes\nsmtpd_restriction_classes = gua
     smtpd_client_restrictions = check_client_access cidr:{ {192.0.2.0/24 REJECT} {198.51.100.0/24 450 later} }, reject_unauth_pipelining\n\
     smtpd_helo_restrictions = check_helo_access inline:{ {bad.example = REJECT} {localhost = DUNNO} }, reject_invalid_helo_hostname\n\
     smtpd_sender_restrictions = check_sender_access inline:{ {spam@bad.example = REJECT} {bad.example = 550 no} {<> = DUNNO} }, \
-    check_sender_access regexp:{ {/^(noreply|bounce).*@bad\\.example$/ REJECT} }, reject_non_fqdn_sender\n\
+    check_sender_access regexp:{ {/^(noreply|bounce).*@bad\\.example$$/ REJECT} }, reject_non_fqdn_sender\n\
     smtpd_relay_restrictions = reject_unauth_destination\n\
     smtpd_recipient_restrictions = check_recipient_access inline:{ {closed@load.example = REJECT} {guarded.example = REJECT} {load.example = guarded} }, \
     reject_non_fqdn_recipient, permit_mynetworks, reject\nsmtpd_data_restrictions = reject_multi_recipient_bounce\n";
