@@ -26,6 +26,22 @@ pub enum Stage {
     Etrn,
 }
 
+impl Stage {
+    /// The command as the log and policy services know it.
+    #[must_use]
+    pub const fn command(self) -> &'static str {
+        match self {
+            Self::Client => "CONNECT",
+            Self::Helo => "HELO",
+            Self::Sender => "MAIL",
+            Self::Recipient => "RCPT",
+            Self::Data => "DATA",
+            Self::EndOfData => "END-OF-MESSAGE",
+            Self::Etrn => "ETRN",
+        }
+    }
+}
+
 /// One list of restrictions.
 #[derive(Debug, Clone)]
 pub(crate) struct List {

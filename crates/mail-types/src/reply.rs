@@ -196,6 +196,16 @@ impl Reply {
     pub fn severity(&self) -> Severity {
         self.code.severity()
     }
+
+    /// The same refusal as a temporary one (`soft_bounce`): 550 5.1.1 becomes 450 4.1.1. What is no permanent failure stays.
+    #[must_use]
+    pub fn softened(mut self) -> Self {
+        if self.severity() == Severity::Permanent {
+            self.code = ReplyCode(self.code.0 - 100);
+            self.status = self.status.map(|status| status.with_severity(Severity::Temporary));
+        }
+        self
+    }
 }
 
 impl fmt::Display for Reply {
@@ -212,6 +222,17 @@ impl fmt::Display for Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_is_permanent_is_softened() {
+        let reply = |code, status| Reply { code: ReplyCode::of(code), status, text: "text".into() };
+        let status = |class| Some(EnhancedStatus::of(class, 7, 1));
+        assert_eq!(reply(554, status(5)).softened(), reply(454, status(4)));
+        assert_eq!(reply(521, None).softened(), reply(421, None));
+        for (code, class) in [(450, 4), (250, 2)] {
+            assert_eq!(reply(code, status(class)).softened(), reply(code, status(class)));
+        }
+    }
 
     #[test]
     fn a_status_is_three_numbers_of_the_standard() {

@@ -8,7 +8,7 @@ use decision::{Counts, Event, Peer, Record, Said, Stage as LogStage};
 use mail_daemon::Log;
 use mail_policy::{Decision, Effect, Stage};
 use mail_smtp::server::{Note, Summary};
-use mail_types::{EnhancedStatus, QueueId, Reply, ReplyCode, Severity, SourceLine};
+use mail_types::{EnhancedStatus, QueueId, Reply, Severity, SourceLine};
 use session::Close;
 
 use crate::ports::Port;
@@ -97,17 +97,10 @@ impl SessionLog {
         self.judged("reject", stage, Said::Reply(reply), decision, about);
     }
 
-    /// `soft_bounce`: nothing is refused for ever.
+    /// The reply as `soft_bounce` has it: nothing is refused for ever.
     #[must_use]
-    pub fn softened(&self, mut reply: Reply) -> Reply {
-        if *self.port.main.soft_bounce
-            && let Ok(code) = ReplyCode::try_from(reply.code.get().saturating_sub(100))
-            && reply.severity() == Severity::Permanent
-        {
-            reply.code = code;
-            reply.status = reply.status.map(|status| status.with_severity(Severity::Temporary));
-        }
-        reply
+    pub fn softened(&self, reply: Reply) -> Reply {
+        if *self.port.main.soft_bounce { reply.softened() } else { reply }
     }
 
     /// What the rules said beside yes and no: warnings, actions, texts of tables, and yes where `smtpd_log_access_permit_actions` names the rule.
@@ -153,7 +146,7 @@ impl SessionLog {
     fn judged(&self, action: &str, stage: Stage, said: Said<'_>, decision: Option<&Decision>, about: About<'_>) {
         let event = Event::Reject {
             action,
-            command: about.command.unwrap_or(command(stage)),
+            command: about.command.unwrap_or(stage.command()),
             peer: self.peer(),
             said,
             from: about.from,
@@ -261,18 +254,6 @@ impl SessionLog {
         }
         let counts = Counts(summary.commands.clone());
         self.write(LogStage::Connect, Event::Disconnect { peer: self.peer(), counts: &counts }, None);
-    }
-}
-
-fn command(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Client => "CONNECT",
-        Stage::Helo => "HELO",
-        Stage::Sender => "MAIL",
-        Stage::Recipient => "RCPT",
-        Stage::Data => "DATA",
-        Stage::EndOfData => "END-OF-MESSAGE",
-        Stage::Etrn => "ETRN",
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) fn check(run: &mut Run<'_>, argument: &str) -> Result<Applied, Missin
         PolicyFact::Action(action) => (action.clone(), Some(action)),
         PolicyFact::Unavailable(_) => (named.default_action, None),
     };
-    let key = stage_name(run.command).to_owned();
+    let key = run.command.command().to_owned();
     run.lookups.push(Lookup { table: endpoint, key, value: found, source: None });
     let subject = run.subject();
     Ok(match carry_out(run, &action, &subject) {
@@ -97,19 +97,6 @@ fn span(value: &str) -> Result<Duration, String> {
     Span::parse(value, &mut context).map_err(|mistake| mistake.what)
 }
 
-/// The command as services and logs know it.
-fn stage_name(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Client => "CONNECT",
-        Stage::Helo => "HELO",
-        Stage::Sender => "MAIL",
-        Stage::Recipient => "RCPT",
-        Stage::Data => "DATA",
-        Stage::EndOfData => "END-OF-MESSAGE",
-        Stage::Etrn => "ETRN",
-    }
-}
-
 /// Everything that SMTPD_POLICY_README names, in its order. Line feeds cannot stand in a value.
 fn attributes(run: &Run<'_>, context: String) -> Vec<(&'static str, String)> {
     let input = run.input;
@@ -119,7 +106,7 @@ fn attributes(run: &Run<'_>, context: String) -> Vec<(&'static str, String)> {
     let port = |port: u16| if port == 0 { String::new() } else { port.to_string() };
     let mut all = vec![
         ("request", "smtpd_access_policy".to_owned()),
-        ("protocol_state", input.command.unwrap_or(stage_name(run.command)).to_owned()),
+        ("protocol_state", input.command.unwrap_or(run.command.command()).to_owned()),
         ("protocol_name", input.protocol.to_owned()),
         ("client_address", input.client.to_string()),
         ("client_name", input.name.shown().to_owned()),

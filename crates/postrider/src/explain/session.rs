@@ -10,7 +10,7 @@ use mail_config::{Listener, ListenerMode};
 use mail_policy::{Actions, ClientName, Decision, Effect, Input, Outcome as Judged, Plan, Stage, Verdict, evaluate};
 use mail_smtp::server::{Answer, Note, Question, Server};
 use mail_smtp::{Mailbox, Path};
-use mail_types::{Address, Domain, EnhancedStatus, QueueId, Reply, ReplyCode, Sender, Severity};
+use mail_types::{Address, Domain, EnhancedStatus, QueueId, Reply, ReplyCode, Sender};
 use session::{Machine as _, Moment, Step as Todo};
 
 use super::case::Case;
@@ -464,16 +464,9 @@ impl Desk<'_> {
         lookups
     }
 
-    /// `soft_bounce`: nothing is refused for ever.
-    fn softened(&self, mut reply: Reply) -> Reply {
-        if *self.listener.main.soft_bounce
-            && let Ok(code) = ReplyCode::try_from(reply.code.get().saturating_sub(100))
-            && reply.severity() == Severity::Permanent
-        {
-            reply.code = code;
-            reply.status = reply.status.map(|status| status.with_severity(Severity::Temporary));
-        }
-        reply
+    /// The reply as `soft_bounce` has it: nothing is refused for ever.
+    fn softened(&self, reply: Reply) -> Reply {
+        if *self.listener.main.soft_bounce { reply.softened() } else { reply }
     }
 
     fn note(&mut self, note: &Note) {
@@ -526,7 +519,10 @@ impl Desk<'_> {
     fn remarks(&mut self, stage: Stage, decisions: &[Decision], to: Option<&str>) {
         for decision in decisions {
             match &decision.effect {
-                Effect::Warn(reply) => self.judged("reject_warning", stage, Said::Reply(reply), to),
+                Effect::Warn(reply) => {
+                    let reply = self.softened(reply.clone());
+                    self.judged("reject_warning", stage, Said::Reply(&reply), to);
+                }
                 Effect::Log(action, text) => self.judged(action, stage, Said::Text(text), to),
                 Effect::Act(action) => {
                     if let Some((word, text)) = action.log() {
@@ -547,7 +543,7 @@ impl Desk<'_> {
         let helo = self.helo.clone();
         let event = LogEvent::Reject {
             action,
-            command: command_of(stage),
+            command: stage.command(),
             peer: Peer { name: &peer, address: Some(self.case.client) },
             said,
             from: from.as_deref(),
@@ -580,17 +576,5 @@ fn decider(decision: &Decision) -> Decider {
         list_source: decision.source.to_string(),
         source: source.to_string(),
         lookup: lookup.cloned(),
-    }
-}
-
-fn command_of(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Client => "CONNECT",
-        Stage::Helo => "HELO",
-        Stage::Sender => "MAIL",
-        Stage::Recipient => "RCPT",
-        Stage::Data => "DATA",
-        Stage::EndOfData => "END-OF-MESSAGE",
-        Stage::Etrn => "ETRN",
     }
 }

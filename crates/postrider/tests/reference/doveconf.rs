@@ -6,6 +6,8 @@ use std::process::{Command, Output};
 
 use test_support::harness;
 
+use crate::chance::Chance;
+
 const BY_HAND: [&str; 3] = [
     "protocols = imap pop3 lmtp\nlisten = 127.0.0.1\nmail_location = maildir:~/Maildir\nssl = required\nssl_cert = </etc/ssl/cert.pem\n\
      ssl_key = </etc/ssl/key.pem\nauth_mechanisms = $auth_mechanisms login # both\nmail_plugins = $mail_plugins quota\nlogin_greeting = \"Hello # there\"\n\
@@ -70,21 +72,7 @@ fn shown(output: &Output) -> String {
     text.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect()
 }
 
-/// Files by chance; the same ones for the same seed.
-struct Chance(u64);
-
 impl Chance {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % 1_000_003).unwrap_or(0) % end
-    }
-
-    fn of<'a>(&mut self, words: &[&'a str]) -> &'a str {
-        words[self.below(words.len())]
-    }
-
     fn file(&mut self) -> String {
         const STATEMENTS: [&str; 20] = [
             "ssl = no",

@@ -1,5 +1,6 @@
 //! The commands of Postfix and Dovecot beside ours of the same name, over the same files.
 
+mod chance;
 mod doveconf;
 mod postconf;
 

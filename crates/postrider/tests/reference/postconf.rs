@@ -9,6 +9,8 @@ use std::process::{Command, Output};
 
 use test_support::harness;
 
+use crate::chance::Chance;
+
 const MAIN_CF: &str = "# comment\ncompatibility_level = 3.6\nmyhostname = mail.example.org\nmydomain=example.org\n\
     mydestination = $myhostname,   localhost.$mydomain,\n\tlocalhost\n  # inside comment\n    , other.example\n\
     mynetworks = 127.0.0.0/8\t[::1]/128\nfoo = bar\nmine = $foo\nsmtpd_restriction_classes = greylist, other_class\n\
@@ -247,21 +249,7 @@ const NAMES: [&str; 15] = [
     "smtpd_restriction_classes",
 ];
 
-/// Files by chance; the same ones for the same seed.
-struct Chance(u64);
-
 impl Chance {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % 1_000_003).unwrap_or(0) % end
-    }
-
-    fn of<'a>(&mut self, words: &[&'a str]) -> &'a str {
-        words[self.below(words.len())]
-    }
-
     fn files(&mut self) -> (String, String) {
         let main: String = NAMES.iter().map(|name| self.parameter(name)).collect();
         let master: String = (0..6).map(|at| self.service(at)).collect();
