@@ -51,7 +51,7 @@ pub fn is_not_repeated() -> Result<(), String> {
     let system = builder(&sink).start()?;
     let load = Load::start(&system);
     load.send_one(false, "").map_err(|error| error.to_string())?;
-    let pid = *system.pids_of("queue-manager").first().ok_or("queue-manager does not run")?;
+    let pid = system.front_of("queue-manager").ok_or("queue-manager does not run")?;
     let log = system.root().join("log/syncs");
     let tracing = Tracing::start(pid, &log)?;
     refused(&system)?;

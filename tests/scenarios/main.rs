@@ -3,6 +3,7 @@
 mod a_forwarding_loop_ends_at_once;
 mod a_policy_service_greylists;
 mod a_reload_is_refused_by_its_cases;
+mod a_table_of_root_s_alone_routes_mail;
 mod a_taken_over_process_reaches_nothing;
 mod a_user_submits_and_reads;
 mod access_tables_act_on_messages;
@@ -32,6 +33,12 @@ fn main() -> ExitCode {
             "started as root, every process is the user it should be",
             MACHINE,
             every_process_is_the_user_it_should_be::story,
+        ),
+        // R9
+        test(
+            "a table that only root may read routes mail",
+            MACHINE,
+            a_table_of_root_s_alone_routes_mail::and_mail_moves,
         ),
         // R9
         test(

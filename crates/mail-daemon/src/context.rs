@@ -183,34 +183,17 @@ pub(crate) struct Keeper {
     pub(crate) stop: watch::Sender<bool>,
     pub(crate) tables: broadcast::Sender<PathBuf>,
     table_files: TableFiles,
-    /// The sending half to the monitor; none where the daemon is its own.
-    pub(crate) monitor: Option<ipc::Writer>,
+    /// The sending half to the monitor.
+    pub(crate) monitor: ipc::Writer,
 }
 
 impl Keeper {
-    /// Makes the context and starts what keeps it going. Without a monitor `first` is the configuration; with one it comes from there.
-    pub(crate) async fn start(
-        setup: Arc<Setup>,
-        log: Log,
-        opened: Opened,
-        ends: Option<Ends>,
-        first: Option<Running>,
-    ) -> io::Result<Context> {
-        let (control, service) = match ends {
-            Some(ends) => {
-                let stream = tokio::net::UnixStream::from_std(ends.control)?;
-                let service = tokio::net::UnixStream::from_std(ends.service)?;
-                (Some(ipc::split(stream)?), Some(ipc::split(service)?))
-            }
-            None => (None, None),
-        };
-        let (mut reader, writer) = control.unzip();
+    /// Makes the context and starts what keeps it going. The configuration comes from the monitor.
+    pub(crate) async fn start(setup: Arc<Setup>, log: Log, opened: Opened, ends: Ends) -> io::Result<Context> {
+        let (mut reader, writer) = ipc::split(tokio::net::UnixStream::from_std(ends.control)?)?;
+        let service = ipc::split(tokio::net::UnixStream::from_std(ends.service)?)?;
         let table_files = TableFiles::default();
-        let first = match (first, reader.as_mut()) {
-            (Some(first), _) => first,
-            (None, Some(reader)) => taken(&setup, reader, &table_files).await?,
-            (None, None) => setup.load()?,
-        };
+        let first = taken(&setup, &mut reader, &table_files).await?;
         let (running, running_receiver) = watch::channel(Arc::new(first));
         let (stop, stop_receiver) = watch::channel(false);
         let (tables, _) = broadcast::channel(64);
@@ -229,10 +212,8 @@ impl Keeper {
         if let Some(pause) = notify::watchdog_pause() {
             tokio::spawn(feed_watchdog(pause));
         }
-        if let Some(reader) = reader {
-            tokio::spawn(Arc::clone(&keeper).watch_monitor(reader));
-            tokio::spawn(Arc::clone(&keeper).watch_tables());
-        }
+        tokio::spawn(Arc::clone(&keeper).watch_monitor(reader));
+        tokio::spawn(Arc::clone(&keeper).watch_tables());
         opened.daemon.set_nonblocking(true)?;
         tokio::spawn(crate::control::serve(keeper, UnixListener::from_std(opened.daemon)?));
         Ok(Context {
@@ -244,7 +225,7 @@ impl Keeper {
             tcp: opened.tcp.into_iter().map(TcpListener::from_std).collect::<io::Result<_>>()?,
             unix: opened.unix.into_iter().map(UnixListener::from_std).collect::<io::Result<_>>()?,
             files: opened.files.into_iter().map(UnixListener::from_std).collect::<io::Result<_>>()?,
-            monitor: service,
+            monitor: Some(service),
             exit: Arc::default(),
         })
     }
@@ -258,9 +239,9 @@ impl Keeper {
         loop {
             tokio::select! {
                 _ = terminate.recv() => self.stop(),
-                // A terminal's interrupt goes to the whole group; a monitor passes it on in order.
-                _ = interrupt.recv(), if self.monitor.is_none() => self.stop(),
-                _ = hangup.recv(), if self.monitor.is_none() => { let _ = self.reload().await; }
+                // A terminal's signals go to the whole group; the monitor passes them on in order.
+                _ = interrupt.recv() => {}
+                _ = hangup.recv() => {}
             }
         }
     }
@@ -296,10 +277,9 @@ impl Keeper {
 
     /// Has the monitor open the tables again that only it may open, and waits for them.
     pub(crate) async fn refresh_tables(&self) {
-        let Some(monitor) = &self.monitor else { return };
         let mut rounds = self.table_files.rounds();
         let before = *rounds.borrow_and_update();
-        if monitor.send(&mail_ipc::Frame::new(0, ToMonitor::Tables), &[], &[]).await.is_ok() {
+        if self.monitor.send(&mail_ipc::Frame::new(0, ToMonitor::Tables), &[], &[]).await.is_ok() {
             let passed = rounds.wait_for(|round| *round > before);
             // Without an answer the tables stay as they are.
             let _ = tokio::time::timeout(std::time::Duration::from_secs(5), passed).await;
@@ -321,14 +301,8 @@ impl Keeper {
 
     /// Takes the newest generation, and waits until it is in force.
     pub(crate) async fn reload(&self) -> io::Result<()> {
-        let Some(monitor) = &self.monitor else {
-            notify::reloading();
-            let running = self.setup.load().inspect_err(|error| self.warn(&error.to_string()))?;
-            self.take(running);
-            return Ok(());
-        };
         let wanted = generation::current(&self.setup.state.join("generation"))?.unwrap_or(0);
-        monitor.send(&mail_ipc::Frame::new(0, ToMonitor::Reload), &[], &[]).await?;
+        self.monitor.send(&mail_ipc::Frame::new(0, ToMonitor::Reload), &[], &[]).await?;
         let mut running = self.running.subscribe();
         let reached = running.wait_for(|running| running.generation >= wanted);
         match tokio::time::timeout(std::time::Duration::from_secs(10), reached).await {

@@ -58,13 +58,11 @@ pub struct SocketFile {
     pub group: String,
 }
 
-/// Who watches the process that serves.
+/// What the monitor does that watches the process that serves.
 pub enum Supervision {
-    /// Nobody: it needs no rights once its sockets are open.
-    Alone,
-    /// A monitor that reads its TLS keys.
+    /// It reads keys and tables that not everybody may read.
     Monitor,
-    /// A monitor that also carries out a service.
+    /// It also carries out a service.
     Service(fn() -> Box<dyn Service>),
 }
 
@@ -80,7 +78,7 @@ pub struct Daemon {
     pub plan: fn(&Config) -> Plan,
     /// Certificates and keys it needs, in a fixed order; read again at reload.
     pub tls: fn(&Config) -> Vec<TlsFiles>,
-    /// Who watches it.
+    /// What its monitor does.
     pub supervision: Supervision,
     /// Serves until [`crate::Stop`] and what was under way is finished.
     pub serve: fn(Context) -> Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -178,15 +176,11 @@ fn start(daemon: Daemon) -> Result<u8, StartError> {
     if identity.is_some() {
         log.open_with_rights(state::group(state::GROUP)?);
     }
-    match daemon.supervision {
-        Supervision::Alone => {
-            let confined = Confined::of(&setup, &running.config, &log, identity);
-            let lack = confined.enter()?;
-            Ok(serve(daemon.serve, setup, &log, opened, None, Some(running), lack))
-        }
-        Supervision::Monitor => watched(daemon.serve, None, setup, running, identity, log, opened),
-        Supervision::Service(make) => watched(daemon.serve, Some(make()), setup, running, identity, log, opened),
-    }
+    let service = match daemon.supervision {
+        Supervision::Monitor => None,
+        Supervision::Service(make) => Some(make()),
+    };
+    watched(daemon.serve, service, setup, running, identity, log, opened)
 }
 
 /// The state directory, with a published generation in it.
@@ -387,7 +381,7 @@ fn watched(
         let ready = ready.map_err(StartError::System).and_then(|()| confined.enter());
         let ready = ready.and_then(|lack| Ok(mail_posix::fork::die_with_parent(monitor).map(|()| lack)?));
         match ready {
-            Ok(lack) => serve(serve_with, child_setup, &child_log, opened, Some(ends), None, lack),
+            Ok(lack) => serve(serve_with, child_setup, &child_log, opened, ends, lack),
             Err(error) => {
                 complain(&child_setup.instance, &error);
                 crate::EX_OSERR
@@ -408,8 +402,7 @@ fn serve(
     setup: Arc<Setup>,
     log: &LogPlan,
     opened: Opened,
-    ends: Option<Ends>,
-    first: Option<Running>,
+    ends: Ends,
     lack: Option<&str>,
 ) -> u8 {
     let instance = setup.instance.clone();
@@ -421,7 +414,7 @@ fn serve(
         mail_posix::points::reached(&format!("{}.front", setup.daemon));
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(threads()).build()?;
         let outcome = runtime.block_on(async {
-            let context = Keeper::start(setup, log.clone(), opened, ends, first).await?;
+            let context = Keeper::start(setup, log.clone(), opened, ends).await?;
             let exit = Arc::clone(&context.exit);
             let mut stop = context.stop.clone();
             let late = async {

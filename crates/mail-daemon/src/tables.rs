@@ -20,7 +20,7 @@ pub struct TableFiles(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     passed: Mutex<HashMap<PathBuf, File>>,
-    /// A path leads to another file than the descriptor that was passed for it.
+    /// A path leads to another file than the descriptor that was passed for it, or to one that is closed to us and was not passed.
     replaced: Notify,
     /// Counts what the monitor has passed.
     rounds: watch::Sender<u64>,
@@ -49,16 +49,26 @@ impl TableFiles {
         self.0.rounds.subscribe()
     }
 
-    /// Waits until a file that was passed has been replaced.
+    /// Waits until a file that was passed has been replaced, or one has been closed to us.
     pub(crate) async fn replaced(&self) {
         self.0.replaced.notified().await;
+    }
+
+    /// The stamp of a file that nobody passed. One that was closed to us meanwhile has none, so that it counts as changed once it is passed.
+    fn own_stamp(&self, path: &Path) -> io::Result<Stamp> {
+        let readable = rustix::fs::access(path, rustix::fs::Access::READ_OK);
+        if readable == Err(rustix::io::Errno::ACCESS) {
+            self.0.replaced.notify_one();
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        Disk.stamp(path)
     }
 }
 
 impl Files for TableFiles {
     fn stamp(&self, path: &Path) -> io::Result<Stamp> {
         let passed = self.passed();
-        let Some(file) = passed.get(path) else { return Disk.stamp(path) };
+        let Some(file) = passed.get(path) else { return self.own_stamp(path) };
         let metadata = file.metadata()?;
         match fs::metadata(path) {
             Ok(now) if (now.dev(), now.ino()) != (metadata.dev(), metadata.ino()) => self.0.replaced.notify_one(),

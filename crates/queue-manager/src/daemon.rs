@@ -1,8 +1,8 @@
 //! The daemon: store, core and sockets put together under `mail-daemon`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use decision::Ident;
 use mail_config::Config;
@@ -10,9 +10,9 @@ use mail_daemon::lookups::Lookups;
 use mail_daemon::{Context, Daemon, Log, Plan, Running, Supervision};
 use mail_ipc::hello::Role;
 use mail_ipc::sockets::{CONTROL, DELIVERY, QUEUE};
-use mail_tables::{Disk, TableSet};
+use mail_tables::TableSet;
 use queue_store::addresses::Addresses;
-use queue_store::{Options, Recovery, Store};
+use queue_store::{OpenError, Options, Recovery, Store};
 use tokio::sync::broadcast;
 
 use crate::asked::{self, Asked};
@@ -30,7 +30,7 @@ pub fn daemon() -> Daemon {
         user: "postrider",
         plan: |_| Plan { unix: vec![QUEUE, DELIVERY, CONTROL], ..Plan::default() },
         tls: |_| Vec::new(),
-        supervision: Supervision::Alone,
+        supervision: Supervision::Monitor,
         serve: |context| Box::pin(serve(context)),
     }
 }
@@ -47,7 +47,7 @@ async fn serve_queue(context: &mut Context, running: &Running, ident: &Ident) ->
     let log = context.log.clone();
     let options = Options { min_free: *running.config.main.queue_minfree, ..Options::default() };
     let dir = context.state().to_owned();
-    let opened = tokio::task::spawn_blocking(move || Store::open(&dir, options)).await;
+    let opened = tokio::task::spawn_blocking(move || open_once_free(&dir, options)).await;
     let (store, recovery) = match opened.map_err(|error| error.to_string())? {
         Ok(opened) => opened,
         Err(error) => {
@@ -58,7 +58,7 @@ async fn serve_queue(context: &mut Context, running: &Running, ident: &Ident) ->
     tell(&log, ident, &recovery);
     let store = Arc::new(store);
     let (asked, questions) = Asked::new();
-    let mut tables = Tables::open(&running.config, asked.clone(), &log, ident);
+    let mut tables = Tables::open(running, asked.clone(), &log, ident);
     let settings = Settings::of(&running.config);
     let (mut core, events) = Core::new(store.clone(), &recovery, settings, tables.router(), log.clone());
     if !running.config.main.address_verify_map.trim().is_empty() {
@@ -90,7 +90,7 @@ async fn serve_queue(context: &mut Context, running: &Running, ident: &Ident) ->
             Ok(()) = context.running.changed() => {
                 let running = context.running.borrow_and_update().clone();
                 asked.forget();
-                tables = Tables::open(&running.config, asked.clone(), &log, ident);
+                tables = Tables::open(&running, asked.clone(), &log, ident);
                 hub.set_router(tables.router());
                 let settings = Box::new(Settings::of(&running.config));
                 // The core ends only together with this loop.
@@ -115,6 +115,20 @@ async fn serve_queue(context: &mut Context, running: &Running, ident: &Ident) ->
     drop(hub);
     end(store, &log, ident).await;
     if sound { Ok(()) } else { Err("the queue index failed".to_owned()) }
+}
+
+/// How long the process of a former life may take to end: its monitor was killed, and the kernel ends it after that.
+const DYING: Duration = Duration::from_secs(1);
+
+/// Opens the queue, once nobody else has it.
+fn open_once_free(dir: &Path, options: Options) -> Result<(Store, Recovery), OpenError> {
+    let deadline = Instant::now() + DYING;
+    loop {
+        match Store::open(dir, options.clone()) {
+            Err(OpenError::Locked) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(5)),
+            other => return other,
+        }
+    }
 }
 
 /// So many records leave enough freed memory behind to be worth giving back, and it is given back at the latest after so many seconds of them.
@@ -171,8 +185,10 @@ struct Tables {
 }
 
 impl Tables {
-    fn open(config: &Arc<Config>, asked: Arc<Asked>, log: &Log, ident: &Ident) -> Self {
-        let (set, reports) = TableSet::open(config, Box::new(Disk));
+    /// Opens what the configuration names; what only the monitor may open comes from there.
+    fn open(running: &Running, asked: Arc<Asked>, log: &Log, ident: &Ident) -> Self {
+        let config = &running.config;
+        let (set, reports) = TableSet::open(config, Box::new(running.tables.clone()));
         for report in reports {
             log.warning(ident, &report.to_string());
         }

@@ -66,10 +66,17 @@ impl System {
         within(async { while connect(&state, CONTROL, Role::Command).await.is_none() {} }).await;
     }
 
+    /// Kills the daemon, both of its processes.
     fn kill(&mut self) {
         let mut daemon = self.daemon.take().expect("running");
+        let front = rustix::process::Pid::from_raw(front(daemon.id()).expect("a front")).expect("positive");
+        let front = rustix::process::pidfd_open(front, rustix::process::PidfdFlags::empty()).expect("alive");
         daemon.kill().expect("killed");
         daemon.wait().expect("ended");
+        // The kernel ends it after its monitor.
+        let mut ended = [rustix::event::PollFd::new(&front, rustix::event::PollFlags::IN)];
+        let limit = rustix::event::Timespec { tv_sec: 10, tv_nsec: 0 };
+        assert_eq!(rustix::event::poll(&mut ended, Some(&limit)).expect("polled"), 1, "the front lives on");
     }
 }
 
@@ -80,6 +87,12 @@ impl Drop for System {
             drop(daemon.wait());
         }
     }
+}
+
+/// The child of a monitor.
+fn front(monitor: u32) -> Option<i32> {
+    let children = std::fs::read_to_string(format!("/proc/{monitor}/task/{monitor}/children")).ok()?;
+    children.split_whitespace().next()?.parse().ok()
 }
 
 async fn connect(state: &Path, socket: mail_ipc::sockets::Socket, role: Role) -> Option<Conversation> {

@@ -480,6 +480,17 @@ impl System {
             .collect()
     }
 
+    /// The process of a daemon that serves: the one whose parent, the monitor, is of the same program. Of a daemon with further children, any of them.
+    #[must_use]
+    pub fn front_of(&self, program: &str) -> Option<u32> {
+        let pids = self.pids_of(program);
+        let parent = |pid: &u32| -> Option<u32> {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+            status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
+        };
+        pids.iter().copied().find(|pid| parent(pid).is_some_and(|parent| pids.contains(&parent)))
+    }
+
     /// Stops it in order and waits.
     ///
     /// # Errors
