@@ -36,7 +36,8 @@ const FORBIDDEN: [&str; 8] = [
 const SANDBOXED: [&str; 2] = ["connect:127.0.0.1:143", "exec:/bin/true"];
 /// Every process keeps this.
 const ALLOWED: &str = "read:/var/spool/postrider/generation/current";
-const POINTS: &str = "smtpd.front=probe,smtpd.message=probe,imapd.front=probe,pop3d.front=probe,imap.session=probe";
+const POINTS: &str = "smtpd.front=probe,smtpd.message=probe,imapd.front=probe,pop3d.front=probe,imap.session=probe,\
+    local.deliverer=probe";
 
 pub fn of_root_s_system() -> Result<(), String> {
     let told = run_on_machine("yes", &SANDBOXED)?;
@@ -44,13 +45,16 @@ pub fn of_root_s_system() -> Result<(), String> {
         told.denied(point, FORBIDDEN.iter().chain(&SANDBOXED))?;
         told.done(point, ALLOWED)?;
     }
-    // Another user's mail is closed to the session process, although the uid is the same; its own is not.
-    told.denied("imap.session", FORBIDDEN.iter().chain(&SANDBOXED))?;
-    told.done("imap.session", "read:/srv/vmail/john/Maildir/new/1.host")?;
-    told.denied("imap.session", &[ALLOWED])?;
+    // Another user's mail is closed to the session process and to who writes the mailbox, although the uid is the same; its own is not.
+    for point in ["imap.session", "local.deliverer"] {
+        told.denied(point, FORBIDDEN.iter().chain(&SANDBOXED))?;
+        told.done(point, "read:/srv/vmail/john/Maildir/new/1.host")?;
+        told.denied(point, &[ALLOWED])?;
+    }
     // Without the sandbox: the same tries, as far as they do not end the process.
     let control = run_on_machine("no", &SANDBOXED[..1])?;
     control.done("imap.session", FORBIDDEN[0])?;
+    control.done("local.deliverer", FORBIDDEN[0])?;
     control.done("imapd.front", SANDBOXED[0])?;
     for point in ["smtpd.front", "smtpd.message", "imapd.front", "pop3d.front"] {
         control.denied(point, &FORBIDDEN)?;
@@ -127,7 +131,7 @@ pub fn of_a_system_without_root() -> Result<(), String> {
             .environment("POSTRIDER_PROBES", &forbidden.join(" "))
             .start()?;
         let told = use_it(&system).map_err(|error| format!("{error}\n{}", system.logs()))?;
-        for point in ["smtpd.message", "imap.session"] {
+        for point in ["smtpd.message", "imap.session", "local.deliverer"] {
             for probe in &forbidden {
                 told.is(point, probe, result)?;
             }

@@ -1,7 +1,7 @@
 //! The deliverer: a process that is the recipient, reads jobs from one socket and writes mailboxes.
 //!
-//! A few threads work side by side; each takes all jobs that wait for one mailbox, so that they share its directory sync. A program gets
-//! a thread of its own, since it may take its time.
+//! A few threads, begun when there is work for them, work side by side; each takes all jobs that wait for one mailbox, so that they share its
+//! directory sync. A program gets a thread of its own, since it may take its time.
 //! It ends when the coordinator closes the socket, after what it has begun.
 
 use std::collections::{HashMap, VecDeque};
@@ -18,8 +18,9 @@ use mail_ipc::frame::{self, Frame, FrameDecoder};
 use crate::forward;
 use crate::job::{Answer, Job, JobContent, Report, Target};
 use crate::mailboxes;
+use crate::room::Room;
 
-/// Threads of one deliverer: enough to share journal commits between mailboxes.
+/// Threads of one deliverer at most: enough to share journal commits between mailboxes.
 const THREADS: usize = 8;
 /// Jobs of one mailbox that share a directory sync.
 const TOGETHER: usize = 48;
@@ -96,6 +97,8 @@ struct Waiting {
     /// Targets with waiting tasks that no thread works on.
     ready: VecDeque<Target>,
     count: usize,
+    /// Threads that wait for work.
+    idle: usize,
     ended: bool,
 }
 
@@ -104,30 +107,34 @@ struct Pool {
     changed: Condvar,
     socket: UnixStream,
     sending: Mutex<()>,
+    /// The one mailbox that it is confined to.
+    room: Option<Room>,
 }
 
-/// Runs until the coordinator closes the socket. The caller has become the recipient already.
+/// Threads that were begun.
+#[derive(Default)]
+struct Threads {
+    workers: Vec<JoinHandle<()>>,
+    programs: Vec<JoinHandle<()>>,
+}
+
+/// Runs until the coordinator closes the socket. The caller has become the recipient already, and entered its room.
 ///
 /// # Errors
 /// The socket broke or said nonsense.
-pub fn run(socket: UnixStream) -> io::Result<()> {
+pub fn run(socket: UnixStream, room: Option<Room>) -> io::Result<()> {
     let pool = Arc::new(Pool {
         waiting: Mutex::default(),
         changed: Condvar::new(),
         socket: socket.try_clone()?,
         sending: Mutex::new(()),
+        room,
     });
-    let threads: Vec<_> = (0..THREADS)
-        .map(|_| {
-            let pool = Arc::clone(&pool);
-            std::thread::spawn(move || pool.work())
-        })
-        .collect();
-    let mut programs = Vec::new();
-    let result = pool.read(&socket, &mut programs);
+    let mut threads = Threads::default();
+    let result = pool.read(&socket, &mut threads);
     pool.lock().ended = true;
     pool.changed.notify_all();
-    for thread in threads.into_iter().chain(programs) {
+    for thread in threads.workers.into_iter().chain(threads.programs) {
         // A panic of one thread is its own end only; its jobs are reported by nobody and tried again.
         let _ = thread.join();
     }
@@ -139,14 +146,14 @@ impl Pool {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read(self: &Arc<Self>, socket: &UnixStream, programs: &mut Vec<JoinHandle<()>>) -> io::Result<()> {
+    fn read(self: &Arc<Self>, socket: &UnixStream, threads: &mut Threads) -> io::Result<()> {
         let mut incoming = Incoming::new(socket);
         while let Some(task) = incoming.task()? {
             if matches!(task.job.target, Target::Command(_)) {
-                programs.retain(|program| !program.is_finished());
+                threads.programs.retain(|program| !program.is_finished());
                 let pool = Arc::clone(self);
                 let target = task.job.target.clone();
-                programs.push(std::thread::spawn(move || pool.deliver(&target, vec![task])));
+                threads.programs.push(std::thread::spawn(move || pool.deliver(&target, vec![task])));
                 continue;
             }
             let mut waiting = self.lock();
@@ -154,6 +161,10 @@ impl Pool {
                 waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
             }
             waiting.add(task);
+            if waiting.ready.len() > waiting.idle && threads.workers.len() < THREADS {
+                let pool = Arc::clone(self);
+                threads.workers.push(std::thread::spawn(move || pool.work()));
+            }
             self.changed.notify_all();
         }
         Ok(())
@@ -166,10 +177,19 @@ impl Pool {
                 match waiting.take() {
                     Some(tasks) => break tasks,
                     None if waiting.ended => return,
-                    None => waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner),
+                    None => {
+                        waiting.idle += 1;
+                        waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+                        waiting.idle -= 1;
+                    }
                 }
             };
             drop(waiting);
+            if self.room.as_ref().is_some_and(|room| !room.is_current()) {
+                // The coordinator learns that nothing of this was done, and has it done by a deliverer of the mailbox that is there now.
+                let _ = self.socket.shutdown(std::net::Shutdown::Both);
+                return;
+            }
             self.deliver(&target, tasks);
             self.lock().done(&target);
             self.changed.notify_all();
@@ -196,7 +216,11 @@ impl Pool {
         if here.is_empty() {
             return;
         }
-        let reports = mailboxes::deliver(target, &here);
+        mail_posix::points::reached("local.deliverer");
+        let reports = match self.room.as_ref().and_then(Room::refusal) {
+            Some(refusal) => here.iter().map(|_| refusal.clone()).collect(),
+            None => mailboxes::deliver(target, &here),
+        };
         mail_posix::points::reached("mailbox-synced");
         let answers = reports.into_iter().zip(warnings).map(|(report, warning)| Answer { report, warning });
         self.report(here.iter().map(|task| task.number).zip(answers));
@@ -344,7 +368,7 @@ pub mod tests {
     /// Gives jobs to a deliverer and takes its reports, by number.
     fn deliver(jobs: Vec<(Job, Vec<u8>)>) -> HashMap<u64, Report> {
         let (near, far) = UnixStream::pair().expect("a pair");
-        let thread = std::thread::spawn(move || run(far));
+        let thread = std::thread::spawn(move || run(far, None));
         let count = jobs.len();
         for (number, (job, content)) in (1..).zip(jobs) {
             let mut bytes = Vec::new();

@@ -1,4 +1,4 @@
-//! The coordinator's side of the deliverers: one process per owner, started when needed, ended when idle.
+//! The coordinator's side of the deliverers: one process per owner, where owners may share a uid one per mailbox, started when needed, ended when idle.
 
 use std::collections::HashMap;
 use std::io;
@@ -17,6 +17,7 @@ use tokio::sync::{Mutex, oneshot};
 use crate::job::Owner;
 use crate::job::{Answer as Said, Job, JobContent, Target};
 use crate::monitor::{Answer, Request};
+use crate::room::Mailbox;
 
 /// A deliverer without work for so long is ended.
 const IDLE: Duration = Duration::from_secs(20);
@@ -34,8 +35,16 @@ const DISTRUSTED: (usize, Duration) = (10, Duration::from_secs(300));
 /// A deliverer that answered so lately is not silent.
 const LATELY: Duration = Duration::from_secs(3);
 
-/// Whom a deliverer is, and whether it runs the owner's programs.
-type Key = (Owner, bool);
+/// Which deliverer carries a job out.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    /// Whom it is.
+    owner: Owner,
+    /// The one mailbox that it reaches.
+    mailbox: Option<Mailbox>,
+    /// Whether it runs the owner's programs.
+    programs: bool,
+}
 
 /// One running deliverer.
 struct Deliverer {
@@ -65,7 +74,6 @@ struct Waiting {
 /// All deliverers.
 pub struct Deliverers {
     monitor: Writer,
-    /// By owner, and whether they run the owner's programs.
     running: Mutex<HashMap<Key, Arc<Deliverer>>>,
     /// Whose deliverer was stuck lately.
     distrusted: StdMutex<HashMap<Key, Instant>>,
@@ -118,28 +126,28 @@ impl Deliverers {
     /// # Errors
     /// [`Lost`] when there will be no report.
     pub async fn deliver(&self, owner: Owner, job: &Job, content: &Content) -> Result<Said, Lost> {
+        let mailbox = Mailbox::of(owner, &job.target);
         let owner = if self.root { owner } else { Owner::Caller };
-        let key = (owner, matches!(job.target, Target::Command(_)));
+        let key = Key { owner, mailbox, programs: matches!(job.target, Target::Command(_)) };
+        let share = self.share(&key);
         let deliverer = self.for_owner(key).await.map_err(|_| Lost::Ended)?;
-        if deliverer.is_silent_with(self.share(key)) {
+        if deliverer.is_silent_with(share) {
             return Err(Lost::Busy);
         }
         deliverer.carry_out(job, content).await
     }
 
     /// How many jobs of an owner may wait for a deliverer that is silent.
-    fn share(&self, key: Key) -> usize {
-        if !self.root {
-            // One deliverer is everybody's.
+    fn share(&self, key: &Key) -> usize {
+        if key.is_everybody() {
             return usize::MAX;
         }
         let distrusted = self.distrusted.lock().unwrap_or_else(PoisonError::into_inner);
-        let lately = distrusted.get(&key).is_some_and(|since| since.elapsed() < DISTRUSTED.1);
+        let lately = distrusted.get(key).is_some_and(|since| since.elapsed() < DISTRUSTED.1);
         if lately { DISTRUSTED.0 } else { SHARE }
     }
 
     async fn for_owner(&self, key: Key) -> io::Result<Arc<Deliverer>> {
-        let (owner, programs) = key;
         let mut running = self.running.lock().await;
         if let Some(deliverer) = running.get(&key).filter(|deliverer| !deliverer.is_broken()) {
             return Ok(Arc::clone(deliverer));
@@ -148,17 +156,20 @@ impl Deliverers {
         while running.len() >= MOST {
             let idle = running
                 .iter()
-                .filter_map(|(key, deliverer)| Some((deliverer.idle_since()?, *key)))
+                .filter_map(|(key, deliverer)| Some((deliverer.idle_since()?, key)))
                 .min_by_key(|(since, _)| *since);
             // All are at work: one more does less harm than mail that waits for a slot behind a slow disk.
             let Some((_, key)) = idle else { break };
+            let key = key.clone();
             running.remove(&key);
         }
         let (near, far) = UnixStream::pair()?;
         let far = far.into_std()?;
         let passed: [BorrowedFd<'_>; 1] = [far.as_fd()];
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        self.monitor.send(&Frame::new(0, Request::Start { owner, programs, number }), &passed, &[]).await?;
+        let Key { owner, mailbox, programs } = key.clone();
+        let request = Request::Start { owner, mailbox, programs, number };
+        self.monitor.send(&Frame::new(0, request), &passed, &[]).await?;
         let deliverer = Arc::new(Deliverer::new(number, near)?);
         running.insert(key, Arc::clone(&deliverer));
         Ok(deliverer)
@@ -169,8 +180,8 @@ impl Deliverers {
         let mut running = self.running.lock().await;
         let mut stuck = Vec::new();
         running.retain(|key, deliverer| {
-            if deliverer.is_stuck(if self.root { SHARE } else { usize::MAX }) {
-                stuck.push((*key, deliverer.number));
+            if deliverer.is_stuck(if key.is_everybody() { usize::MAX } else { SHARE }) {
+                stuck.push((key.clone(), deliverer.number));
                 deliverer.give_up();
             }
             !deliverer.is_broken() && deliverer.idle_since().is_none_or(|since| since.elapsed() < IDLE)
@@ -192,6 +203,13 @@ impl Deliverers {
     /// Ends all of them, after what they have begun.
     pub async fn end(&self) {
         self.running.lock().await.clear();
+    }
+}
+
+impl Key {
+    /// One deliverer is everybody's: without rights, for mail that goes to no mailbox of its own.
+    fn is_everybody(&self) -> bool {
+        self.owner == Owner::Caller && self.mailbox.is_none()
     }
 }
 
@@ -260,10 +278,13 @@ impl Deliverer {
         // A deliverer that is given up reads no more either.
         tokio::pin!(receiver);
         let sent = tokio::select! {
-            sent = sending => sent.map_err(|_| self.lost()),
+            sent = sending => sent,
             said = &mut receiver => return said.map_err(|_| self.lost()),
         };
-        sent?;
+        if sent.is_err() {
+            // Its end of the socket is closed; nobody may be given to it any more.
+            self.state().waiting = None;
+        }
         receiver.await.map_err(|_| self.lost())
     }
 

@@ -19,6 +19,7 @@ mod headers;
 mod lists;
 mod mailboxes;
 mod monitor;
+mod room;
 mod users;
 
 use local_plan::{expand, forward, job, route, template, virtual_mailbox};

@@ -82,7 +82,9 @@ fn add(batch: &mut Batch<'_>, task: &Task, size_limit: u64) -> bool {
     too_large
 }
 
-fn maildir_failure(path: &Path, error: &StoreError) -> Report {
+/// What is reported of a Maildir that cannot be written to.
+#[must_use]
+pub fn maildir_failure(path: &Path, error: &StoreError) -> Report {
     match error {
         StoreError::NoSpace => Report::deferred(3, 1, "maildir delivery failed: No space left on device"),
         StoreError::NoSuchMailbox => {

@@ -1,7 +1,7 @@
 //! The monitor's service: it forks deliverers on the coordinator's word and makes each the user it is for.
 //!
 //! The coordinator has read mail, so its word is not trusted beyond this: never root, for mailbox users only uids that dovecot.conf allows,
-//! and an additional group only for the configured mail spool.
+//! and an additional group only for the configured mail spool. Where users may share a uid, a deliverer keeps one mailbox.
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::deliverer;
 use crate::job::Owner;
+use crate::room::{Mailbox, Room};
 
 /// SIGKILL.
 const KILL: i32 = 9;
@@ -33,6 +34,9 @@ pub enum Request {
     Start {
         /// Who it is.
         owner: Owner,
+        /// The one mailbox that it reaches; none where its user alone says what it reaches.
+        #[serde(default)]
+        mailbox: Option<Mailbox>,
         /// It runs the owner's programs, among which set-uid ones keep their meaning (a forwarder calls `sendmail`).
         #[serde(default)]
         programs: bool,
@@ -73,8 +77,8 @@ impl Service for Deliverers {
     fn frame(&mut self, desk: &mut Desk, raw: Raw, descriptors: Vec<OwnedFd>) {
         let answer = match raw.read::<Request>(&[]).map(|frame| frame.body) {
             Ok(Request::Rights) => Some(Answer::Rights { root: is_root() }),
-            Ok(Request::Start { owner, programs, number }) => {
-                let started = self.start(desk, owner, programs, descriptors);
+            Ok(Request::Start { owner, mailbox, programs, number }) => {
+                let started = start(desk, owner, mailbox, programs, descriptors);
                 let started = started.map(|child| self.children.push((number, child)));
                 started.err().map(|error| Answer::Refused { text: error.to_string() })
             }
@@ -110,30 +114,42 @@ impl Service for Deliverers {
     }
 }
 
-impl Deliverers {
-    fn start(&self, desk: &Desk, owner: Owner, programs: bool, descriptors: Vec<OwnedFd>) -> io::Result<Child> {
-        let socket = descriptors.into_iter().next().ok_or_else(|| io::Error::other("a deliverer needs a socket"))?;
-        let identity = identity(desk, owner)?;
-        let monitor = std::process::id();
-        let confinement = if programs { Confinement::RUNS_COMMANDS } else { Confinement::FULL };
-        desk.fork(&[socket.as_fd()], || run(owner, identity, confinement, monitor, &socket))
+fn start(
+    desk: &Desk,
+    owner: Owner,
+    mailbox: Option<Mailbox>,
+    programs: bool,
+    descriptors: Vec<OwnedFd>,
+) -> io::Result<Child> {
+    let socket = descriptors.into_iter().next().ok_or_else(|| io::Error::other("a deliverer needs a socket"))?;
+    let identity = identity(desk, owner)?;
+    if mailbox.is_none() && matches!(owner, Owner::Virtual { .. } | Owner::MailUser { .. }) {
+        return Err(io::Error::other("a deliverer of users who may share a uid needs a mailbox"));
     }
+    let monitor = std::process::id();
+    let confinement = if programs { Confinement::RUNS_COMMANDS } else { Confinement::FULL };
+    desk.fork(&[socket.as_fd()], || run(owner, identity, mailbox, confinement, monitor, &socket))
 }
 
 /// The deliverer's life, in the child.
-fn run(owner: Owner, identity: Option<Identity>, confinement: Confinement, monitor: u32, socket: &OwnedFd) -> u8 {
+fn run(
+    owner: Owner,
+    identity: Option<Identity>,
+    mailbox: Option<Mailbox>,
+    confinement: Confinement,
+    monitor: u32,
+    socket: &OwnedFd,
+) -> u8 {
     let confined = match identity {
-        Some(identity) => confirmed(owner, identity).and_then(|identity| confine(&identity, confinement)),
-        None => confine(&Identity::current(), confinement),
+        Some(identity) => confirmed(owner, identity).and_then(|identity| confine(&identity, mailbox, confinement)),
+        None => confine(&Identity::current(), mailbox, confinement),
     };
     // Becoming a user resets the parent-death signal.
-    if let Err(error) = confined.and_then(|()| mail_posix::fork::die_with_parent(monitor)) {
-        eprintln!("local-delivery: deliverer: {error}");
-        return mail_daemon::EX_OSERR;
-    }
-    let ran = socket.try_clone().map(UnixStream::from).and_then(|stream| {
+    let ran = confined.and_then(|room| {
+        mail_posix::fork::die_with_parent(monitor)?;
+        let stream = UnixStream::from(socket.try_clone()?);
         stream.set_nonblocking(false)?;
-        deliverer::run(stream)
+        deliverer::run(stream, room)
     });
     match ran {
         Ok(()) => 0,
@@ -144,18 +160,25 @@ fn run(owner: Owner, identity: Option<Identity>, confinement: Confinement, monit
     }
 }
 
-/// Becomes the recipient and gives up what a deliverer has no use for: programs, sockets, connections, signals. Which files are the recipient's,
-/// their modes say. What the kernel lacks, the coordinator has said already.
+/// Becomes the recipient and gives up what a deliverer has no use for: programs, sockets, connections, signals, and all files but those of its mailbox.
+/// Without a mailbox, which files are the recipient's, their modes say. What the kernel lacks, the coordinator has said already.
 ///
 /// Who may gain rights by running programs runs programs, and keeps what those need.
-fn confine(identity: &Identity, confinement: Confinement) -> io::Result<()> {
+fn confine(identity: &Identity, mailbox: Option<Mailbox>, confinement: Confinement) -> io::Result<Option<Room>> {
     become_user(identity, confinement).map_err(|error| io::Error::other(error.to_string()))?;
     if !confinement.no_new_privs {
-        return Ok(());
+        return Ok(None);
     }
+    // Made before the sandbox: what lies above the mailbox is closed afterwards.
+    let room = mailbox.map(Room::prepare);
     let everything = || vec![PathBuf::from("/")];
-    let rules = Rules { read: everything(), write: everything(), connect: Connections::Ports(Vec::new()) };
-    mail_posix::sandbox::enter(&Sandbox { rules, calls: &[Calls::Basic, Calls::Files] }).map(drop)
+    let (read, write, append) = match &room {
+        None => (everything(), everything(), Vec::new()),
+        Some(room) => (Vec::new(), room.writable(), room.shared()),
+    };
+    let rules = Rules { read, write, append, connect: Connections::Ports(Vec::new()) };
+    mail_posix::sandbox::enter(&Sandbox { rules, calls: &[Calls::Basic, Calls::Files] })?;
+    Ok(room)
 }
 
 fn is_root() -> bool {

@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
 use std::process::Command;
 
-use common::{MESSAGE, PRIVILEGED, grant, lease, next, outcomes, start, start_closed, start_with};
+use common::{MESSAGE, PRIVILEGED, grant, lease, next, outcomes, start, start_closed, start_trying, start_with};
 use mail_ipc::delivery::{Content, Fate, FromWorker, Lease, Outcome, TransportKind};
 
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n\
@@ -274,6 +274,68 @@ async fn a_table_that_only_root_may_read_serves_and_is_taken_when_it_is_replaced
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     assert_eq!(seen(attempt + 1).await, "second@info.net");
+}
+
+const VIRTUAL: &str = "virtual_mailbox_domains = v.example\nvirtual_mailbox_base = DIR/home\n\
+    virtual_uid_maps = static:5000\nvirtual_gid_maps = static:5000\nvirtual_mailbox_maps = \
+    inline:{ {a@v.example=a/Maildir/} {b@v.example=b/Maildir/} {c@v.example=boxes/c} {d@v.example=boxes/d} {e@v.example=file/Maildir/} }\n";
+
+// R9
+#[tokio::test]
+async fn a_deliverer_of_users_who_share_a_uid_reaches_one_mailbox() {
+    if std::env::var_os(PRIVILEGED).is_none() {
+        return in_a_namespace("a_deliverer_of_users_who_share_a_uid_reaches_one_mailbox");
+    }
+    let dir = tempfile::tempdir().expect("tempdir");
+    let home = dir.path().join("home");
+    let probes = ["list:HOME/a/Maildir", "list:HOME/b/Maildir", "read:HOME/boxes/c", "read:HOME/boxes/d", "list:HOME"];
+    let probes = probes.join(" ").replace("HOME", home.to_str().expect("utf-8"));
+    let tries = [("POSTRIDER_POINTS", "local.deliverer=probe"), ("POSTRIDER_PROBES", &probes)];
+    let mut system = start_trying(dir, VIRTUAL, &tries).await;
+    std::fs::set_permissions(system.dir.path(), std::fs::Permissions::from_mode(0o755)).expect("set");
+    chown(&home, Some(5000), Some(5000)).expect("chown");
+    owned_directory(&home.join("boxes"), 5000, 5000, 0o700);
+    std::fs::write(home.join("file"), "").expect("written");
+    system.authd();
+    let (mut queue, _) = system.worker().await;
+    let mut deliver = async |attempt: u32, users: &[&str]| {
+        let content = Content::Follows(MESSAGE.len() as u64);
+        grant(&queue, Lease { attempt, ..lease(TransportKind::Virtual, users, content) }).await;
+        outcomes(&mut queue, users.len()).await
+    };
+    // Each mailbox is there when the next deliverer tries.
+    for (attempt, user) in (1..).zip(["a@v.example", "b@v.example", "c@v.example", "d@v.example"]) {
+        let ends = deliver(attempt, &[user]).await;
+        assert_eq!(ends[&1].fate, Fate::Delivered, "{user}: {}", ends[&1].text);
+    }
+    let tried = |probe: &str| -> Vec<String> {
+        let said = std::fs::read_to_string(system.dir.path().join("stderr")).expect("written");
+        let lines = said.lines().filter_map(|line| line.strip_prefix("probe local.deliverer ")?.split_once(": "));
+        lines.filter(|(what, _)| what.ends_with(probe)).map(|(_, result)| result.to_owned()).collect()
+    };
+    // The deliverers in their order; what is not there yet is hidden as well.
+    assert_eq!(
+        tried("list:{}".replace("{}", home.join("a/Maildir").to_str().expect("utf-8")).as_str()),
+        ["done", "EACCES", "EACCES", "EACCES"]
+    );
+    assert_eq!(tried("/b/Maildir")[1..], ["done", "EACCES", "EACCES"]);
+    assert_eq!(tried("/boxes/c")[2..], ["ENOENT", "EACCES"]);
+    assert_eq!(tried("/home"), ["EACCES"; 4]);
+    // A mailbox that cannot be made is deferred with its reason, and taken once it can.
+    let ends = deliver(5, &["e@v.example"]).await;
+    assert!(ends[&1].text.contains("file/Maildir"), "{}", ends[&1].text);
+    std::fs::remove_file(home.join("file")).expect("removed");
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    let mut attempt = 6;
+    while deliver(attempt, &["e@v.example"]).await[&1].fate != Fate::Delivered {
+        assert!(std::time::Instant::now() < deadline, "never delivered");
+        attempt += 1;
+    }
+    // One that was put in the place of another is delivered to, by another deliverer.
+    std::fs::rename(home.join("a/Maildir"), home.join("a/old")).expect("renamed");
+    let ends = deliver(100, &["a@v.example"]).await;
+    assert_eq!(ends[&1].fate, Fate::Delivered, "{}", ends[&1].text);
+    assert_eq!(std::fs::read_dir(home.join("a/Maildir/new")).expect("made").count(), 1);
 }
 
 /// The one child of a process.

@@ -195,7 +195,8 @@ pub fn of_role(role: Role, facts: &Facts) -> Option<Sandbox> {
         Tcp::Services => Connections::Ports([facts.dns_ports.as_slice(), &facts.policy_ports].concat()),
         Tcp::Nobody => Connections::Ports(Vec::new()),
     };
-    Some(Sandbox { rules: Rules { read: paths(row.read), write: paths(row.write), connect }, calls: row.calls })
+    let rules = Rules { read: paths(row.read), write: paths(row.write), append: Vec::new(), connect };
+    Some(Sandbox { rules, calls: row.calls })
 }
 
 impl Place {

@@ -39,6 +39,8 @@ pub struct Rules {
     pub read: Vec<PathBuf>,
     /// The same that may be read, written and changed.
     pub write: Vec<PathBuf>,
+    /// Directories in which files may be listed, made, written and removed, but not read: where others keep theirs too.
+    pub append: Vec<PathBuf>,
     /// The TCP connections that may be made.
     pub connect: Connections,
 }
@@ -51,6 +53,8 @@ pub fn restrict(rules: &Rules) -> io::Result<Report> {
     // Rights that an older kernel does not know are left out and reported as Partial. V5 of the files brings ioctl on devices, V4 the
     // network, V6 signals.
     let files = AccessFs::from_all(ABI::V5);
+    let appending =
+        AccessFs::ReadDir | AccessFs::MakeReg | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::RemoveFile;
     let ruleset = Ruleset::default().handle_access(files).and_then(|ruleset| {
         let network = match rules.connect {
             Connections::Any => AccessNet::BindTcp.into(),
@@ -60,6 +64,7 @@ pub fn restrict(rules: &Rules) -> io::Result<Report> {
     });
     let ruleset = allow(ruleset.map_err(other)?, &rules.read, AccessFs::ReadFile | AccessFs::ReadDir)?;
     let ruleset = allow(ruleset, &rules.write, files & !AccessFs::Execute)?;
+    let ruleset = allow(ruleset, &rules.append, appending)?;
     let armed: Vec<PathBuf> = crate::points::directory().into_iter().map(PathBuf::from).collect();
     let mut ruleset = allow(ruleset, &armed, files & !AccessFs::Execute)?;
     let ports: Vec<(u16, AccessNet)> = match &rules.connect {

@@ -233,8 +233,10 @@ fn leash_is_kept() -> Outcome {
 fn sandbox() -> Outcome {
     let directory = tempfile::tempdir()?;
     let (inside, outside) = (directory.path().join("inside"), directory.path().join("outside"));
-    let readable = directory.path().join("readable");
+    let (readable, shared) = (directory.path().join("readable"), directory.path().join("shared"));
     std::fs::create_dir(&inside)?;
+    std::fs::create_dir(&shared)?;
+    std::fs::write(shared.join("theirs"), "secret")?;
     std::fs::write(&outside, "secret")?;
     std::fs::write(&readable, "public")?;
     let report_file = directory.path().join("report");
@@ -243,6 +245,7 @@ fn sandbox() -> Outcome {
         let rules = landlock::Rules {
             read: vec![readable.clone(), "/absent".into()],
             write: vec![inside.clone()],
+            append: vec![shared.clone()],
             connect: Connections::Ports(Vec::new()),
         };
         let report = landlock::restrict(&rules);
@@ -256,7 +259,11 @@ fn sandbox() -> Outcome {
         must(std::fs::read(&readable).is_ok(), "readable")?;
         must(std::fs::write(&readable, "x").is_err(), "not writable")?;
         std::fs::write(inside.join("file"), "x").map_err(|error| error.to_string())?;
-        std::fs::rename(inside.join("file"), inside.join("other")).map_err(|error| error.to_string())
+        std::fs::rename(inside.join("file"), inside.join("other")).map_err(|error| error.to_string())?;
+        must(std::fs::read(shared.join("theirs")).is_err(), "what others keep there is hidden")?;
+        let append = std::fs::File::options().append(true).create(true).open(shared.join("ours"));
+        append.and_then(|mut file| file.write_all(b"x")).map_err(|error| error.to_string())?;
+        std::fs::remove_file(shared.join("ours")).map_err(|error| error.to_string())
     })?;
     if std::fs::read_to_string(report_file)? == "Absent" {
         return Ok(Completion::ignored_with("this kernel has no Landlock"));
@@ -270,7 +277,8 @@ fn connections() -> Outcome {
     in_child(move || {
         let connects = || std::net::TcpStream::connect(address).is_ok();
         must(connects(), "without the sandbox")?;
-        let any = landlock::Rules { read: Vec::new(), write: Vec::new(), connect: Connections::Any };
+        let nothing = Vec::new;
+        let any = landlock::Rules { read: nothing(), write: nothing(), append: nothing(), connect: Connections::Any };
         if landlock::restrict(&any).map_err(|error| error.to_string())? == Report::Absent {
             return Ok(());
         }

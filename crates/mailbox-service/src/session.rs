@@ -106,6 +106,7 @@ fn confine(location: Option<&Location>) -> Result<Option<&'static str>, String> 
     let rules = Rules {
         read: READABLE.iter().map(PathBuf::from).collect(),
         write: mail.into_iter().map(Path::to_owned).collect(),
+        append: Vec::new(),
         connect: Connections::Ports(Vec::new()),
     };
     let report = mail_posix::sandbox::enter(&Sandbox { rules, calls: &[Calls::Basic, Calls::Files] });

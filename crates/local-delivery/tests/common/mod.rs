@@ -50,7 +50,7 @@ pub async fn start(main: &str) -> System {
 
 /// The same with these lines of aliases; `DIR` stands for the temporary directory.
 pub async fn start_with(main: &str, aliases: &str) -> System {
-    start_in(tempfile::tempdir().expect("tempdir"), main, aliases).await
+    start_in(tempfile::tempdir().expect("tempdir"), main, aliases, &[]).await
 }
 
 /// The same with tables below `etc` that only their owner may read.
@@ -68,10 +68,15 @@ pub async fn start_closed(main: &str, tables: &[(&str, &str)]) -> System {
             std::fs::set_permissions(parent, std::fs::Permissions::from_mode(0o700)).expect("set");
         }
     }
-    start_in(dir, main, "").await
+    start_in(dir, main, "", &[]).await
 }
 
-async fn start_in(dir: tempfile::TempDir, main: &str, aliases: &str) -> System {
+/// The same in a directory, with variables that make the daemon try what it may do; what it says of that is in the file `stderr`.
+pub async fn start_trying(dir: tempfile::TempDir, main: &str, variables: &[(&str, &str)]) -> System {
+    start_in(dir, main, "", variables).await
+}
+
+async fn start_in(dir: tempfile::TempDir, main: &str, aliases: &str, variables: &[(&str, &str)]) -> System {
     let home = dir.path().display();
     std::fs::create_dir_all(dir.path().join("etc")).expect("made");
     std::fs::write(dir.path().join("etc/aliases"), aliases.replace("DIR", &home.to_string())).expect("written");
@@ -89,7 +94,7 @@ async fn start_in(dir: tempfile::TempDir, main: &str, aliases: &str) -> System {
             std::os::unix::fs::chown(dir.path().join(name), Some(NOBODY), Some(NOBODY)).expect("chown");
         }
     }
-    let daemon = spawn(dir.path());
+    let daemon = spawn_with(dir.path(), variables);
     let state = dir.path().join("spool/postrider");
     let bind = |socket: Socket| {
         let listener = ipc::bind(&state.join(socket.directory), socket.name, 0o666).expect("bound");
@@ -101,12 +106,19 @@ async fn start_in(dir: tempfile::TempDir, main: &str, aliases: &str) -> System {
 }
 
 pub fn spawn(dir: &Path) -> Child {
+    spawn_with(dir, &[])
+}
+
+fn spawn_with(dir: &Path, variables: &[(&str, &str)]) -> Child {
     let mut command = Command::new(place(Path::new(env!("CARGO_BIN_EXE_local-delivery")), dir).expect("placed"));
     command.arg("-c").arg(dir.join("etc")).current_dir("/");
     if is_root() {
         command.uid(NOBODY).gid(NOBODY);
     }
-    command.spawn().expect("the daemon runs")
+    if !variables.is_empty() {
+        command.stderr(std::fs::File::create(dir.join("stderr")).expect("made"));
+    }
+    command.envs(variables.iter().copied()).spawn().expect("the daemon runs")
 }
 
 /// Waits until a path is there, at most ten seconds.
