@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use mail_policy::Answer as PolicyAnswer;
 use mail_tables::access::Action;
 use mail_tables::aliases::{file_members, members};
 use mail_tables::{Answer, Scope, Table, TableKind, TableRef, parse_entries};
 use table_clients::{
-    decode_memcache, decode_mysql, decode_mysql_row, decode_netstring, decode_pgsql, decode_pgsql_row,
-    decode_tcp_reply, decode_tcp_text,
+    RemoteAnswer, decode_memcache, decode_mysql, decode_mysql_row, decode_netstring, decode_pgsql, decode_pgsql_row,
+    decode_socketmap, decode_tcp_reply, decode_tcp_text,
 };
 
 use crate::Target;
@@ -139,6 +140,39 @@ pub const REPLIES: Target = Target {
     cost: 1,
 };
 
+pub const POLICY: Target = Target {
+    name: "policy_answer",
+    run: policy,
+    tokens: &[
+        "action=",
+        "DUNNO",
+        "REJECT no",
+        "DEFER_IF_PERMIT x",
+        "550 5.7.1 y",
+        "\n",
+        "\r\n",
+        "\n\n",
+        "=",
+        "PREPEND X: y",
+    ],
+    cost: 1,
+};
+
+/// Packets make no difference, and an action is one line.
+fn policy(input: &[u8]) {
+    let whole = PolicyAnswer::default().push(input);
+    let mut answer = PolicyAnswer::default();
+    let cut = input.iter().find_map(|octet| match answer.push(&[*octet]) {
+        Ok(None) => None,
+        other => Some(other),
+    });
+    assert_eq!(cut.unwrap_or(Ok(None)), whole);
+    if let Ok(Some(action)) = whole {
+        assert!(!action.contains('\n'));
+        let _ = Action::parse(&action);
+    }
+}
+
 pub const ACCESS: Target = Target {
     name: "access_action",
     run: |input| drop(Action::parse(&String::from_utf8_lossy(input))),
@@ -196,6 +230,11 @@ fn replies(input: &[u8]) {
         decode_mysql(input).ok().flatten().map(|(_, used)| used),
     ];
     assert!(used.iter().flatten().all(|used| *used <= input.len()));
+    if let Ok(Some((reply, _))) = decode_netstring(input, 1000) {
+        let said = decode_socketmap(&reply);
+        assert!(!matches!(&said, RemoteAnswer::Found(text) if text.is_empty()), "a value is never empty");
+        assert!(said != RemoteAnswer::NotFound || reply.starts_with(b"NOTFOUND"), "only a clear no is one");
+    }
     let _ = (decode_tcp_reply(input), decode_tcp_text(input), decode_pgsql_row(input), decode_mysql_row(input, 3));
 }
 

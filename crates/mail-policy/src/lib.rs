@@ -10,6 +10,7 @@
 //! It is used by `smtpd` and by `postrider explain`. Not here: sockets, files, DNS, the rewriting of addresses (`mail-route`).
 
 mod access;
+mod answer;
 mod evaluate;
 mod facts;
 mod input;
@@ -23,6 +24,7 @@ mod tests;
 mod unlisted;
 mod verdict;
 
+pub use answer::{Answer, NoAnswer};
 pub use evaluate::evaluate;
 pub use facts::{
     AddressFact, Classified, DnsFact, DomainClass, Existence, Fact, Facts, Host, HostKind, HostsFact, ListFact,

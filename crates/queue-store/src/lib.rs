@@ -14,7 +14,7 @@ mod content;
 pub mod format;
 mod hop;
 pub mod index;
-mod keys;
+pub mod keys;
 mod layers;
 pub mod ledger;
 mod message;

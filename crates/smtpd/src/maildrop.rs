@@ -50,7 +50,10 @@ fn complete_files(directory: &Path) -> Vec<PathBuf> {
 async fn pick_up(door: &Arc<Door>, path: &Path) {
     let shared = door.shared();
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let opened = open(path);
+    // Recipients of many pages take their time to read.
+    let own = path.to_owned();
+    let opened = tokio::task::spawn_blocking(move || open(&own)).await;
+    let opened = opened.unwrap_or_else(|error| Err(io::Error::other(error)));
     let (mut file, submission) = match opened {
         Ok(opened) => opened,
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
@@ -93,7 +96,9 @@ fn open(path: &Path) -> io::Result<(File, Submission)> {
     let mut start = Vec::new();
     let found = loop {
         let before = start.len();
-        io::Read::by_ref(&mut file).take(256 * 1024).read_to_end(&mut start)?;
+        // Twice as much each time: what was read is looked at again from its beginning.
+        let more = (before as u64).max(256 * 1024);
+        io::Read::by_ref(&mut file).take(more).read_to_end(&mut start)?;
         let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
         match head(&start).map_err(invalid)? {
             Some(head) => break head,
@@ -103,7 +108,7 @@ fn open(path: &Path) -> io::Result<(File, Submission)> {
             None => {}
         }
     };
-    if metadata.len() != found.offset + found.length {
+    if found.offset.checked_add(found.length) != Some(metadata.len()) {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "cut short"));
     }
     file.seek(io::SeekFrom::Start(found.offset))?;

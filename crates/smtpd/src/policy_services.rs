@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use mail_config::Config;
-use mail_policy::{PolicyFact, PolicyRequest, PolicyService};
+use mail_policy::{Answer, PolicyFact, PolicyRequest, PolicyService};
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -15,8 +15,6 @@ use crate::log::SessionLog;
 
 /// So many connections to one service are kept without use.
 const IDLE_MAX: usize = 20;
-/// The longest answer in octets.
-const ANSWER_MAX: usize = 64 * 1024;
 
 /// A connection, whatever it goes over.
 trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -111,21 +109,16 @@ fn text(request: &PolicyRequest) -> String {
 async fn exchange(stream: &mut BufReader<Box<dyn Wire>>, text: &str) -> io::Result<String> {
     stream.get_mut().write_all(text.as_bytes()).await?;
     stream.get_mut().flush().await?;
-    let (mut action, mut length) = (None, 0);
+    let mut answer = Answer::default();
     loop {
-        let mut line = Vec::new();
-        let count = stream.read_until(b'\n', &mut line).await?;
-        length += count;
-        if !line.ends_with(b"\n") || length > ANSWER_MAX {
+        let came = stream.fill_buf().await?;
+        if came.is_empty() {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "no complete answer"));
         }
-        let line = String::from_utf8_lossy(&line);
-        let line = line.trim_end_matches(['\r', '\n']);
-        if line.is_empty() {
-            return action.ok_or_else(|| io::Error::other("an answer without action"));
-        }
-        if let Some(value) = line.strip_prefix("action=") {
-            action = Some(value.trim().to_owned());
+        let (count, action) = (came.len(), answer.push(came).map_err(io::Error::other)?);
+        stream.consume(count);
+        if let Some(action) = action {
+            return Ok(action);
         }
     }
 }

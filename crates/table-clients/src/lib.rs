@@ -29,4 +29,5 @@ pub use memcache::value as decode_memcache;
 pub use mysql::{packet as decode_mysql, row as decode_mysql_row};
 pub use netstring::decode as decode_netstring;
 pub use pgsql::{message as decode_pgsql, row as decode_pgsql_row};
+pub use socketmap::answer as decode_socketmap;
 pub use tcp::{decoded as decode_tcp_text, reply as decode_tcp_reply};

@@ -53,7 +53,9 @@ impl Protocol for Netstrings {
     }
 }
 
-fn answer(reply: &[u8]) -> RemoteAnswer {
+/// What a server's reply means: its status and the rest.
+#[must_use]
+pub fn answer(reply: &[u8]) -> RemoteAnswer {
     let reply = String::from_utf8_lossy(reply);
     let (status, text) = reply.split_once(' ').unwrap_or((&reply, ""));
     match status {

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufReader, Read as _, Write as _};
+use std::io::{self, BufReader, Read, Seek, Write as _};
 use std::os::unix::fs::FileExt as _;
 
 use super::dir::Dir;
@@ -27,14 +27,14 @@ pub struct Cache {
     dir: Dir,
     uid_validity: u32,
     file: Option<File>,
-    places: HashMap<u32, (u64, u32)>,
+    places: Places,
     end: u64,
 }
 
 impl Cache {
     /// Opens the cache and finds its entries. One of another UIDVALIDITY, or damaged from the start, counts as empty.
     pub fn open(dir: Dir, uid_validity: u32) -> Self {
-        let mut cache = Self { dir, uid_validity, file: None, places: HashMap::new(), end: HEAD };
+        let mut cache = Self { dir, uid_validity, file: None, places: Places::new(), end: HEAD };
         if let Ok(Some(file)) = cache.dir.append_file(NAME) {
             // What cannot be read is not there.
             let _ = cache.scan(file);
@@ -42,26 +42,10 @@ impl Cache {
         cache
     }
 
-    fn scan(&mut self, file: File) -> std::io::Result<()> {
-        let mut reader = BufReader::with_capacity(256 * 1024, file.try_clone()?);
-        let mut head = [0; HEAD as usize];
-        reader.read_exact(&mut head)?;
-        if head[..8] != *MAGIC || head[8..] != self.uid_validity.to_le_bytes() {
-            return Ok(());
-        }
-        let length = file.metadata()?.len();
-        self.file = Some(file);
-        let mut entry = [0; ENTRY as usize];
-        while self.end + ENTRY <= length && reader.read_exact(&mut entry).is_ok() {
-            let [u0, u1, u2, u3, l0, l1, l2, l3, ..] = entry;
-            let (uid, size) = (u32::from_le_bytes([u0, u1, u2, u3]), u32::from_le_bytes([l0, l1, l2, l3]));
-            let next = self.end + ENTRY + u64::from(size);
-            if next > length || size as usize > ENTRY_MAX {
-                break;
-            }
-            self.places.insert(uid, (self.end, size));
-            self.end = next;
-            reader.seek_relative(i64::from(size))?;
+    fn scan(&mut self, file: File) -> io::Result<()> {
+        let reader = BufReader::with_capacity(256 * 1024, file.try_clone()?);
+        if let Some((places, end)) = places(reader, file.metadata()?.len(), self.uid_validity)? {
+            (self.places, self.end, self.file) = (places, end, Some(file));
         }
         Ok(())
     }
@@ -81,14 +65,15 @@ impl Cache {
         let small = || entries.iter().filter(|(_, octets)| octets.len() <= ENTRY_MAX);
         let live: u64 =
             self.places.iter().filter(|(uid, _)| alive(**uid)).map(|(_, (_, size))| u64::from(*size) + ENTRY).sum();
-        let dead = self.end - HEAD - live;
+        // A file that somebody cut short has less than it is known to hold.
+        let dead = self.end.saturating_sub(HEAD + live);
         if self.file.is_none() || (dead > DEAD_MAX && dead > live) {
             let kept: Vec<(u32, Vec<u8>)> =
                 self.places.keys().filter(|uid| alive(**uid)).filter_map(|&uid| Some((uid, self.get(uid)?))).collect();
             return self.replace(kept.iter().chain(small()));
         }
         let Some(mut file) = self.file.as_ref() else { return Ok(()) };
-        let failed = |error: std::io::Error| self.dir.error(NAME, error);
+        let failed = |error: io::Error| self.dir.error(NAME, error);
         rustix::fs::flock(file, rustix::fs::FlockOperation::LockExclusive).map_err(|error| failed(error.into()))?;
         // Another session may have appended; its entries are found at the next opening.
         let at = file.metadata().map_err(failed)?.len();
@@ -114,8 +99,40 @@ impl Cache {
     }
 }
 
-fn encode<'a>(entries: impl Iterator<Item = &'a (u32, Vec<u8>)>, mut at: u64) -> (Vec<u8>, HashMap<u32, (u64, u32)>) {
-    let (mut text, mut places) = (Vec::new(), HashMap::new());
+/// Where each message's entry lies and how long it is.
+type Places = HashMap<u32, (u64, u32)>;
+
+/// Finds the entries of a cache file of this length, and where they end; none if it is not of this UIDVALIDITY.
+///
+/// # Errors
+/// What reading says.
+pub fn places(
+    mut file: BufReader<impl Read + Seek>,
+    length: u64,
+    uid_validity: u32,
+) -> io::Result<Option<(Places, u64)>> {
+    let mut head = [0; HEAD as usize];
+    file.read_exact(&mut head)?;
+    if head[..8] != *MAGIC || head[8..] != uid_validity.to_le_bytes() {
+        return Ok(None);
+    }
+    let (mut places, mut end, mut entry) = (Places::new(), HEAD, [0; ENTRY as usize]);
+    while end + ENTRY <= length && file.read_exact(&mut entry).is_ok() {
+        let [u0, u1, u2, u3, l0, l1, l2, l3, ..] = entry;
+        let (uid, size) = (u32::from_le_bytes([u0, u1, u2, u3]), u32::from_le_bytes([l0, l1, l2, l3]));
+        let next = end + ENTRY + u64::from(size);
+        if next > length || size as usize > ENTRY_MAX {
+            break;
+        }
+        places.insert(uid, (end, size));
+        end = next;
+        file.seek_relative(i64::from(size))?;
+    }
+    Ok(Some((places, end)))
+}
+
+fn encode<'a>(entries: impl Iterator<Item = &'a (u32, Vec<u8>)>, mut at: u64) -> (Vec<u8>, Places) {
+    let (mut text, mut places) = (Vec::new(), Places::new());
     for (uid, octets) in entries {
         let Ok(size) = u32::try_from(octets.len()) else { continue };
         text.extend(uid.to_le_bytes());

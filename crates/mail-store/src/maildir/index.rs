@@ -249,6 +249,17 @@ fn parse(text: &[u8]) -> Option<(Loaded, u64)> {
     (snapshot > 0).then_some((loaded, snapshot))
 }
 
+/// What an index says when it is read, written whole and read again: its UIDs both times, for who checks decoders. None if it is damaged.
+#[must_use]
+pub fn reread(text: &[u8]) -> Option<[Vec<u32>; 2]> {
+    let uids = |loaded: &Loaded| loaded.messages.iter().map(|message| message.uid).collect();
+    let (first, _) = parse(text)?;
+    let mut again = MAGIC.to_vec();
+    again.extend(entry(SNAPSHOT, &first.head, &[], first.messages.iter().cloned()));
+    let second = parse(&again).map(|(second, _)| second).filter(|second| *second == first);
+    Some([uids(&first), second.as_ref().map(uids).unwrap_or_default()])
+}
+
 fn apply(loaded: &mut Loaded, mut input: In<'_>, first: bool) -> Option<()> {
     let kind = input.u8()?;
     if (kind == SNAPSHOT) != first {
@@ -267,20 +278,28 @@ fn apply(loaded: &mut Loaded, mut input: In<'_>, first: bool) -> Option<()> {
         removed.sort_unstable();
         loaded.messages.retain(|message| removed.binary_search(&message.uid).is_err());
     }
+    let mut in_order = true;
     while !input.0.is_empty() {
         let saved = input.saved()?;
-        match loaded.messages.last() {
-            Some(last) if last.uid >= saved.uid => {
-                let at = loaded.messages.binary_search_by_key(&saved.uid, |message| message.uid);
-                match at {
-                    Ok(at) => loaded.messages[at] = saved,
-                    Err(at) => loaded.messages.insert(at, saved),
-                }
-            }
-            _ => loaded.messages.push(saved),
-        }
+        in_order &= loaded.messages.last().is_none_or(|last| last.uid < saved.uid);
+        loaded.messages.push(saved);
+    }
+    if !in_order {
+        last_of_each(&mut loaded.messages);
     }
     Some(())
+}
+
+/// Sorts by UID; of several with the same the last counts.
+fn last_of_each(messages: &mut Vec<Saved>) {
+    messages.sort_by_key(|message| message.uid);
+    messages.dedup_by(|later, earlier| {
+        let same = later.uid == earlier.uid;
+        if same {
+            std::mem::swap(later, earlier);
+        }
+        same
+    });
 }
 
 #[cfg(test)]

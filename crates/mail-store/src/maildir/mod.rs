@@ -19,6 +19,9 @@ mod uids;
 mod uidvalidity;
 
 pub use account::{MaildirAccount, Notice};
+pub use cache::places as cache_places;
 pub use deliver::{Batch, DeliveryName, Incoming, Maildir};
+pub use index::reread as reread_index;
 pub use keywords::{parse as parse_keywords, to_text as keywords_text};
+pub use subscriptions::{changed as changed_subscriptions, parse as parse_subscriptions};
 pub use uidlist::{Health, Record, UidList};

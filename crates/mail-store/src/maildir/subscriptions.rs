@@ -10,16 +10,29 @@ const FILE_MAX: u64 = 16 * 1024 * 1024;
 
 /// The subscribed names; lines that can be no mailbox are left out.
 pub fn read(control: &Dir) -> Result<Vec<MailboxName>> {
-    let text = text(control)?.unwrap_or_default();
-    let (version, lines) = split(&text);
-    Ok(lines.filter_map(|line| MailboxName::from_stored(&decode(line, version)).ok()).collect())
+    Ok(parse(&text(control)?.unwrap_or_default()))
+}
+
+/// The names in the text of a file; lines that can be no mailbox are left out.
+#[must_use]
+pub fn parse(text: &str) -> Vec<MailboxName> {
+    let (version, lines) = split(text);
+    lines.filter_map(|line| MailboxName::from_stored(&decode(line, version)).ok()).collect()
 }
 
 /// Adds or removes a name; every other line stays as it is.
 pub fn set(control: &Dir, name: &MailboxName, subscribed: bool) -> Result<()> {
     let _lock = DotLock::take(control, NAME)?;
     let old = text(control)?;
-    let old = old.as_deref().unwrap_or(HEADER);
+    match changed(old.as_deref().unwrap_or(HEADER), name, subscribed) {
+        Some(new) => control.replace_file(NAME.as_bytes(), new.as_bytes(), true),
+        None => Ok(()),
+    }
+}
+
+/// The text of a file after a name was added or removed; none where nothing changes.
+#[must_use]
+pub fn changed(old: &str, name: &MailboxName, subscribed: bool) -> Option<String> {
     let (version, lines) = split(old);
     let is_name = |line: &str| MailboxName::from_stored(&decode(line, version)).is_ok_and(|found| found == *name);
     let mut new = String::from(if version == 2 { HEADER } else { "" });
@@ -36,7 +49,7 @@ pub fn set(control: &Dir, name: &MailboxName, subscribed: bool) -> Result<()> {
         new.push_str(&if version == 2 { encode(name) } else { name.as_stored().to_owned() });
         new.push('\n');
     }
-    if found == subscribed { Ok(()) } else { control.replace_file(NAME.as_bytes(), new.as_bytes(), true) }
+    (found != subscribed).then_some(new)
 }
 
 fn text(control: &Dir) -> Result<Option<String>> {
@@ -49,7 +62,8 @@ fn text(control: &Dir) -> Result<Option<String>> {
 
 fn split(text: &str) -> (u8, impl Iterator<Item = &str>) {
     let (version, lines) = text.strip_prefix(HEADER).map_or((1, text), |lines| (2, lines));
-    (version, lines.lines().filter(|line| !line.is_empty()))
+    // A carriage return before the end of a line is part of the end, as it is for Dovecot, also where a last line has no end.
+    (version, lines.lines().map(|line| line.trim_end_matches('\r')).filter(|line| !line.is_empty()))
 }
 
 fn encode(name: &MailboxName) -> String {
@@ -105,5 +119,12 @@ mod tests {
         set(&dir, &name("new.one"), true).expect("set");
         assert_eq!(std::fs::read_to_string(&path).expect("read"), "old.one\n../x\nnew.one\n");
         assert_eq!(read(&dir).expect("read"), [name("old.one"), name("new.one")]);
+    }
+
+    // Found by the target `subscriptions`: adding a name made another one of a last line without an end.
+    #[test]
+    fn the_end_of_a_line_is_the_same_with_and_without_a_further_one() {
+        assert_eq!(parse("a\r\nb\r"), [name("a"), name("b")]);
+        assert_eq!(changed("b\r", &name("c"), true).as_deref(), Some("b\nc\n"));
     }
 }
