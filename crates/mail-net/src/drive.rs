@@ -181,29 +181,30 @@ impl<M: Machine> Driver<M> {
     }
 
     /// Runs the session to its end. `events` may never bring anything; `tls` is needed only by machines that start TLS.
-    pub async fn run<H: Handler<M>>(
+    pub fn run<H: Handler<M>>(
         self,
         handler: &mut H,
         tls: Option<&ServerTls>,
         events: &mut mpsc::Receiver<M::Event>,
-    ) -> Ended<M> {
-        self.run_with(handler, tls.map_or(Upgrade::None, Upgrade::Server), events).await
+    ) -> impl Future<Output = Ended<M>> {
+        Box::new(self).run_with(handler, tls.map_or(Upgrade::None, Upgrade::Server), events)
     }
 
     /// As [`Driver::run`], for a machine that is the client of its protocol; with TLS comes the name of the server.
-    pub async fn run_client<H: Handler<M>>(
+    pub fn run_client<'a, H: Handler<M>>(
         mut self,
-        handler: &mut H,
-        tls: Option<(&ClientTls, &str)>,
-        events: &mut mpsc::Receiver<M::Event>,
-    ) -> Ended<M> {
+        handler: &'a mut H,
+        tls: Option<(&'a ClientTls, &'a str)>,
+        events: &'a mut mpsc::Receiver<M::Event>,
+    ) -> impl Future<Output = Ended<M>> {
         let upgrade = tls.map_or(Upgrade::None, |(tls, name)| Upgrade::Client(tls, name));
         self.duplex = true;
-        self.run_with(handler, upgrade, events).await
+        Box::new(self).run_with(handler, upgrade, events)
     }
 
+    /// In a box: the future of a session would keep room for the driver at each of its levels.
     async fn run_with<H: Handler<M>>(
-        mut self,
+        mut self: Box<Self>,
         handler: &mut H,
         tls: Upgrade<'_>,
         events: &mut mpsc::Receiver<M::Event>,
@@ -214,14 +215,8 @@ impl<M: Machine> Driver<M> {
         if reason != Close::HandOver {
             let _ = tokio::time::timeout(Duration::from_secs(5), self.stream.shutdown()).await;
         }
-        Ended {
-            reason,
-            machine: self.machine,
-            stream: self.stream,
-            unread: self.input,
-            octets_in: self.octets_in,
-            octets_out: self.octets_out,
-        }
+        let Self { machine, stream, input: unread, octets_in, octets_out, .. } = *self;
+        Ended { reason, machine, stream, unread, octets_in, octets_out }
     }
 
     async fn serve<H: Handler<M>>(
@@ -290,7 +285,8 @@ impl<M: Machine> Driver<M> {
                 }
                 Step::Give(chunk) => handler.give(chunk).await,
                 Step::StartTls => {
-                    if let Err(reason) = self.start_tls(tls).await {
+                    // On the heap while it runs: a session keeps no room for a handshake.
+                    if let Err(reason) = Box::pin(self.start_tls(tls)).await {
                         return Some(reason);
                     }
                     handler.tls_started(&self.stream);

@@ -48,19 +48,24 @@ impl Queue {
     /// # Errors
     /// What queue-manager or `each` says.
     pub fn list(&mut self, mut each: impl FnMut(&Listed) -> Result<(), Failure>) -> Result<(), Failure> {
-        let mut after = None;
+        self.ask_for_page(None)?;
         loop {
-            match self.ask(&Request::List { after, limit: PAGE })? {
-                Response::Page { messages, more } => {
-                    messages.iter().try_for_each(&mut each)?;
-                    after = messages.last().map(|message| message.id);
-                    if !more || messages.is_empty() {
-                        return Ok(());
-                    }
-                }
-                other => return Err(unexpected(&other)),
+            let (response, _) = self.conversation.answer().map_err(broken)?;
+            let Response::Page { messages, more } = response else { return Err(unexpected(&response)) };
+            let last = messages.last().filter(|_| more).map(|message| message.id);
+            // queue-manager reads the next page while this one is printed.
+            if last.is_some() {
+                self.ask_for_page(last)?;
+            }
+            messages.iter().try_for_each(&mut each)?;
+            if last.is_none() {
+                return Ok(());
             }
         }
+    }
+
+    fn ask_for_page(&mut self, after: Option<QueueId>) -> Result<(), Failure> {
+        self.conversation.say(&Request::List { after, limit: PAGE }).map_err(broken)
     }
 
     /// One message with its content; none if it is not in the queue.

@@ -25,6 +25,7 @@ mod run;
 pub mod segment;
 mod state;
 mod store;
+mod values;
 
 pub use content::{Content, OWN_FILE_MIN};
 pub use hop::{Hop, HopError};

@@ -17,11 +17,12 @@ use crate::message::{Counts, Live, Location, MessageState};
 use crate::record::{
     Accepted, Expanded, Fate, LastReply, Member, Moved, Outcome, Place, RecipientState, Record, Remote,
 };
+use crate::values;
 
 /// How long the id of a message that ended stays known, so that the same intake gets the same answer.
 pub const REMEMBERED: Duration = Duration::from_secs(600);
 /// The version of the table of keys.
-const TABLE: u8 = 1;
+const TABLE: u8 = 2;
 
 /// Something the caller of [`State::apply`] has to see to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,11 +135,11 @@ impl State {
             deferred: false,
             purpose: envelope.purpose,
         };
-        self.enter(accepted.id, &message, true)?;
+        self.enter(accepted.id, &message, true);
         for (number, recipient) in (0..count).zip(&envelope.recipients) {
             let mut state = RecipientState::new(recipient.clone(), accepted.at);
             state.hop = hops.get(number as usize).cloned().unwrap_or_default();
-            self.put_recipient(accepted.id, &message, number, &state, true)?;
+            self.put_recipient(accepted.id, &message, number, &state, true);
         }
         Ok(())
     }
@@ -163,9 +164,9 @@ impl State {
             self.remove_recipients(moved.id)?;
             self.leave(moved.id, &before);
         }
-        self.enter(moved.id, &message, false)?;
+        self.enter(moved.id, &message, false);
         for (number, state) in &moved.recipients {
-            self.put_recipient(moved.id, &message, *number, state, false)?;
+            self.put_recipient(moved.id, &message, *number, state, false);
         }
         Ok(())
     }
@@ -222,7 +223,8 @@ impl State {
             let mta = outcome.mta.clone().filter(|mta| *mta != Remote::default());
             state.last = Some(LastReply { status: outcome.status, text: outcome.text.clone(), mta, at: outcome.at });
         }
-        self.put_recipient(id, message, number, &state, false)
+        self.put_recipient(id, message, number, &state, false);
+        Ok(())
     }
 
     fn expanded(&mut self, expanded: &Expanded, hops: &[Hop]) -> Result<Option<Effect>> {
@@ -238,12 +240,12 @@ impl State {
             message.open += 1;
             let mut member = member_state(member, expanded.at);
             member.hop = hops.get(n).cloned().unwrap_or_default();
-            self.put_recipient(expanded.id, &message, number, &member, true)?;
+            self.put_recipient(expanded.id, &message, number, &member, true);
         }
         self.unschedule(expanded.id, expanded.recipient, &state);
         if expanded.report {
             state.report = Some(Fate::Delivered);
-            self.put_recipient(expanded.id, &message, expanded.recipient, &state, false)?;
+            self.put_recipient(expanded.id, &message, expanded.recipient, &state, false);
         } else {
             self.end_recipient(expanded.id, &mut message, expanded.recipient)?;
         }
@@ -256,10 +258,11 @@ impl State {
         message.hold = hold;
         for (number, state) in self.recipients(id, 0, usize::MAX)? {
             self.unschedule(id, number, &state);
-            self.put_recipient(id, &message, number, &state, false)?;
+            self.put_recipient(id, &message, number, &state, false);
         }
         self.count(Some(&before), Some(&message));
-        self.put_message(id, &message, false)
+        self.put_message(id, &message, false);
+        Ok(())
     }
 
     fn requeued(&mut self, id: QueueId, at: UnixTime) -> Result<()> {
@@ -271,10 +274,11 @@ impl State {
             state.next = at;
             state.hop = Hop::default();
             state.via = None;
-            self.put_recipient(id, &message, number, &state, false)?;
+            self.put_recipient(id, &message, number, &state, false);
         }
         self.count(Some(&before), Some(&message));
-        self.put_message(id, &message, false)
+        self.put_message(id, &message, false);
+        Ok(())
     }
 
     fn deleted(&mut self, id: QueueId, at: UnixTime) -> Result<Option<Effect>> {
@@ -293,7 +297,7 @@ impl State {
         self.unschedule(id, number, &state);
         state.hop = hop.unwrap_or(state.hop);
         state.next = next.unwrap_or(state.next);
-        self.put_recipient(id, &message, number, &state, false)?;
+        self.put_recipient(id, &message, number, &state, false);
         Ok(true)
     }
 
@@ -322,7 +326,7 @@ impl State {
         }
         if now != before {
             self.count(Some(before), Some(now));
-            self.put_message(id, now, false)?;
+            self.put_message(id, now, false);
         }
         Ok(None)
     }
@@ -333,12 +337,12 @@ impl State {
         Ok(())
     }
 
-    fn enter(&mut self, id: QueueId, message: &MessageState, new: bool) -> Result<()> {
+    fn enter(&mut self, id: QueueId, message: &MessageState, new: bool) {
         let live = self.live.entry(message.location.segment).or_default();
         live.messages += 1;
         live.octets += message.location.octets();
         self.count(None, Some(message));
-        self.put_message(id, message, new)
+        self.put_message(id, message, new);
     }
 
     fn leave(&mut self, id: QueueId, message: &MessageState) {
@@ -364,27 +368,18 @@ impl State {
         }
     }
 
-    fn put_message(&mut self, id: QueueId, message: &MessageState, new: bool) -> Result<()> {
-        self.layers.put(keys::message(id), encode(message)?, new);
-        Ok(())
+    fn put_message(&mut self, id: QueueId, message: &MessageState, new: bool) {
+        self.layers.put(keys::message(id), values::of_message(message), new);
     }
 
     /// Writes a recipient, its place in the schedule, and the report that is due about it.
-    fn put_recipient(
-        &mut self,
-        id: QueueId,
-        message: &MessageState,
-        number: u32,
-        state: &RecipientState,
-        new: bool,
-    ) -> Result<()> {
-        self.layers.put(keys::recipient(id, number), encode(state)?, new);
+    fn put_recipient(&mut self, id: QueueId, message: &MessageState, number: u32, state: &RecipientState, new: bool) {
+        self.layers.put(keys::recipient(id, number), values::of_recipient(state), new);
         if state.report.is_some() {
             self.layers.put(keys::report(id, number), Box::default(), new);
         } else if !message.hold && !message.corrupt {
             self.layers.put(schedule_key(id, number, state), Box::default(), new);
         }
-        Ok(())
     }
 
     fn unschedule(&mut self, id: QueueId, number: u32, state: &RecipientState) {

@@ -352,6 +352,14 @@ impl Store {
         self.shared.read().recipients(id, from, limit)
     }
 
+    /// For each of several messages, in the order of ids, its recipients that are not done; at most so many of each.
+    ///
+    /// # Errors
+    /// The index is damaged.
+    pub fn recipients_of(&self, ids: &[QueueId], limit: usize) -> Result<Vec<Vec<RecipientState>>, IndexError> {
+        self.shared.read().recipients_of(ids, limit)
+    }
+
     /// Messages in the order of ids, behind `after`.
     ///
     /// # Errors

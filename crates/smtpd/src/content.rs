@@ -161,7 +161,7 @@ impl Content {
         }
         let mut file = match self.file.take() {
             Some(file) => file,
-            None => queue.open_content(self.id).await?,
+            None => Box::pin(queue.open_content(self.id)).await?,
         };
         let memory = std::mem::take(&mut self.memory);
         let written = tokio::task::spawn_blocking(move || {
@@ -175,7 +175,7 @@ impl Content {
                 Ok(())
             }
             _ => {
-                queue.abandon(self.id).await;
+                Box::pin(queue.abandon(self.id)).await;
                 Err(unavailable())
             }
         }
@@ -211,7 +211,7 @@ impl Content {
     /// Gives the content up.
     pub async fn discard(&mut self, queue: &Queue) {
         if self.file.take().is_some() {
-            queue.abandon(self.id).await;
+            Box::pin(queue.abandon(self.id)).await;
         }
     }
 }

@@ -156,7 +156,7 @@ impl Door {
             match answer {
                 Ok(answer) => return Ok(answer),
                 Err(Stop::Missing(question)) => {
-                    let fact = self.sources.fetch_route(question).await;
+                    let fact = Box::pin(self.sources.fetch_route(question)).await;
                     view.fetched.add(fact);
                 }
                 Err(Stop::Temporary(why)) => {

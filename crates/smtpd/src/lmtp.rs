@@ -272,9 +272,7 @@ impl Session {
     }
 
     async fn reset(&mut self) {
-        if let Some(transaction) = self.transaction.take()
-            && let Some(mut content) = transaction.content
-        {
+        if let Some(mut content) = self.transaction.take().and_then(|transaction| transaction.content) {
             content.discard(&self.door.queue).await;
         }
     }

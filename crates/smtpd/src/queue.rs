@@ -61,7 +61,7 @@ impl Queue {
         let mut patience = Patience::new();
         let mut block = patience.bounded(self.block.lock()).await?;
         while block.left == 0 {
-            match patience.bounded(self.caller.call(&Request::Ids, &[])).await? {
+            match patience.bounded(Box::pin(self.caller.call(&Request::Ids, &[]))).await? {
                 Ok(reply) => match reply.message {
                     Response::Ids { first, count } if count > 0 => *block = Block { next: first, left: count },
                     _ => return Err(unavailable()),

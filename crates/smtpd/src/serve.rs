@@ -93,12 +93,7 @@ async fn accept(door: Arc<Door>, listener: TcpListener, name: String, mut closed
         let Some(port) = shared.ports.get(&name).cloned() else { continue };
         match port.seat().filter(|_| !is_among_the_last(&stream)) {
             Some(seat) => {
-                let session = converse(Arc::clone(&door), shared, port, stream, client, seat);
-                let busy = busy.clone();
-                tokio::spawn(async move {
-                    session.await;
-                    drop(busy);
-                });
+                tokio::spawn(converse(Arc::clone(&door), shared, port, stream, client, (seat, busy.clone())));
             }
             None => refuse(stream, &port),
         }
@@ -124,21 +119,22 @@ fn refuse(stream: TcpStream, port: &Port) {
     }
 }
 
-/// One session from the first octet to the log line at its end.
+/// One session from the first octet to the log line at its end; what it is counted by goes after that.
 async fn converse(
     door: Arc<Door>,
     shared: Arc<Shared>,
     port: Arc<Port>,
     stream: TcpStream,
     client: SocketAddr,
-    seat: Seat,
+    counted: (Seat, Busy),
 ) {
     let Ok(local) = stream.local_addr() else { return };
     let _ = stream.set_nodelay(true);
     let mut stream = Stream::Tcp(stream);
     if port.wrapper {
         let Some(tls) = &port.tls else { return };
-        let handshake = tokio::time::timeout(*port.main.smtpd_starttls_timeout, tls.accept(stream)).await;
+        // On the heap while it runs: a session keeps no room for a handshake.
+        let handshake = Box::pin(tokio::time::timeout(*port.main.smtpd_starttls_timeout, tls.accept(stream))).await;
         stream = match handshake {
             Ok(Ok(stream)) => stream,
             _ => {
@@ -159,7 +155,7 @@ async fn converse(
     session.end().await;
     session.log().ended(&ended.reason, &ended.machine.summary());
     door.leave(number);
-    drop(seat);
+    drop(counted);
 }
 
 /// Looks at the sources of tables once a second, and at once where somebody says that one has changed.

@@ -132,27 +132,28 @@ impl Session {
         })
     }
 
+    /// Each command on the heap while it runs: an idle session keeps no room for the largest, and none takes more than it needs.
     async fn answer(&mut self, question: Question) -> Option<Answer> {
         Some(match question {
-            Question::Connect => self.connect().await,
-            Question::Helo { name, extended } => self.helo(name, extended).await,
-            Question::Mail(mail) => self.mail(mail).await,
-            Question::Rcpt(command) => self.rcpt(command).await,
-            Question::Vrfy(mailbox) => self.vrfy(&mailbox).await,
-            Question::Data => self.data().await,
-            Question::EndOfData { octets } => self.end_of_data(octets).await,
-            Question::Etrn(domain) => self.etrn(&domain).await,
-            Question::Xclient(command) => self.xclient(command).await,
+            Question::Connect => Box::pin(self.connect()).await,
+            Question::Helo { name, extended } => Box::pin(self.helo(name, extended)).await,
+            Question::Mail(mail) => Box::pin(self.mail(mail)).await,
+            Question::Rcpt(command) => Box::pin(self.rcpt(command)).await,
+            Question::Vrfy(mailbox) => Box::pin(self.vrfy(&mailbox)).await,
+            Question::Data => Box::pin(self.data()).await,
+            Question::EndOfData { octets } => Box::pin(self.end_of_data(octets)).await,
+            Question::Etrn(domain) => Box::pin(self.etrn(&domain)).await,
+            Question::Xclient(command) => Box::pin(self.xclient(command)).await,
             Question::Filter(line) => self.filter(line),
             Question::Discard | Question::Reset => {
-                self.reset().await;
+                Box::pin(self.reset()).await;
                 Answer::Accept
             }
-            Question::AuthStart { mechanism, initial } => self.auth_start(mechanism, initial).await,
-            Question::AuthResponse(response) => self.auth_response(response).await,
+            Question::AuthStart { mechanism, initial } => Box::pin(self.auth_start(mechanism, initial)).await,
+            Question::AuthResponse(response) => Box::pin(self.auth_response(response)).await,
             Question::AuthCancel => {
                 if let Some(exchange) = self.exchange.take() {
-                    self.door.sasl.cancel(&exchange).await;
+                    Box::pin(self.door.sasl.cancel(&exchange)).await;
                 }
                 Answer::Accept
             }
@@ -495,9 +496,7 @@ impl Session {
     }
 
     async fn reset(&mut self) {
-        if let Some(transaction) = self.transaction.take()
-            && let Some(mut content) = transaction.content
-        {
+        if let Some(mut content) = self.transaction.take().and_then(|transaction| transaction.content) {
             content.discard(&self.door.queue).await;
         }
     }
@@ -531,8 +530,7 @@ impl Session {
 
 impl Handler<Server> for Session {
     async fn ask(&mut self, _id: AskId, question: Question, _answers: &Answers<Server>) -> Option<Answer> {
-        // On the heap while it runs: an idle session keeps no room for the largest command.
-        Box::pin(self.carry_out(question)).await
+        self.carry_out(question).await
     }
 
     async fn give(&mut self, chunk: Vec<u8>) {

@@ -150,7 +150,8 @@ impl<Request: Serialize, Response: DeserializeOwned> Caller<Request, Response> {
         if let Some(line) = line.filter(|line| !line.is_broken()) {
             return Ok(line);
         }
-        let conversation = connect(&self.state, self.socket, &self.hello).await?;
+        // On the heap: a call keeps no room for a connection that is there already.
+        let conversation = Box::pin(connect(&self.state, self.socket, &self.hello)).await?;
         let waiting: Waiting = Arc::new(StdMutex::new(Some(HashMap::new())));
         tokio::spawn(hand_out(conversation.reader, Arc::clone(&waiting)));
         Ok(Line { writer: conversation.writer, waiting })

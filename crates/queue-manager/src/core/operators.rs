@@ -133,10 +133,11 @@ impl Core {
     fn list(&self, after: Option<QueueId>, limit: u32) -> Result<Response, queue_store::IndexError> {
         let limit = (limit as usize).clamp(1, PAGE);
         let found = self.store.messages(after, limit + 1)?;
+        let ids: Vec<_> = found.iter().take(limit).map(|(id, _)| *id).collect();
         let mut messages = Vec::new();
         let mut octets = 0;
-        for (id, state) in found.iter().take(limit) {
-            let listed = self.listed(*id, state)?;
+        for ((id, state), recipients) in found.iter().zip(self.store.recipients_of(&ids, RECIPIENTS)?) {
+            let listed = self.listed(*id, state, recipients);
             octets += 200 + listed.recipients.iter().map(weight).sum::<usize>();
             if octets > PAGE_OCTETS && !messages.is_empty() {
                 break;
@@ -147,8 +148,7 @@ impl Core {
         Ok(Response::Page { messages, more })
     }
 
-    fn listed(&self, id: QueueId, state: &MessageState) -> Result<Listed, queue_store::IndexError> {
-        let recipients = self.store.recipients(id, 0, RECIPIENTS)?;
+    fn listed(&self, id: QueueId, state: &MessageState, recipients: Vec<RecipientState>) -> Listed {
         let leased = self.messages.get(&id).is_some_and(|active| active.leased > 0);
         let queue = match state {
             MessageState { corrupt: true, .. } => QueueName::Corrupt,
@@ -158,19 +158,22 @@ impl Core {
             _ => QueueName::Incoming,
         };
         let shown = u32::try_from(recipients.len()).unwrap_or(u32::MAX);
-        Ok(Listed {
+        Listed {
             id,
             queue,
             arrival: state.arrival,
             size: state.size,
             sender: state.sender.clone(),
-            recipients: recipients.into_iter().map(|(_, state)| listed_recipient(state)).collect(),
+            recipients: recipients.into_iter().map(listed_recipient).collect(),
             more_recipients: state.open.saturating_sub(shown),
-        })
+        }
     }
 
     fn show(&mut self, id: QueueId, reply: Reply) {
-        let shown = self.store.message(id).ok().flatten().and_then(|state| self.listed(id, &state).ok());
+        let shown = self.store.message(id).ok().flatten().and_then(|state| {
+            let recipients = self.store.recipients_of(&[id], RECIPIENTS).ok()?.pop()?;
+            Some(self.listed(id, &state, recipients))
+        });
         let Some(message) = shown else {
             return answer(reply, Ok(Response::Done { count: 0, unknown: vec![id] }));
         };

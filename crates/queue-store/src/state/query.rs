@@ -2,11 +2,15 @@
 
 use mail_types::QueueId;
 
-use super::{Result, State, decode, unreadable};
+use super::{Result, State, unreadable};
 use crate::hop::Hop;
 use crate::keys::{self, Class, Due};
 use crate::message::MessageState;
 use crate::record::RecipientState;
+use crate::values;
+
+/// Recipients read at once for a list of messages.
+const TOGETHER: usize = 512;
 
 impl State {
     /// Whether the message was here and ended within the last ten minutes.
@@ -16,22 +20,44 @@ impl State {
 
     /// A message that is not done.
     pub fn message(&self, id: QueueId) -> Result<Option<MessageState>> {
-        self.layers.get(&keys::message(id))?.map(|value| decode(&value)).transpose()
+        let value = self.layers.get(&keys::message(id))?;
+        value.map(|value| values::message(&value).ok_or_else(unreadable)).transpose()
     }
 
     /// A recipient that is not done.
     pub fn recipient(&self, id: QueueId, number: u32) -> Result<Option<RecipientState>> {
-        self.layers.get(&keys::recipient(id, number))?.map(|value| decode(&value)).transpose()
+        let value = self.layers.get(&keys::recipient(id, number))?;
+        value.map(|value| values::recipient(&value).ok_or_else(unreadable)).transpose()
     }
 
     /// The recipients of a message that are not done, from number `from` on.
     pub fn recipients(&self, id: QueueId, from: u32, limit: usize) -> Result<Vec<(u32, RecipientState)>> {
         let until = keys::after(&keys::recipient(id, u32::MAX));
         let entries = self.layers.scan(&keys::recipient(id, from), &until, limit)?;
-        entries
-            .iter()
-            .map(|(key, value)| Ok((keys::read_numbered(key).ok_or_else(unreadable)?.1, decode(value)?)))
-            .collect()
+        entries.iter().map(|(key, value)| numbered(key, value).map(|(_, number, state)| (number, state))).collect()
+    }
+
+    /// For each of several messages, in the order of ids, its recipients that are not done; at most so many of each.
+    pub fn recipients_of(&self, ids: &[QueueId], limit: usize) -> Result<Vec<Vec<RecipientState>>> {
+        let mut found = Vec::with_capacity(ids.len());
+        while let (Some(&first), Some(&last)) = (ids.get(found.len()), ids.last()) {
+            let until = keys::after(&keys::recipient(last, u32::MAX));
+            let entries = self.layers.scan(&keys::recipient(first, 0), &until, TOGETHER)?;
+            let page: Vec<_> = entries.iter().map(|(key, value)| numbered(key, value)).collect::<Result<_>>()?;
+            // The last message of a full page may go on behind it.
+            let cut = page.last().filter(|_| page.len() == TOGETHER).map(|(id, ..)| *id);
+            if cut == Some(first) {
+                let all = self.recipients(first, 0, limit)?;
+                found.push(all.into_iter().map(|(_, state)| state).collect());
+                continue;
+            }
+            let mut page = page.into_iter().peekable();
+            for &id in ids[found.len()..].iter().take_while(|id| cut != Some(**id)) {
+                let of_it = std::iter::from_fn(|| page.next_if(|(next, ..)| *next <= id));
+                found.push(of_it.map(|(_, _, state)| state).take(limit).collect());
+            }
+        }
+        Ok(found)
     }
 
     /// Messages in the order of ids, behind `after`.
@@ -40,7 +66,7 @@ impl State {
         let entries = self.layers.scan(&from, b"n", limit)?;
         entries
             .iter()
-            .map(|(key, value)| Ok((keys::read_message(key).ok_or_else(unreadable)?, decode(value)?)))
+            .map(|(key, value)| keys::read_message(key).zip(values::message(value)).ok_or_else(unreadable))
             .collect()
     }
 
@@ -75,6 +101,11 @@ impl State {
         let entries = self.layers.scan(&from, &keys::behind(&prefix), limit)?;
         entries.iter().map(|(key, _)| keys::read_schedule(key).map(|(_, _, due)| due).ok_or_else(unreadable)).collect()
     }
+}
+
+fn numbered(key: &[u8], value: &[u8]) -> Result<(QueueId, u32, RecipientState)> {
+    let entry = keys::read_numbered(key).zip(values::recipient(value));
+    entry.map(|((id, number), state)| (id, number, state)).ok_or_else(unreadable)
 }
 
 fn schedule_prefix_of(hop: &Hop) -> Vec<u8> {

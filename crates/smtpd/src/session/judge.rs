@@ -50,8 +50,9 @@ impl Session {
                     break;
                 }
                 Outcome::Missing(questions) => {
+                    // On the heap: most commands need no fact from outside, and keep no room for one.
                     for question in questions {
-                        self.fetch(question).await;
+                        Box::pin(self.fetch(question)).await;
                     }
                 }
             }
