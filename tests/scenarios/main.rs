@@ -9,6 +9,7 @@ mod a_user_submits_and_reads;
 mod access_tables_act_on_messages;
 mod an_address_is_verified_before_its_mail_is_taken;
 mod an_orderly_stop_finishes_what_is_under_way;
+mod each_connection_sees_its_own_settings;
 mod etrn_is_for_our_relay_domains;
 mod every_process_is_the_user_it_should_be;
 mod explain_and_the_daemons_agree;
@@ -24,6 +25,7 @@ use test_support::harness::{Need, main as run, test};
 
 /// postgrey becomes another user.
 const WITH_POSTGREY: &[Need] = &[Need::Root, Need::Program("postgrey")];
+const WITH_OPENSSL: &[Need] = &[Need::Program("openssl")];
 const MACHINE: &[Need] = &[Need::Root, Need::NetworkNamespace];
 
 fn main() -> ExitCode {
@@ -56,6 +58,11 @@ fn main() -> ExitCode {
             "HOLD, DISCARD, REDIRECT, BCC and PREPEND are carried out on the message",
             &[],
             access_tables_act_on_messages::and_the_mailbox_shows_it,
+        ),
+        test(
+            "each connection sees the settings of its addresses and of the name it asks for",
+            WITH_OPENSSL,
+            each_connection_sees_its_own_settings::by_its_addresses_and_the_name_it_asks_for,
         ),
         // M04
         test("ETRN is for our relay domains alone", &[], etrn_is_for_our_relay_domains::alone),

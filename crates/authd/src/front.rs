@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use accounts::plan::{Note, Plan};
 use decision::{Event, Ident, Level, Record, Stage};
-use mail_config::Config;
+use mail_config::dovecot::Connection;
+use mail_config::{Config, Views};
 use mail_daemon::{Context, Log};
 use mail_ipc::hello::Hello;
 use tokio::net::{UnixListener, UnixStream};
@@ -41,8 +42,8 @@ pub(crate) struct Rules {
     pub(crate) verbose: bool,
     /// How long the answer to a failed login takes.
     pub(crate) failure_delay: Duration,
-    /// The services that refuse passwords in clear on connections that others could read (smtpd has a setting of its own).
-    need_security: Vec<&'static str>,
+    /// Whether passwords in clear are refused on connections that others could read.
+    need_security: bool,
     /// `login_trusted_networks`: webmail and proxies, whose users must not wait for each other's mistakes.
     trusted: Vec<String>,
 }
@@ -50,7 +51,8 @@ pub(crate) struct Rules {
 impl Rules {
     /// Whether a password may not be sent on a connection that others could read.
     pub(crate) fn needs_security(&self, service: &str) -> bool {
-        self.need_security.contains(&service)
+        // smtpd has a setting of its own.
+        self.need_security && service != "smtp"
     }
 
     /// Whether failures from this address slow nobody else down.
@@ -66,7 +68,7 @@ pub(crate) struct Front {
     pub(crate) ident: Ident,
     pub(crate) sources: FrontSources,
     pub(crate) tables: Tables,
-    rules: RwLock<Arc<Rules>>,
+    rules: RwLock<Arc<Views<Rules>>>,
     pub(crate) throttle: Mutex<Throttle>,
     pub(crate) tokens: Mutex<Tokens>,
     pub(crate) evaluations: Arc<Semaphore>,
@@ -76,9 +78,9 @@ pub(crate) struct Front {
 }
 
 impl Front {
-    /// The rules in force.
-    pub(crate) fn rules(&self) -> Arc<Rules> {
-        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
+    /// The rules in force for a connection, or for a lookup on behalf of a protocol.
+    pub(crate) fn rules(&self, connection: &Connection) -> Arc<Rules> {
+        self.rules.read().unwrap_or_else(PoisonError::into_inner).of(connection)
     }
 
     /// Writes a line in Dovecot's form.
@@ -117,7 +119,7 @@ pub(crate) async fn serve(mut context: Context) {
         ident,
         sources: FrontSources::new(helper, helpers(&context.now().config), tell),
         tables: Tables::new(&context.now().config, Arc::new(context.now().tables.clone())),
-        rules: RwLock::new(Arc::new(rules(&context.now().config, &context.log, privileged))),
+        rules: RwLock::new(views(&context.now().config, &context.log, privileged)),
         throttle: Mutex::default(),
         tokens: Mutex::default(),
         evaluations: Arc::new(Semaphore::new(EVALUATIONS)),
@@ -163,7 +165,7 @@ async fn follow(front: &Front, mut running: tokio::sync::watch::Receiver<Arc<mai
             let now = running.borrow_and_update();
             (Arc::clone(&now.config), now.tables.clone())
         };
-        let rules = Arc::new(rules(&config, &front.log, front.privileged));
+        let rules = views(&config, &front.log, front.privileged);
         front.sources.forget_files();
         front.tables.take(&config, Arc::new(files));
         *front.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
@@ -171,35 +173,44 @@ async fn follow(front: &Front, mut running: tokio::sync::watch::Receiver<Arc<mai
     std::future::pending().await
 }
 
-/// What the configuration means; what of it cannot be carried out goes to the log.
-fn rules(config: &Config, log: &Log, privileged: bool) -> Rules {
-    let dovecot = &config.dovecot;
-    let settings = &dovecot.settings;
-    let (plan, problems) = accounts::dovecot::plan(dovecot);
-    let warn = |text: &str| log.warning(&Ident::dovecot(), &format!("auth: {text}"));
-    for problem in problems {
-        warn(&format!("{}: {}", problem.source, problem.text));
-    }
-    if !privileged && (plan.uses_pam() || plan.uses_shadow()) {
-        warn("passdb pam and shadow need root: logins of system users fail with a temporary error");
-    }
-    let mut mechanisms = Vec::new();
-    for name in settings.auth_mechanisms.iter().map(|name| name.to_ascii_uppercase()) {
-        if accounts::sasl::MECHANISMS.contains(&name.as_str()) {
-            mechanisms.push(name);
-        } else {
-            warn(&format!("auth_mechanisms: {name} is not built and is not offered"));
+/// What the configuration means to each connection; what of it cannot be carried out goes to the log, once.
+fn views(config: &Arc<Config>, log: &Log, privileged: bool) -> Arc<Views<Rules>> {
+    let mut said = Vec::new();
+    for protocol in config.dovecot.protocols_with_settings() {
+        let (plan, problems) = accounts::dovecot::plan(&config.dovecot.seen(&Connection::of(&protocol)));
+        let mut problems: Vec<String> =
+            problems.into_iter().map(|problem| format!("{}: {}", problem.source, problem.text)).collect();
+        if !privileged && (plan.uses_pam() || plan.uses_shadow()) {
+            problems.push("passdb pam and shadow need root: logins of system users fail with a temporary error".into());
+        }
+        for problem in problems {
+            if !said.contains(&problem) {
+                log.warning(&Ident::dovecot(), &format!("auth: {problem}"));
+                said.push(problem);
+            }
         }
     }
+    for name in config.dovecot.settings.auth_mechanisms.iter().filter(|name| !is_built(name)) {
+        let text = format!("auth: auth_mechanisms: {} is not built and is not offered", name.to_ascii_uppercase());
+        log.warning(&Ident::dovecot(), &text);
+    }
+    Arc::new(Views::new(Arc::clone(config), |config, _| rules(config)))
+}
+
+fn is_built(mechanism: &str) -> bool {
+    accounts::sasl::MECHANISMS.contains(&mechanism.to_ascii_uppercase().as_str())
+}
+
+/// What the configuration means, as some connections see it.
+fn rules(config: &Config) -> Rules {
+    let settings = &config.dovecot.settings;
+    let built = settings.auth_mechanisms.iter().filter(|name| is_built(name));
     Rules {
-        plan,
-        mechanisms,
+        plan: accounts::dovecot::plan(&config.dovecot).0,
+        mechanisms: built.map(|name| name.to_ascii_uppercase()).collect(),
         verbose: *settings.auth_verbose,
         failure_delay: *settings.auth_failure_delay,
-        need_security: [("imap", &dovecot.imap), ("pop3", &dovecot.pop3)]
-            .into_iter()
-            .filter_map(|(name, settings)| settings.disable_plaintext_auth.then_some(name))
-            .collect(),
+        need_security: *settings.disable_plaintext_auth,
         trusted: settings.login_trusted_networks.to_vec(),
     }
 }
@@ -216,7 +227,7 @@ pub(crate) fn for_tests(text: &str) -> (tempfile::TempDir, Arc<Front>) {
     let front = Front {
         hello: Hello::new(Role::Authd, "authd"),
         tables: Tables::new(&config, Arc::new(mail_tables::Disk)),
-        rules: RwLock::new(Arc::new(rules(&config, &log, false))),
+        rules: RwLock::new(views(&Arc::new(config), &log, false)),
         log,
         ident: Ident::dovecot(),
         sources: FrontSources::new(None, 1, Box::new(|_| {})),

@@ -12,6 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use accounts::plan::Plan;
 use accounts::schemes::Stored;
+use mail_config::dovecot::Connection;
 use mail_daemon::monitor::{Channel, Desk, Service};
 use mail_ipc::frame::{self, Frame, Raw};
 use mail_posix::fork::{Ended, end_after};
@@ -29,8 +30,8 @@ const PATIENCE: u32 = 60;
 #[derive(Default)]
 pub(crate) struct Helpers {
     running: HashMap<u32, Helper>,
-    /// The plan of the generation in force.
-    plan: Option<(u64, Plan)>,
+    /// The plans of the generation in force.
+    plans: Option<(u64, Vec<Plan>)>,
 }
 
 struct Helper {
@@ -77,7 +78,7 @@ impl Service for Helpers {
     }
 
     fn reloaded(&mut self, _desk: &mut Desk) {
-        self.plan = None;
+        self.plans = None;
     }
 
     fn stop(&mut self, _desk: &mut Desk) {}
@@ -89,15 +90,21 @@ impl Service for Helpers {
 }
 
 impl Helpers {
-    fn plan(&mut self, desk: &Desk) -> &Plan {
+    /// What dovecot.conf says to any protocol. Addresses and names make no difference to databases.
+    fn plans(&mut self, desk: &Desk) -> &[Plan] {
         let running = &desk.running;
-        let current = self.plan.take().filter(|(generation, _)| *generation == running.generation);
-        let plan = current.unwrap_or_else(|| (running.generation, accounts::dovecot::plan(&running.config.dovecot).0));
-        &self.plan.insert(plan).1
+        let current = self.plans.take().filter(|(generation, _)| *generation == running.generation);
+        let plans = current.unwrap_or_else(|| {
+            let dovecot = &running.config.dovecot;
+            let protocols = dovecot.protocols_with_settings();
+            let plan = |protocol: &String| accounts::dovecot::plan(&dovecot.seen(&Connection::of(protocol))).0;
+            (running.generation, protocols.iter().map(plan).collect())
+        });
+        &self.plans.insert(plans).1
     }
 
     fn open(&mut self, desk: &Desk, path: &str) -> Result<File, String> {
-        if !self.plan(desk).names_file(path) {
+        if !self.plans(desk).iter().any(|plan| plan.names_file(path)) {
             return Err(format!("{path} is no passwd-file of the configuration"));
         }
         File::open(path).map_err(|error| format!("open({path}) failed: {error}"))
@@ -108,8 +115,8 @@ impl Helpers {
             return Err("system passwords cannot be checked without root".into());
         }
         let permitted = match &question {
-            Question::Pam { service, .. } => self.plan(desk).names_pam_service(service),
-            Question::Shadow { .. } => self.plan(desk).uses_shadow(),
+            Question::Pam { service, .. } => self.plans(desk).iter().any(|plan| plan.names_pam_service(service)),
+            Question::Shadow { .. } => self.plans(desk).iter().any(Plan::uses_shadow),
             _ => false,
         };
         if !permitted {

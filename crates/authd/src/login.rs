@@ -11,7 +11,9 @@ use accounts::plan::{Note, Sources};
 use accounts::sasl::{Credentials, Exchange, Progress};
 use accounts::variables::Values;
 use decision::Stage;
+use mail_config::dovecot::Connection;
 use mail_ipc::auth::{Failure, Login, Request, Response};
+use mail_ipc::hello::Role;
 use mail_net::ipc;
 use mail_types::Octets;
 use tokio::net::UnixStream;
@@ -33,7 +35,25 @@ pub(crate) struct Client {
     mechanism: String,
     peer: IpAddr,
     local: IpAddr,
+    local_name: Option<String>,
     session: String,
+}
+
+impl Client {
+    /// The connection in the words of dovecot.conf's filters.
+    fn connection(&self) -> Connection {
+        Connection::tcp(&self.service, self.local, self.peer).named(self.local_name.as_deref())
+    }
+}
+
+/// The service that a front serves; none for others.
+fn service_of(role: Role) -> &'static str {
+    match role {
+        Role::ImapFront => "imap",
+        Role::Pop3Front => "pop3",
+        Role::Smtpd => "smtp",
+        _ => "",
+    }
 }
 
 /// Serves one front or monitor until it goes.
@@ -44,7 +64,8 @@ pub(crate) async fn serve(front: Arc<Front>, guests: Arc<Guests>, stream: UnixSt
         return;
     }
     let monitor = guests.is_monitor(&conversation);
-    let mut desk = Desk { front, replies: Replies::start(conversation.writer.clone()), open: HashMap::new(), monitor };
+    let (replies, service) = (Replies::start(conversation.writer.clone()), service_of(conversation.hello.role));
+    let mut desk = Desk { front, replies, open: HashMap::new(), monitor, service };
     while let Ok(Some(received)) = conversation.reader.frame().await {
         let id = received.raw.id();
         match received.read::<Request>() {
@@ -60,18 +81,19 @@ struct Desk {
     replies: Replies<Response>,
     open: HashMap<u64, (Client, Exchange)>,
     monitor: bool,
+    service: &'static str,
 }
 
 impl Desk {
     async fn request(&mut self, id: u64, request: Request) {
         match request {
             Request::Mechanisms => {
-                let names = self.front.rules().mechanisms.clone();
+                let names = self.front.rules(&Connection::of(self.service)).mechanisms.clone();
                 // Both mechanisms that are built send the password in clear.
                 self.replies.send(id, Response::Mechanisms { plaintext: names.clone(), names }).await;
             }
-            Request::Begin { service, mechanism, initial, peer, local, secured, tls: _, session } => {
-                let client = Client { service, mechanism, peer, local, session };
+            Request::Begin { service, mechanism, initial, peer, local, secured, tls: _, session, local_name } => {
+                let client = Client { service, mechanism, peer, local, local_name, session };
                 let initial = initial.as_ref().map(Octets::as_bytes);
                 match self.begin(&client, secured) {
                     Ok(mut exchange) => {
@@ -98,7 +120,7 @@ impl Desk {
     }
 
     fn begin(&self, client: &Client, secured: bool) -> Result<Exchange, Failure> {
-        let rules = self.front.rules();
+        let rules = self.front.rules(&client.connection());
         if !rules.mechanisms.contains(&client.mechanism) {
             return Err(Failure::Mechanism);
         }
@@ -121,7 +143,7 @@ impl Desk {
             Progress::Invalid(text) => {
                 let note =
                     format!("{}(?,{},<{}>): {text}", client.mechanism.to_lowercase(), client.peer, client.session);
-                let verbose = self.front.rules().verbose;
+                let verbose = self.front.rules(&client.connection()).verbose;
                 self.front.note(&[Note { error: false, text: note }], verbose, Some(&client.session));
                 self.replies.send(id, Response::Failed { failure: Failure::Protocol, user: None }).await;
             }
@@ -151,7 +173,7 @@ pub(crate) async fn login(front: &Arc<Front>, client: Client, credentials: Crede
     let throttle = || front.throttle.lock().unwrap_or_else(PoisonError::into_inner);
     let wait = throttle().wait(peer, Instant::now());
     tokio::time::sleep(wait).await;
-    let rules = front.rules();
+    let rules = front.rules(&client.connection());
     let outcome = evaluate(front, &rules, &client, &credentials).await;
     front.note(&outcome.notes, rules.verbose, Some(&client.session));
     match outcome.result {
@@ -279,7 +301,7 @@ fn answer(front: &Front, login: Login) -> Response {
 #[cfg(test)]
 mod tests {
     use mail_ipc::Frame;
-    use mail_ipc::hello::{Hello, Role};
+    use mail_ipc::hello::Hello;
     use mail_net::ipc::Conversation;
 
     use super::*;
@@ -315,6 +337,7 @@ mod tests {
             secured,
             tls: secured,
             session: "SESS".into(),
+            local_name: None,
         }
     }
 
@@ -390,6 +413,7 @@ mod tests {
             mechanism: "PLAIN".into(),
             peer: IpAddr::from([192, 0, 2, place]),
             local: IpAddr::from([192, 0, 2, 1]),
+            local_name: None,
             session: String::new(),
         };
         let credentials = |password: &str| Credentials { user: "john".into(), password: password.into() };
@@ -418,6 +442,47 @@ mod tests {
         assert_eq!(failed(&response), Some(Failure::Mechanism));
         let response = ask(&mut talk, 4, begin("imap", "PLAIN", Some("garbage"), true)).await;
         assert_eq!(failed(&response), Some(Failure::Protocol));
+    }
+
+    #[tokio::test]
+    async fn protocols_addresses_and_names_have_rules_of_their_own() {
+        let own = "\nprotocol pop3 {\n passdb {\n  driver = passwd-file\n  args = DIR/popusers\n }\n}\n\
+            remote 192.0.2.0/24 {\n disable_plaintext_auth = no\n mail_location = maildir:~/near\n}\n\
+            local_name far.example {\n mail_location = maildir:~/far\n}\n";
+        let (directory, front) = for_tests(&format!("{CONF}{own}"));
+        std::fs::write(directory.path().join("users"), USERS).unwrap();
+        std::fs::write(directory.path().join("popusers"), "mary:{PLAIN}pop\n").unwrap();
+        let (near, far) = UnixStream::pair().unwrap();
+        tokio::spawn(serve(front, Arc::new(Guests::of(&[], false)), far));
+        let mut talk = ipc::accept(near, &Hello::new(Role::Monitor, "test")).await.unwrap();
+        let mut id = 0;
+        let mut place = async |service: &str, from: [u8; 4], name: Option<&str>, initial: &str, safe: bool| {
+            let mut request = begin(service, "PLAIN", Some(initial), safe);
+            if let Request::Begin { peer, local_name, .. } = &mut request {
+                (*peer, *local_name) = (from.into(), name.map(str::to_owned));
+            }
+            id += 2;
+            match ask(&mut talk, id, request).await {
+                Response::Authenticated { token: Some(token), .. } => {
+                    let Response::Login { login } = ask(&mut talk, id + 1, Request::Redeem { token }).await else {
+                        panic!("the token is good")
+                    };
+                    login.mail
+                }
+                Response::Failed { failure, .. } => Some(format!("{failure:?}")),
+                other => panic!("{other:?}"),
+            }
+        };
+        let john = "\0john\0secret";
+        let far_away = [198, 51, 100, 1];
+        assert_eq!(place("imap", [192, 0, 2, 5], None, john, false).await.as_deref(), Some("maildir:/srv/john/near"));
+        assert_eq!(place("imap", far_away, None, john, false).await.as_deref(), Some("Mechanism"));
+        assert_eq!(place("imap", far_away, None, john, true).await.as_deref(), Some("maildir:/srv/john/Maildir"));
+        let named = place("imap", far_away, Some("FAR.example"), john, true).await;
+        assert_eq!(named.as_deref(), Some("maildir:/srv/john/far"));
+        // The passdb of one protocol is none of another's.
+        assert_eq!(place("imap", far_away, None, "\0mary\0pop", true).await.as_deref(), Some("Credentials"));
+        assert_eq!(place("pop3", [198, 51, 100, 2], None, "\0mary\0pop", true).await.as_deref(), Some("Temporary"));
     }
 
     #[tokio::test]

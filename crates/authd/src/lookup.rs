@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use accounts::lookup::{Found, by_name};
+use mail_config::dovecot::Connection;
 use mail_ipc::hello::Role;
 use mail_ipc::lookup::{MailUser, PasswdUser, Request, Response};
 use mail_net::ipc;
@@ -82,7 +83,7 @@ fn passwd_user(user: User) -> PasswdUser {
 }
 
 fn mail(front: &Front, user: &str, service: &str) -> Response {
-    let rules = front.rules();
+    let rules = front.rules(&Connection::of(service));
     let mut notes = Vec::new();
     let found = by_name(&rules.plan, &front.sources, user, service, &mut notes);
     front.note(&notes, rules.verbose, None);

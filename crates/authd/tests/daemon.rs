@@ -196,6 +196,7 @@ fn begin(user: &str, password: &str) -> auth::Request {
         secured: true,
         tls: true,
         session: "test".into(),
+        local_name: None,
     }
 }
 

@@ -130,6 +130,12 @@ impl Config {
         }
     }
 
+    /// The same with dovecot.conf as a connection sees it ([`Dovecot::seen`]). A generation is never written from it.
+    #[must_use]
+    pub fn seen(&self, connection: &dovecot::Connection) -> Self {
+        Self { dovecot: Arc::new(self.dovecot.seen(connection)), ..self.clone() }
+    }
+
     /// The ports on which smtpd listens.
     #[must_use]
     pub fn listeners(&self) -> &[Listener] {

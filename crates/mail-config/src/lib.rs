@@ -18,6 +18,7 @@ pub mod main_cf;
 pub mod master_cf;
 mod report;
 mod unbuilt;
+mod views;
 pub mod words;
 
 pub use config::{Config, Loaded};
@@ -26,3 +27,4 @@ pub use machine::Machine;
 pub use main_cf::{Main, Value};
 pub use master_cf::{Listener, ListenerMode, Master, Service, TransportKind};
 pub use report::{Errors, Excerpt, Level, Report, Status, nearest};
+pub use views::Views;

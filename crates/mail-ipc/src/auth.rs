@@ -29,6 +29,9 @@ pub enum Request {
         tls: bool,
         /// The session's name for the log.
         session: String,
+        /// The name that the client asked for in its TLS handshake; none if it asked for none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        local_name: Option<String>,
     },
     /// The client's next response, decoded. Answered as `Begin`.
     Continue {

@@ -59,6 +59,15 @@ impl Stream {
         Some(TlsInfo { version, cipher, bits })
     }
 
+    /// The name that the client asked for in the handshake (RFC 6066 section 3), where we are the server.
+    #[must_use]
+    pub fn server_name(&self) -> Option<&str> {
+        match self {
+            Self::TlsServer(tls) => tls.get_ref().1.server_name(),
+            Self::Tcp(_) | Self::Unix(_) | Self::TlsClient(_) => None,
+        }
+    }
+
     /// The stream below TLS, or itself, for a new layer; none if TLS is already there.
     #[must_use]
     pub fn into_plain(self) -> Option<BoxedPlain> {

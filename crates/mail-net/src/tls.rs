@@ -10,8 +10,9 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::Acceptor;
 use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection, StreamOwned};
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor, TlsConnector};
 
 use crate::stream::{BoxedPlain, Stream};
 pub use trust::{Check, Digest, NamePattern, Roots};
@@ -45,9 +46,38 @@ impl fmt::Display for TlsError {
 
 impl std::error::Error for TlsError {}
 
+/// A certificate chain and its key, ready to be shown.
+#[derive(Clone)]
+pub struct Identity(Arc<ServerConfig>);
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Identity")
+    }
+}
+
+impl Identity {
+    /// Takes a chain and a key, both in PEM.
+    ///
+    /// # Errors
+    /// [`TlsError`] says which of the two is wrong.
+    pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, TlsError> {
+        server_config(chain, key).map(Self)
+    }
+}
+
+/// Says which certificate a client is shown, by the name that it asks for; none refuses the handshake.
+type Choice = Arc<dyn Fn(Option<&str>) -> Option<Identity> + Send + Sync>;
+
 /// A server's certificate chain and key. Clones share it; [`ServerTls::replace`] changes it for all new connections.
 #[derive(Clone)]
-pub struct ServerTls(Arc<RwLock<Arc<ServerConfig>>>);
+pub struct ServerTls(Shown);
+
+#[derive(Clone)]
+enum Shown {
+    One(Arc<RwLock<Arc<ServerConfig>>>),
+    Chosen(Choice),
+}
 
 impl fmt::Debug for ServerTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -61,16 +91,23 @@ impl ServerTls {
     /// # Errors
     /// [`TlsError`] says which of the two is wrong.
     pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, TlsError> {
-        Ok(Self(Arc::new(RwLock::new(server_config(chain, key)?))))
+        Ok(Self(Shown::One(Arc::new(RwLock::new(server_config(chain, key)?)))))
     }
 
-    /// Changes chain and key, as after a renewal. After an error the old ones stay.
+    /// Shows each client the certificate that `choose` gives for the name it asks for (RFC 6066 section 3), none if it asks for none.
+    pub fn chosen(choose: impl Fn(Option<&str>) -> Option<Identity> + Send + Sync + 'static) -> Self {
+        Self(Shown::Chosen(Arc::new(choose)))
+    }
+
+    /// Changes chain and key, as after a renewal. After an error the old ones stay. Where they are chosen, whoever chooses changes them.
     ///
     /// # Errors
     /// As [`ServerTls::from_pem`].
     pub fn replace(&self, chain: &[u8], key: &[u8]) -> Result<(), TlsError> {
         let config = server_config(chain, key)?;
-        *self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner) = config;
+        if let Shown::One(shared) = &self.0 {
+            *shared.write().unwrap_or_else(std::sync::PoisonError::into_inner) = config;
+        }
         Ok(())
     }
 
@@ -79,21 +116,34 @@ impl ServerTls {
     /// # Errors
     /// A failed handshake, or a stream that already has TLS.
     pub async fn accept(&self, stream: Stream) -> io::Result<Stream> {
-        let config = Arc::clone(&self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner));
         let plain = stream.into_plain().ok_or_else(twice)?;
-        let tls = TlsAcceptor::from(config).accept(plain).await?;
+        let tls = match &self.0 {
+            Shown::One(shared) => {
+                let config = Arc::clone(&shared.read().unwrap_or_else(std::sync::PoisonError::into_inner));
+                TlsAcceptor::from(config).accept(plain).await?
+            }
+            Shown::Chosen(choose) => {
+                let hello = LazyConfigAcceptor::new(Acceptor::default(), plain).await?;
+                let identity = choose(hello.client_hello().server_name());
+                let Identity(config) = identity.ok_or_else(|| io::Error::other("no certificate for this name"))?;
+                hello.into_stream(config).await?
+            }
+        };
         Ok(Stream::TlsServer(Box::new(tls)))
     }
 
     /// The server's side on a blocking stream, for programs without an event loop. The handshake comes with the first use.
     ///
     /// # Errors
-    /// The cryptographic library has no memory or randomness.
+    /// The cryptographic library has no memory or randomness, or there is no certificate for a client that asks for no name.
     pub fn blocking<S>(&self, stream: S) -> io::Result<impl io::Read + io::Write + Send + use<S>>
     where
         S: io::Read + io::Write + Send,
     {
-        let config = Arc::clone(&self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner));
+        let config = match &self.0 {
+            Shown::One(shared) => Arc::clone(&shared.read().unwrap_or_else(std::sync::PoisonError::into_inner)),
+            Shown::Chosen(choose) => choose(None).ok_or_else(|| io::Error::other("no certificate"))?.0,
+        };
         Ok(StreamOwned::new(ServerConnection::new(config).map_err(io::Error::other)?, stream))
     }
 }
@@ -260,6 +310,30 @@ mod tests {
         server.replace(second.certificate.as_bytes(), second.key.as_bytes()).expect("a pair");
         talk(&client).await.expect_err("the old root does not know the new certificate");
         talk(&ClientTls::unauthenticated().expect("made")).await.expect("not checked");
+    }
+
+    #[tokio::test]
+    async fn a_client_is_shown_the_certificate_of_the_name_it_asks_for() {
+        let names = ["one.example", "two.example"];
+        let pairs = names.map(|name| self_signed(name).expect("made"));
+        let identities = pairs
+            .each_ref()
+            .map(|pair| Identity::from_pem(pair.certificate.as_bytes(), pair.key.as_bytes()).expect("a pair"));
+        let server = ServerTls::chosen(move |name| {
+            names.iter().position(|known| Some(*known) == name).map(|place| identities[place].clone())
+        });
+        for (pair, name) in pairs.iter().zip(names) {
+            let pattern = NamePattern::Host(name.to_owned());
+            let roots = Roots::from_pem(pair.certificate.as_bytes());
+            let client = ClientTls::checked(Check::Names { roots, names: vec![pattern] }).expect("made");
+            for (asked, welcome) in [(name, true), ("three.example", false)] {
+                let (near, far) = UnixStream::pair().expect("a pair");
+                let (near, far) =
+                    tokio::join!(client.connect(Stream::Unix(near), asked), server.accept(Stream::Unix(far)));
+                assert_eq!((near.is_ok(), far.is_ok()), (welcome, welcome), "{asked}");
+                assert_eq!(far.ok().as_ref().and_then(Stream::server_name), welcome.then_some(name));
+            }
+        }
     }
 
     #[tokio::test]

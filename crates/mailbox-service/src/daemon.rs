@@ -1,8 +1,8 @@
 //! The service as a daemon of `mail-daemon`: what to open, and who does what.
 
-use mail_config::Config;
-use mail_config::dovecot::LoginListener;
 use mail_config::dovecot::kinds::Ssl;
+use mail_config::dovecot::{LoginListener, filters};
+use mail_config::{Config, Dovecot};
 use mail_daemon::{Daemon, Plan, Supervision, TlsFiles};
 use mail_ipc::sockets::MAILBOX;
 
@@ -41,10 +41,19 @@ pub(crate) fn implicit_tls<P: Protocol>(config: &Config) -> Vec<bool> {
     listeners::<P>(config).flat_map(|listener| listener.addresses.iter().map(|_| listener.tls)).collect()
 }
 
-fn tls<P: Protocol>(config: &Config) -> Vec<TlsFiles> {
-    let settings = config.dovecot.protocol(P::SERVED);
-    if *settings.ssl == Ssl::No {
-        return Vec::new();
+/// The certificates of everything that dovecot.conf distinguishes: all connections, single addresses, single names; each once.
+pub(crate) fn tls<P: Protocol>(config: &Config) -> Vec<TlsFiles> {
+    let mut found = Vec::new();
+    for connection in filters::examples(&config.dovecot.raw().nodes, P::NAME) {
+        let files = tls_files::<P>(&config.dovecot.seen(&connection));
+        found.extend(files.filter(|files| !found.contains(files)));
     }
-    vec![TlsFiles { certificate: settings.ssl_cert.value.clone(), key: settings.ssl_key.value.clone() }]
+    found
+}
+
+/// The certificate that a connection is shown which sees dovecot.conf so; none without TLS.
+pub(crate) fn tls_files<P: Protocol>(seen: &Dovecot) -> Option<TlsFiles> {
+    let settings = seen.protocol(P::SERVED);
+    let files = || TlsFiles { certificate: settings.ssl_cert.value.clone(), key: settings.ssl_key.value.clone() };
+    (*settings.ssl != Ssl::No).then(files)
 }

@@ -16,13 +16,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use decision::{Event, Ident, Level, Record, Stage};
-use mail_config::Config;
-use mail_daemon::{Context, Log, Pem, Running, Stop};
+use mail_config::dovecot::Connection;
+use mail_config::{Config, Views};
+use mail_daemon::{Context, Log, Running, Stop, TlsFiles};
 use mail_ipc::auth::{Request, Response};
 use mail_ipc::hello::Hello;
 use mail_ipc::sockets::AUTH;
 use mail_net::ipc::Caller;
-use mail_net::tls::ServerTls;
+use mail_net::tls::Identity;
 use mail_types::SourceLine;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -79,10 +80,8 @@ impl Network {
 
 /// What all connections of a front share.
 struct Shared<P> {
-    /// What the configuration in force says.
-    current: RwLock<Arc<Current<P>>>,
-    /// Certificate and key; none where TLS is off.
-    tls: Option<ServerTls>,
+    /// What the configuration in force says to each connection.
+    views: RwLock<Arc<Views<Current<P>>>>,
     mechanisms: RwLock<Arc<[Mechanism]>>,
     authority: Arc<Caller<Request, Response>>,
     monitor: MonitorLine,
@@ -91,23 +90,60 @@ struct Shared<P> {
     stop: Stop,
 }
 
-/// What changes at reload.
+/// What changes at reload, as some connections see it.
 struct Current<P> {
     protocol: P,
     trusted: Vec<Network>,
+    /// The certificate and its key; none where TLS is off, or the two cannot be used.
+    identity: Option<Identity>,
     /// Where `disable_plaintext_auth` is written, and `auth_mechanisms`.
     plaintext_source: SourceLine,
     mechanisms_source: SourceLine,
 }
 
 impl<P: Protocol> Current<P> {
-    fn of(config: &Config) -> Self {
+    fn of(config: &Config, identities: &Identities) -> Self {
         let settings = config.dovecot.protocol(P::SERVED);
         let trusted = settings.login_trusted_networks.iter().filter_map(|text| Network::parse(text)).collect();
         let plaintext_source = settings.disable_plaintext_auth.source.clone();
         let mechanisms_source = settings.auth_mechanisms.source.clone();
-        Self { protocol: P::new(config), trusted, plaintext_source, mechanisms_source }
+        let files = crate::daemon::tls_files::<P>(&config.dovecot);
+        let identity = files.and_then(|files| identities.find(&files));
+        Self { protocol: P::new(config), trusted, identity, plaintext_source, mechanisms_source }
     }
+}
+
+/// The certificates that can be shown, by their files.
+#[derive(Default)]
+struct Identities(Vec<(TlsFiles, Identity)>);
+
+impl Identities {
+    /// Those of a configuration; one that cannot be used is the one before, if there was one.
+    fn of<P: Protocol>(running: &Running, before: &Self, log: &Log) -> Self {
+        let named = crate::daemon::tls::<P>(&running.config);
+        let usable = named.into_iter().zip(&running.tls).filter_map(|(files, pem)| {
+            let made = Identity::from_pem(&pem.certificate, &pem.key);
+            let made = made.or_else(|error| {
+                let old = before.find(&files);
+                let what = if old.is_some() { "the old certificate stays" } else { "TLS is off" };
+                let file = files.certificate.as_ref().map_or(String::new(), |file| format!("{}: ", file.display()));
+                log.warning(&Ident::dovecot(), &format!("{}-login: {what}: {file}{error}", P::NAME));
+                old.ok_or(())
+            });
+            Some((files, made.ok()?))
+        });
+        Self(usable.collect())
+    }
+
+    fn find(&self, files: &TlsFiles) -> Option<Identity> {
+        self.0.iter().find(|(known, _)| known == files).map(|(_, identity)| identity.clone())
+    }
+}
+
+/// What a configuration says to connections, with its certificates.
+fn views<P: Protocol>(running: &Running, identities: Arc<Identities>) -> Arc<Views<Current<P>>> {
+    let make = move |config: &Config, _: &Connection| Current::of(config, &identities);
+    Arc::new(Views::new(Arc::clone(&running.config), make))
 }
 
 impl<P> Shared<P> {
@@ -115,8 +151,8 @@ impl<P> Shared<P> {
         Arc::clone(&self.mechanisms.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn current(&self) -> Arc<Current<P>> {
-        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    fn views(&self) -> Arc<Views<Current<P>>> {
+        Arc::clone(&self.views.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -125,10 +161,9 @@ pub(crate) async fn serve<P: Protocol>(mut context: Context) {
     let Some((reader, writer)) = context.monitor.take() else { return };
     raise_descriptor_limit();
     let running = context.now();
-    let tls = running.tls.first().and_then(|pem| tls_of::<P>(pem, &context.log));
+    let identities = Arc::new(Identities::of::<P>(&running, &Identities::default(), &context.log));
     let shared = Arc::new(Shared::<P> {
-        current: RwLock::new(Arc::new(Current::of(&running.config))),
-        tls,
+        views: RwLock::new(views(&running, Arc::clone(&identities))),
         mechanisms: RwLock::new(configured_mechanisms::<P>(&running.config)),
         authority: Arc::new(Caller::new(context.state().to_owned(), AUTH, context.hello())),
         monitor: MonitorLine::new(writer),
@@ -146,7 +181,7 @@ pub(crate) async fn serve<P: Protocol>(mut context: Context) {
         tokio::spawn(announcements(Arc::clone(&shared), socket, hello.clone()));
     }
     tokio::spawn(learn_mechanisms(Arc::clone(&shared)));
-    tokio::spawn(follow(Arc::clone(&shared), context.running.clone()));
+    tokio::spawn(follow(Arc::clone(&shared), identities, context.running.clone()));
     context.ready();
     let listening = Arc::clone(&shared);
     let all_over = async {
@@ -177,12 +212,6 @@ pub(crate) fn raise_descriptor_limit() {
     let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised);
 }
 
-fn tls_of<P: Protocol>(pem: &Pem, log: &Log) -> Option<ServerTls> {
-    let made = ServerTls::from_pem(&pem.certificate, &pem.key);
-    // The configuration's check has read the same files: this is a certificate that does not fit its key.
-    made.inspect_err(|error| log.warning(&Ident::dovecot(), &format!("{}-login: TLS is off: {error}", P::NAME))).ok()
-}
-
 /// What `auth_mechanisms` says, until authd has said what it has.
 fn configured_mechanisms<P: Protocol>(config: &Config) -> Arc<[Mechanism]> {
     let names = config.dovecot.protocol(P::SERVED).auth_mechanisms.iter().map(|name| name.to_ascii_uppercase());
@@ -194,17 +223,15 @@ fn configured_mechanisms<P: Protocol>(config: &Config) -> Arc<[Mechanism]> {
 }
 
 /// Takes over each new configuration.
-async fn follow<P: Protocol>(shared: Arc<Shared<P>>, mut running: watch::Receiver<Arc<Running>>) {
+async fn follow<P: Protocol>(
+    shared: Arc<Shared<P>>,
+    mut identities: Arc<Identities>,
+    mut running: watch::Receiver<Arc<Running>>,
+) {
     while running.changed().await.is_ok() {
         let now = Arc::clone(&running.borrow_and_update());
-        let current = Arc::new(Current::of(&now.config));
-        *shared.current.write().unwrap_or_else(PoisonError::into_inner) = current;
-        if let (Some(tls), Some(pem)) = (&shared.tls, now.tls.first())
-            && let Err(error) = tls.replace(&pem.certificate, &pem.key)
-        {
-            let text = format!("{}-login: the old certificate stays: {error}", P::NAME);
-            shared.log.warning(&Ident::dovecot(), &text);
-        }
+        identities = Arc::new(Identities::of::<P>(&now, &identities, &shared.log));
+        *shared.views.write().unwrap_or_else(PoisonError::into_inner) = views(&now, Arc::clone(&identities));
         tokio::spawn(learn_mechanisms(Arc::clone(&shared)));
     }
 }

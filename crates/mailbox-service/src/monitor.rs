@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mail_config::dovecot::{Location, Settings, Unsupported};
+use mail_config::{Config, Views};
 use mail_daemon::monitor::{Desk, Service, Watch};
 use mail_ipc::auth::Login;
 use mail_ipc::frame::{Frame, Raw};
@@ -30,7 +31,26 @@ const AUTHORITY_PATIENCE: Duration = Duration::from_secs(30);
 const PENDING_MAX: usize = 1024;
 const KILL: i32 = 9;
 
-/// What the configuration says to the monitor.
+/// What the configuration says about a session: to the monitor, and to the process that serves it.
+pub(crate) struct Seen<P> {
+    rules: Rules,
+    /// Where mail lies if authd names no place: the session process looks for it, unless the configuration asks for what is not built.
+    location: Result<String, String>,
+    /// The protocol, for the session process.
+    pub(crate) protocol: P,
+}
+
+impl<P: Protocol> Seen<P> {
+    fn of(config: &Config) -> Self {
+        let location = match &config.dovecot.location {
+            Location::Unsupported(Unsupported { what, source }) => Err(format!("{source}: {what} is not supported")),
+            Location::Detect | Location::At { .. } => Ok(String::new()),
+        };
+        Self { rules: Rules::of(config.dovecot.protocol(P::SERVED)), location, protocol: P::new(config) }
+    }
+}
+
+/// Limits and identities of sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Rules {
     /// The most sessions of a user from one address (`mail_max_userip_connections`; 0 is no limit).
@@ -98,7 +118,8 @@ const AUTHORITY: u64 = 0;
 
 /// The monitor's part of the service.
 pub struct Monitor<P> {
-    protocol: Option<P>,
+    /// What the configuration in force says to each connection.
+    views: Option<Arc<Views<Seen<P>>>>,
     registry: Registry,
     processes: HashMap<ProcessId, Process>,
     by_pid: HashMap<u32, ProcessId>,
@@ -113,7 +134,7 @@ pub struct Monitor<P> {
 impl<P> Default for Monitor<P> {
     fn default() -> Self {
         Self {
-            protocol: None,
+            views: None,
             registry: Registry::default(),
             processes: HashMap::new(),
             by_pid: HashMap::new(),
@@ -168,7 +189,7 @@ impl<P: Protocol> Service for Monitor<P> {
 
     fn reloaded(&mut self, _desk: &mut Desk) {
         // The next session process is made of the new configuration.
-        self.protocol = None;
+        self.views = None;
     }
 
     fn stop(&mut self, desk: &mut Desk) {
@@ -193,8 +214,9 @@ struct Work<'a, P> {
 }
 
 impl<P: Protocol> Work<'_, P> {
-    fn settings(&self) -> &Settings {
-        self.desk.running.config.dovecot.protocol(P::SERVED)
+    fn views(&mut self) -> &Arc<Views<Seen<P>>> {
+        let config = &self.desk.running.config;
+        self.monitor.views.get_or_insert_with(|| Arc::new(Views::new(Arc::clone(config), |config, _| Seen::of(config))))
     }
 
     fn front_asks(&mut self, asked: FrontRequest, descriptors: Vec<OwnedFd>) {
@@ -209,8 +231,8 @@ impl<P: Protocol> Work<'_, P> {
                 self.redeem(token, Pending { request, connection, stream, since: Instant::now() });
             }
             FrontRequest::Announce { user, mailbox } => {
-                if let Some(process) = self.monitor.registry.process_of(&user) {
-                    self.order(process, &SessionOrder::Announce { mailbox }, Vec::new());
+                for process in self.monitor.registry.processes_of(&user) {
+                    self.order(process, &SessionOrder::Announce { mailbox: mailbox.clone() }, Vec::new());
                 }
             }
         }
@@ -265,13 +287,16 @@ impl<P: Protocol> Work<'_, P> {
 
     fn redeemed(&mut self, pending: Pending, redeemed: Redeemed) {
         let refusal = match redeemed {
-            Redeemed::Login(login) => match self.owner(*login) {
-                Ok(owner) => return self.start(&owner, pending),
-                Err(text) => {
-                    self.warn(&text);
-                    Refusal::Forbidden
+            Redeemed::Login(login) => {
+                let seen = self.views().of(&pending.connection.connection(P::NAME));
+                match owner(*login, &seen) {
+                    Ok(owner) => return self.start(&owner, &seen, pending),
+                    Err(text) => {
+                        self.warn(&text);
+                        Refusal::Forbidden
+                    }
                 }
-            },
+            }
             Redeemed::Unknown | Redeemed::NotUnderstood => {
                 self.warn("authd does not know a login that it has just given");
                 Refusal::Temporary
@@ -280,40 +305,14 @@ impl<P: Protocol> Work<'_, P> {
         self.refuse(pending.request, refusal);
     }
 
-    /// Who the session process becomes, or why there can be none.
-    fn owner(&self, login: Login) -> Result<Owner, String> {
-        let Login { user, service, uid, gid, home, mail } = login;
-        if service != P::NAME {
-            return Err(format!("the login of {user} is for {service}"));
-        }
-        let mail = mail.map_or_else(|| self.configured_location(), Ok)?;
-        let rules = Rules::of(self.settings());
-        let uid = uid.map(|uid| rules.valid_uid(&user, uid)).transpose()?;
-        let gid = gid.map(|gid| rules.valid_gid(&user, gid)).transpose()?;
-        // Without root everything runs as the caller (DESIGN: one user per role).
-        let root = rustix::process::geteuid().is_root();
-        if root && uid.is_none() {
-            return Err(format!("{user} has no uid"));
-        }
-        Ok(Owner { user, uid: uid.filter(|_| root), gid: gid.filter(|_| root), home, mail })
-    }
-
-    /// Where mail lies if authd names no place: the session process looks for it, unless the configuration asks for what is not built.
-    fn configured_location(&self) -> Result<String, String> {
-        match &self.desk.running.config.dovecot.location {
-            Location::Unsupported(Unsupported { what, source }) => Err(format!("{source}: {what} is not supported")),
-            Location::Detect | Location::At { .. } => Ok(String::new()),
-        }
-    }
-
     /// Passes a connection to its owner's process.
-    fn start(&mut self, owner: &Owner, pending: Pending) {
+    fn start(&mut self, owner: &Owner, seen: &Seen<P>, pending: Pending) {
         let Pending { request, connection, stream, .. } = pending;
-        let limit = Rules::of(self.settings()).sessions_per_user_and_address;
+        let limit = seen.rules.sessions_per_user_and_address;
         if !self.monitor.registry.may_enter(&owner.user, connection.peer, limit) {
             return self.refuse(request, Refusal::TooMany { limit });
         }
-        let process = match self.monitor.registry.place(&owner.user) {
+        let process = match self.monitor.registry.place(owner) {
             Place::Running(process) => process,
             Place::New(process) => match self.fork(process, owner) {
                 Ok(()) => process,
@@ -342,11 +341,10 @@ impl<P: Protocol> Work<'_, P> {
         }
         let (ours, theirs) = UnixStream::pair()?;
         let link = Link::new(ours)?;
-        let config = Arc::clone(&self.desk.running.config);
-        let protocol = self.monitor.protocol.get_or_insert_with(|| P::new(&config)).clone();
+        let views = Arc::clone(self.views());
         // No other owner's conversation, no listener and no key goes along.
         let child = self.desk.fork(&[theirs.as_fd()], || match theirs.try_clone() {
-            Ok(control) => session::run(session::Start { protocol, owner: owner.clone(), control }),
+            Ok(control) => session::run(session::Start { views, owner: owner.clone(), control }),
             Err(_) => mail_posix::fork::PANICKED,
         })?;
         self.desk.watch.add(&link, process.0)?;
@@ -440,6 +438,23 @@ impl<P: Protocol> Work<'_, P> {
     fn warn(&mut self, text: &str) {
         self.tell_front(&FrontReply::Warning { text: format!("{}: {text}", P::NAME) });
     }
+}
+
+/// Who the session process becomes, or why there can be none.
+fn owner<P: Protocol>(login: Login, seen: &Seen<P>) -> Result<Owner, String> {
+    let Login { user, service, uid, gid, home, mail } = login;
+    if service != P::NAME {
+        return Err(format!("the login of {user} is for {service}"));
+    }
+    let mail = mail.map_or_else(|| seen.location.clone(), Ok)?;
+    let uid = uid.map(|uid| seen.rules.valid_uid(&user, uid)).transpose()?;
+    let gid = gid.map(|gid| seen.rules.valid_gid(&user, gid)).transpose()?;
+    // Without root everything runs as the caller (DESIGN: one user per role).
+    let root = rustix::process::geteuid().is_root();
+    if root && uid.is_none() {
+        return Err(format!("{user} has no uid"));
+    }
+    Ok(Owner { user, uid: uid.filter(|_| root), gid: gid.filter(|_| root), home, mail })
 }
 
 /// Reads what has come; false at the end or after an error.

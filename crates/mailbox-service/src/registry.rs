@@ -1,12 +1,14 @@
 //! Who is logged in, and which process serves whom: the monitor's memory, without I/O.
 //!
-//! One session process per mailbox owner. The race between a process that has become idle and a connection just passed to it is closed by
+//! One session process per mailbox owner; somebody whose mail lies elsewhere for some connections is another owner there. The race between a process that has become idle and a connection just passed to it is closed by
 //! counting: the process says how many connections have reached it, and may end only if that is all that were passed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+
+use crate::wire::Owner;
 
 /// Numbers the sessions of one monitor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -30,7 +32,7 @@ pub struct Session {
 
 #[derive(Debug)]
 struct Process {
-    user: String,
+    owner: Owner,
     /// Connections passed so far.
     passed: u64,
     /// It was told to exit; new connections go to another.
@@ -53,7 +55,7 @@ pub struct Registry {
     next_session: u64,
     next_process: u64,
     processes: HashMap<ProcessId, Process>,
-    by_user: HashMap<String, ProcessId>,
+    by_owner: HashMap<Owner, ProcessId>,
     sessions: BTreeMap<SessionId, Session>,
     /// How many sessions each user has from each address.
     counts: HashMap<(String, IpAddr), u32>,
@@ -67,15 +69,15 @@ impl Registry {
     }
 
     /// The process that serves an owner, or a number for a new one.
-    pub fn place(&mut self, user: &str) -> Place {
-        if let Some(&process) = self.by_user.get(user) {
+    pub fn place(&mut self, owner: &Owner) -> Place {
+        if let Some(&process) = self.by_owner.get(owner) {
             return Place::Running(process);
         }
         self.next_process += 1;
         let process = ProcessId(self.next_process);
-        self.by_user.insert(user.to_owned(), process);
-        self.processes
-            .insert(process, Process { user: user.to_owned(), passed: 0, leaving: false, sessions: BTreeSet::new() });
+        self.by_owner.insert(owner.clone(), process);
+        let entry = Process { owner: owner.clone(), passed: 0, leaving: false, sessions: BTreeSet::new() };
+        self.processes.insert(process, entry);
         Place::New(process)
     }
 
@@ -86,8 +88,9 @@ impl Registry {
         self.next_session += 1;
         let session = SessionId(self.next_session);
         entry.sessions.insert(session);
-        *self.counts.entry((entry.user.clone(), peer)).or_default() += 1;
-        self.sessions.insert(session, Session { user: entry.user.clone(), peer, process });
+        let user = &entry.owner.user;
+        *self.counts.entry((user.clone(), peer)).or_default() += 1;
+        self.sessions.insert(session, Session { user: user.clone(), peer, process });
         Some(session)
     }
 
@@ -98,8 +101,8 @@ impl Registry {
             return false;
         }
         entry.leaving = true;
-        let user = entry.user.clone();
-        self.forget_user(&user, process);
+        let owner = entry.owner.clone();
+        self.forget(&owner, process);
         true
     }
 
@@ -122,7 +125,7 @@ impl Registry {
     /// A process ended, by itself or not: its sessions are over.
     pub fn end(&mut self, process: ProcessId) -> Vec<SessionId> {
         let Some(entry) = self.processes.remove(&process) else { return Vec::new() };
-        self.forget_user(&entry.user, process);
+        self.forget(&entry.owner, process);
         let over: Vec<SessionId> = entry.sessions.into_iter().collect();
         for session in &over {
             self.close(*session);
@@ -130,16 +133,17 @@ impl Registry {
         over
     }
 
-    /// The process that serves an owner now.
+    /// The processes that serve a user now.
     #[must_use]
-    pub fn process_of(&self, user: &str) -> Option<ProcessId> {
-        self.by_user.get(user).copied()
+    pub fn processes_of(&self, user: &str) -> Vec<ProcessId> {
+        let serving = self.processes.iter().filter(|(_, entry)| entry.owner.user == user && !entry.leaving);
+        serving.map(|(process, _)| *process).collect()
     }
 
     /// Whose a process is.
     #[must_use]
     pub fn user_of(&self, process: ProcessId) -> Option<&str> {
-        self.processes.get(&process).map(|entry| entry.user.as_str())
+        self.processes.get(&process).map(|entry| entry.owner.user.as_str())
     }
 
     /// A session.
@@ -153,9 +157,9 @@ impl Registry {
         self.sessions.iter().map(|(id, session)| (*id, session))
     }
 
-    fn forget_user(&mut self, user: &str, process: ProcessId) {
-        if self.by_user.get(user) == Some(&process) {
-            self.by_user.remove(user);
+    fn forget(&mut self, owner: &Owner, process: ProcessId) {
+        if self.by_owner.get(owner) == Some(&process) {
+            self.by_owner.remove(owner);
         }
     }
 }
@@ -166,12 +170,33 @@ mod tests {
 
     const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
+    fn owner(user: &str) -> Owner {
+        Owner { user: user.to_owned(), uid: None, gid: None, home: None, mail: "maildir:~/Maildir".to_owned() }
+    }
+
+    #[test]
+    fn mail_that_lies_elsewhere_has_a_process_of_its_own() {
+        let mut registry = Registry::default();
+        let away = Owner { mail: "maildir:~/away".to_owned(), ..owner("john") };
+        let (Place::New(here), Place::New(there)) = (registry.place(&owner("john")), registry.place(&away)) else {
+            panic!("nobody was there")
+        };
+        registry.pass(here, PEER);
+        registry.pass(there, PEER);
+        assert!(!registry.may_enter("john", PEER, 2), "the limit is the user's");
+        let mut both = registry.processes_of("john");
+        both.sort_unstable();
+        assert_eq!(both, [here, there]);
+        registry.end(here);
+        assert_eq!((registry.place(&away), registry.processes_of("john")), (Place::Running(there), vec![there]));
+    }
+
     #[test]
     fn one_process_serves_all_connections_of_an_owner() {
         let mut registry = Registry::default();
-        let Place::New(john) = registry.place("john") else { panic!("nobody was there") };
-        assert_eq!(registry.place("john"), Place::Running(john));
-        assert!(matches!(registry.place("mary"), Place::New(mary) if mary != john));
+        let Place::New(john) = registry.place(&owner("john")) else { panic!("nobody was there") };
+        assert_eq!(registry.place(&owner("john")), Place::Running(john));
+        assert!(matches!(registry.place(&owner("mary")), Place::New(mary) if mary != john));
         assert_ne!(registry.pass(john, PEER), registry.pass(john, PEER));
         assert_eq!(registry.sessions().count(), 2);
     }
@@ -179,22 +204,26 @@ mod tests {
     #[test]
     fn a_process_with_a_connection_on_its_way_may_not_exit() {
         let mut registry = Registry::default();
-        let Place::New(john) = registry.place("john") else { panic!("nobody was there") };
+        let Place::New(john) = registry.place(&owner("john")) else { panic!("nobody was there") };
         let first = registry.pass(john, PEER).expect("a process");
         registry.close(first);
         registry.pass(john, PEER);
         assert!(!registry.may_exit(john, 1), "the second connection has not reached it");
         assert!(registry.may_exit(john, 2));
         assert!(!registry.may_exit(john, 2), "once is enough");
-        assert!(matches!(registry.place("john"), Place::New(again) if again != john));
+        assert!(matches!(registry.place(&owner("john")), Place::New(again) if again != john));
         assert_eq!(registry.end(john).len(), 1);
-        assert!(matches!(registry.place("john"), Place::Running(_)), "the end of the old one leaves the new one alone");
+        assert!(
+            matches!(registry.place(&owner("john")), Place::Running(_)),
+            "the end of the old one leaves the new one alone"
+        );
     }
 
     #[test]
     fn the_end_of_a_process_ends_its_owners_sessions_only() {
         let mut registry = Registry::default();
-        let (Place::New(john), Place::New(mary)) = (registry.place("john"), registry.place("mary")) else {
+        let (Place::New(john), Place::New(mary)) = (registry.place(&owner("john")), registry.place(&owner("mary")))
+        else {
             panic!("nobody was there")
         };
         let session = registry.pass(john, PEER).expect("a process");
@@ -209,7 +238,7 @@ mod tests {
     fn the_limit_holds_per_user_and_address() {
         let mut registry = Registry::default();
         let other = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
-        let Place::New(john) = registry.place("john") else { panic!("nobody was there") };
+        let Place::New(john) = registry.place(&owner("john")) else { panic!("nobody was there") };
         let first = registry.pass(john, PEER).expect("a process");
         assert!(registry.may_enter("john", PEER, 2));
         registry.pass(john, PEER);

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use mail_config::Views;
 use mail_ipc::frame::Frame;
 use mail_net::Stream;
 use mail_net::ipc::{Reader, Received, Writer};
@@ -22,6 +23,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::SessionId;
 use crate::link::Link;
+use crate::monitor::Seen;
 use crate::service::{Connection, Home, Lines, Protocol};
 use crate::wire::{HandOver, LineLevel, Owner, SessionLine, SessionOrder, SessionReport};
 
@@ -40,13 +42,13 @@ const JOB_THREAD: Duration = Duration::from_secs(1);
 const READABLE: [&str; 2] = ["/etc/localtime", "/usr/share/zoneinfo"];
 
 /// What a session process starts with.
-pub struct Start<P> {
-    /// The protocol.
-    pub protocol: P,
+pub(crate) struct Start<P> {
+    /// What the configuration says to each connection.
+    pub(crate) views: Arc<Views<Seen<P>>>,
     /// The owner.
-    pub owner: Owner,
+    pub(crate) owner: Owner,
     /// The conversation with the monitor.
-    pub control: StdUnixStream,
+    pub(crate) control: StdUnixStream,
 }
 
 impl<P> std::fmt::Debug for Start<P> {
@@ -56,7 +58,7 @@ impl<P> std::fmt::Debug for Start<P> {
 }
 
 /// Runs a session process; the exit code. Called in a child just forked, with one thread.
-pub fn run<P: Protocol>(start: Start<P>) -> u8 {
+pub(crate) fn run<P: Protocol>(start: Start<P>) -> u8 {
     mail_posix::memory::share_pools(1);
     match become_owner(&start.owner) {
         Ok(()) => {
@@ -129,7 +131,7 @@ fn make(directory: &Path) -> io::Result<()> {
 }
 
 fn serve<P: Protocol>(start: Start<P>, location: Result<Location, String>, lack: Option<&str>) -> io::Result<()> {
-    let Start { protocol, owner, control } = start;
+    let Start { views, owner, control } = start;
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_all().max_blocking_threads(JOBS).thread_keep_alive(JOB_THREAD).build()?;
     let result = runtime.block_on(async {
@@ -142,7 +144,7 @@ fn serve<P: Protocol>(start: Start<P>, location: Result<Location, String>, lack:
         let home = location.map(|location| Arc::new(home(owner, location, log.clone())));
         let (shutdown, _) = watch::channel(false);
         let (closed, ended) = mpsc::unbounded_channel();
-        let server = Server { protocol, home, log, writer, shutdown, closed, served: 0, open: 0 };
+        let server = Server { views, home, log, writer, shutdown, closed, served: 0, open: 0 };
         server.run(Inbox { orders, ended, lines }).await
     });
     // A job that hangs in the file system must not keep the process.
@@ -176,7 +178,7 @@ struct Inbox {
 
 /// The process's own loop: orders in, reports out.
 struct Server<P> {
-    protocol: P,
+    views: Arc<Views<Seen<P>>>,
     /// The mail, or why there is none to serve.
     home: Result<Arc<Home>, String>,
     log: Lines,
@@ -257,6 +259,7 @@ impl<P: Protocol> Server<P> {
 
     fn start(&self, session: SessionId, hand_over: HandOver, stream: OwnedFd) {
         let (closed, log, name) = (self.closed.clone(), self.log.clone(), hand_over.session.clone());
+        let protocol = self.views.of(&hand_over.connection(P::NAME)).protocol.clone();
         let served = match (into_stream(stream), &self.home) {
             (Err(error), _) => {
                 let text = format!("connection cannot be used: {error}");
@@ -264,13 +267,13 @@ impl<P: Protocol> Server<P> {
                 return;
             }
             (Ok(stream), Ok(home)) => {
-                let (protocol, home) = (self.protocol.clone(), Arc::clone(home));
+                let home = Arc::clone(home);
                 let shutdown = self.shutdown.subscribe();
                 tokio::spawn(async move { protocol.serve(home, Connection { hand_over, stream, shutdown }).await })
             }
             (Ok(stream), Err(text)) => {
                 log.write(&name, LineLevel::Error, text.clone());
-                tokio::spawn(refuse(stream, self.protocol.unusable(&hand_over)))
+                tokio::spawn(refuse(stream, protocol.unusable(&hand_over)))
             }
         };
         tokio::spawn(async move {

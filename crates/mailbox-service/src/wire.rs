@@ -4,6 +4,7 @@
 
 use std::net::IpAddr;
 
+use mail_config::dovecot::Connection;
 use mail_types::Octets;
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,9 @@ pub struct HandOver {
     pub peer: IpAddr,
     /// Our address.
     pub local: IpAddr,
+    /// The name that the client asked for in its handshake.
+    #[serde(default)]
+    pub local_name: Option<String>,
     /// Whether the front keeps TLS and relays.
     pub tls: bool,
     /// Whether the connection counts as secured: TLS, or from this machine itself.
@@ -33,8 +37,16 @@ pub struct HandOver {
     pub unread: Octets,
 }
 
+impl HandOver {
+    /// The connection in the words of dovecot.conf's filters.
+    #[must_use]
+    pub fn connection(&self, protocol: &str) -> Connection {
+        Connection::tcp(protocol, self.local, self.peer).named(self.local_name.as_deref())
+    }
+}
+
 /// Who owns the mailbox, and where it lies: what authd said about a token, and what the configuration adds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Owner {
     /// The login name.
     pub user: String,

@@ -4,10 +4,10 @@
 mod tree;
 
 use std::ffi::OsString;
+use std::net::{IpAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 
-use mail_config::dovecot::reference;
-use mail_config::dovecot::{self, Node};
+use mail_config::dovecot::{self, Connection, Node, filters, reference};
 use mail_config::{Level, Report};
 
 use self::tree::{Look, Tree};
@@ -18,17 +18,38 @@ use crate::terminal::{complain, print};
 
 const GRAMMAR: Grammar = Grammar { letters: "ac:dC:f:hm:nNPSwx", long: &[("config-dir", 'C')] };
 
-/// Runs `doveconf`. `-c FILE` names dovecot.conf, as Dovecot's does.
+/// How Dovecot's programs end when something is wrong (`FATAL_DEFAULT`).
+const FATAL: u8 = 89;
+
+/// Runs `doveconf`. `-c FILE` names dovecot.conf, as Dovecot's does. A wrong file or command line ends it with 89.
 ///
 /// # Errors
-/// 64 for a wrong command line, 78 for a wrong file.
+/// The reader of its output has gone.
 pub fn run(arguments: &[OsString]) -> Outcome {
+    show(arguments).or_else(|failure| {
+        if failure.text.is_empty() {
+            return Err(failure);
+        }
+        complain(&format!("doveconf: Fatal: {}", failure.text));
+        Ok(FATAL)
+    })
+}
+
+fn show(arguments: &[OsString]) -> Outcome {
     let parsed = GRAMMAR.parse(arguments).map_err(|error| Failure::new(USAGE, error.to_string()))?;
-    let (defaults, templates) = (Tree::of(reference::defaults()), Tree::of(reference::templates()));
+    let everybody = Connection::default();
+    let (defaults, templates) =
+        (Tree::of(reference::defaults(), &everybody), Tree::of(reference::templates(), &everybody));
     let file = file(&parsed);
     let nodes = if parsed.has('d') { Vec::new() } else { read(&file)? };
-    let written = Tree::of(&nodes).filtered(&parsed)?;
+    let connection = filtered(&parsed)?;
+    let is_24 = nodes.iter().any(|node| matches!(node, Node::Setting { key, .. } if key == "dovecot_config_version"));
     let names: Vec<String> = parsed.operands.iter().map(|name| name.to_string_lossy().into_owned()).collect();
+    if let Some((key, line)) = filters::conflict(&nodes, &connection).filter(|_| !is_24 && !names.is_empty()) {
+        complain(&format!("doveconf: Error: Conflict in setting {key} found from filter at {line}"));
+        return Err(Failure::new(CONFIGURATION, "Errors in configuration"));
+    }
+    let written = Tree::of(&nodes, &connection);
     let brief = (parsed.has('n') || parsed.has('N')) && !parsed.has('a');
     let shown = if brief { written.beyond(&defaults, &templates) } else { written.over(&defaults, &templates) };
     let look = Look { secrets: parsed.has('P'), values_only: parsed.has('h'), simple: parsed.has('S') };
@@ -50,6 +71,13 @@ pub fn run(arguments: &[OsString]) -> Outcome {
         text = contents(&text);
     }
     print(&text)?;
+    if let Some((key, line)) = filters::conflicts(&nodes).filter(|_| !is_24 && names.is_empty()) {
+        let text = format!(
+            "Error in configuration file {}: Conflict in setting {key} found from filter at {line}",
+            file.display()
+        );
+        return Err(Failure::new(CONFIGURATION, text));
+    }
     Ok(0)
 }
 
@@ -78,37 +106,30 @@ fn read(file: &Path) -> Result<Vec<Node>, Failure> {
     Ok(nodes)
 }
 
-impl Tree {
-    /// What `-f protocol=imap`, `-f remote=ADDRESS` and so on leave.
-    fn filtered(self, parsed: &Parsed) -> Result<Self, Failure> {
-        let given = parsed.options.iter().filter(|given| given.option == 'f');
-        let words: Vec<String> =
-            given.map(|given| given.argument.clone().unwrap_or_default().to_string_lossy().into_owned()).collect();
-        if words.is_empty() {
-            return Ok(self);
+/// The connection that `-f protocol=imap`, `-f remote=ADDRESS` and so on describe.
+fn filtered(parsed: &Parsed) -> Result<Connection, Failure> {
+    let mut connection = Connection::default();
+    for given in parsed.options.iter().filter(|given| given.option == 'f') {
+        let word = given.argument.clone().unwrap_or_default().to_string_lossy().into_owned();
+        let (name, value) = word.split_once('=').unwrap_or((&word, ""));
+        match name {
+            "protocol" | "service" => connection.protocol = value.to_owned(),
+            "lname" | "local_name" => connection.local_name = Some(value.to_owned()),
+            "local" => connection.local = Some(address(name, value)?),
+            "remote" => connection.remote = Some(address(name, value)?),
+            _ => return Err(Failure::new(USAGE, format!("Unknown filter argument: {word}"))),
         }
-        let mut wanted = Vec::new();
-        for word in &words {
-            match word.split_once('=') {
-                Some(("protocol" | "service", name)) => wanted.push(("protocol", name)),
-                Some((kind @ ("local" | "remote" | "local_name"), name)) => wanted.push((kind, name)),
-                _ => return Err(Failure::new(USAGE, format!("Unknown filter argument: {word}"))),
-            }
-        }
-        Ok(self.within(&|kind, name| wanted.iter().any(|(of, value)| *of == kind && fits(kind, name, value))))
     }
+    Ok(connection)
 }
 
-/// Whether a filter holds for a session.
-fn fits(kind: &str, name: &str, value: &str) -> bool {
-    match kind {
-        "protocol" => name.strip_prefix('!').map_or(name == value, |other| other != value),
-        "local_name" => name.split_ascii_whitespace().any(|name| name.eq_ignore_ascii_case(value)),
-        _ => match (name.parse::<ipnet::IpNet>(), value.parse::<std::net::IpAddr>()) {
-            (Ok(net), Ok(address)) => net.contains(&address),
-            _ => name == value,
-        },
-    }
+/// An address, also with the length of a prefix behind it, or that of a host.
+fn address(filter: &str, text: &str) -> Result<IpAddr, Failure> {
+    let bare = text.split('/').next().unwrap_or_default();
+    let host = || (bare, 0).to_socket_addrs().ok()?.map(|address| address.ip()).next();
+    let found = bare.parse().ok().or_else(host);
+    let unknown = || format!("{filter} filter: gethostbyname({bare}) failed: Name or service not known");
+    found.ok_or_else(|| Failure::new(USAGE, unknown()))
 }
 
 /// Values that name a file (`</path`), replaced by what it holds.

@@ -90,6 +90,7 @@ impl Sasl {
             secured: true,
             tls: origin.tls,
             session: origin.session.clone(),
+            local_name: None,
         };
         let step = self.step(exchange.number, &request).await;
         (exchange, step)

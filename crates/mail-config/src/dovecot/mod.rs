@@ -2,6 +2,7 @@
 
 mod auth;
 pub mod catalogue;
+pub mod filters;
 pub mod kinds;
 mod listeners;
 mod location;
@@ -15,9 +16,10 @@ use mail_types::SourceLine;
 use serde::{Deserialize, Serialize};
 
 pub use auth::{Database, Driver};
+pub use filters::Connection;
 pub use listeners::{LmtpSocket, LoginListener, Protocol};
 pub use location::{Format, Location, MailboxSpec, Namespace};
-pub use parse::{Block, Node, parse_file, parse_text};
+pub use parse::{Block, Node, parse_text};
 pub use settings::{Declared, SETTINGS, Settings};
 
 use crate::main_cf::Value;
@@ -76,11 +78,18 @@ pub struct Dovecot {
 
 /// Reads dovecot.conf and what it includes.
 pub(crate) fn load(path: &Path, reports: &mut Vec<Report>) -> RawDovecot {
-    let nodes = parse::parse_file(path, reports);
+    let nodes = parse_file(path, reports);
     let present = nodes.is_some();
     let mut nodes = nodes.unwrap_or_default();
     take_contents(&mut nodes, reports);
     RawDovecot { file: path.display().to_string(), present, nodes }
+}
+
+/// Reads a file and what it includes; names of hosts in its filters become addresses. Nothing if the file does not exist.
+pub fn parse_file(path: &Path, reports: &mut Vec<Report>) -> Option<Vec<Node>> {
+    let mut nodes = parse::parse_file(path, reports)?;
+    filters::resolve(&mut nodes, reports);
+    Some(nodes)
 }
 
 /// Puts the content of a file in the place of `</path`, for settings whose value is not a file anyway. Daemons may not read it later.
@@ -126,26 +135,67 @@ impl Dovecot {
     }
 
     fn typed_within(raw: RawDovecot, network: Network, reports: &mut Vec<Report>) -> Self {
-        let nodes = &raw.nodes;
-        let is_24 = last(nodes, "dovecot_config_version").is_some();
-        let mut read = |protocol: &str| Settings::read(&mut Reader { nodes, protocol, is_24, reports });
-        let settings = read("");
-        let (imap, pop3, lmtp) = (read("imap"), read("pop3"), read("lmtp"));
-        let location = location::location(nodes, &settings);
+        let is_24 = last(&raw.nodes, "dovecot_config_version").is_some();
+        // What stands in a filter is judged whether a connection ever comes for which it holds.
+        for filter in filters::all(&raw.nodes) {
+            Settings::read(&mut Reader { nodes: &filter.block.nodes, is_24, reports });
+        }
+        let nodes = filters::seen(&raw.nodes, &Connection::default(), is_24);
+        let settings = Settings::read(&mut Reader { nodes: &nodes, is_24, reports });
+        let mut of = |protocol| {
+            let nodes = filters::seen(&raw.nodes, &Connection::of(protocol), is_24);
+            Settings::read(&mut Reader { nodes: &nodes, is_24, reports })
+        };
+        let (imap, pop3, lmtp) = (of("imap"), of("pop3"), of("lmtp"));
         Self {
             is_24,
-            logins: listeners::logins(nodes, &settings, network, reports),
-            lmtp_sockets: listeners::lmtp(nodes, &settings, network, reports),
-            namespaces: location::namespaces(nodes, is_24),
-            passdbs: auth::databases(nodes, "passdb", is_24),
-            userdbs: auth::databases(nodes, "userdb", is_24),
-            location,
+            logins: listeners::logins(&nodes, &settings, network, reports),
+            lmtp_sockets: listeners::lmtp(&nodes, &settings, network, reports),
+            namespaces: location::namespaces(&nodes, is_24),
+            passdbs: auth::databases(&nodes, "passdb", is_24),
+            userdbs: auth::databases(&nodes, "userdb", is_24),
+            location: location::location(&nodes, &settings),
             settings,
             imap,
             pop3,
             lmtp,
             raw,
         }
+    }
+
+    /// dovecot.conf as a connection sees it: the settings of its protocol, and of the filters that hold for it, everywhere. Its ports are those of the file.
+    #[must_use]
+    pub fn seen(&self, connection: &Connection) -> Self {
+        let (is_24, reports) = (self.is_24, &mut Vec::new());
+        let nodes = filters::seen(&self.raw.nodes, connection, is_24);
+        // Mistakes were reported when the file was read.
+        let settings = Settings::read(&mut Reader { nodes: &nodes, is_24, reports });
+        Self {
+            raw: self.raw.clone(),
+            is_24,
+            logins: self.logins.clone(),
+            lmtp_sockets: self.lmtp_sockets.clone(),
+            namespaces: location::namespaces(&nodes, is_24),
+            passdbs: auth::databases(&nodes, "passdb", is_24),
+            userdbs: auth::databases(&nodes, "userdb", is_24),
+            location: location::location(&nodes, &settings),
+            imap: settings.clone(),
+            pop3: settings.clone(),
+            lmtp: settings.clone(),
+            settings,
+        }
+    }
+
+    /// The protocols for which some filter says something of its own, and those that log in or deliver anyway.
+    #[must_use]
+    pub fn protocols_with_settings(&self) -> Vec<String> {
+        let named = filters::all(&self.raw.nodes);
+        let named = named.iter().filter(|filter| filter.block.kind == "protocol");
+        let mut names: Vec<String> = named.map(|filter| filter.block.name.trim_start_matches('!').to_owned()).collect();
+        names.extend(["imap", "pop3", "smtp", "lmtp", "lda", "doveadm"].map(str::to_owned));
+        names.sort_unstable();
+        names.dedup();
+        names
     }
 
     /// dovecot.conf without types.
@@ -171,26 +221,11 @@ impl Dovecot {
     }
 }
 
-/// Reads settings as one protocol sees them.
+/// Reads settings from nodes without filters.
 struct Reader<'a> {
     nodes: &'a [Node],
-    /// The protocol whose blocks count beside the rest of the file; empty for none.
-    protocol: &'a str,
     is_24: bool,
     reports: &'a mut Vec<Report>,
-}
-
-impl Reader<'_> {
-    /// The last value in the file; one in a block of the protocol goes before one outside.
-    fn find(&self, name: &str) -> Option<(String, SourceLine)> {
-        let of_protocol = |block: &&Block| match block.name.strip_prefix('!') {
-            Some(other) => other != self.protocol && !self.protocol.is_empty(),
-            None => block.name == self.protocol,
-        };
-        let inner =
-            blocks(self.nodes, "protocol").filter(of_protocol).filter_map(|block| find(&block.nodes, name)).last();
-        inner.or_else(|| find(self.nodes, name))
-    }
 }
 
 /// A setting under its name or under what 2.4 calls it; a list of 2.4 may be a block of `NAME = yes`.
@@ -230,12 +265,12 @@ fn opposite(value: &str) -> String {
 impl settings::Source for Reader<'_> {
     fn value<K: kinds::Kind>(&mut self, name: &'static str, default: &'static str) -> Value<K::Value> {
         let default = if self.is_24 { default_of_24(name).unwrap_or(default) } else { default };
-        if let Some((text, source)) = self.find(name) {
+        if let Some((text, source)) = find(self.nodes, name) {
             match K::parse(&text) {
                 Ok(value) => return Value { value, source },
                 Err((what, instead)) => {
                     let report = Report::new(Level::Error, source, format!("{name}: {what}"), instead);
-                    // The same line is read once per protocol.
+                    // The same line is read once for each protocol and filter.
                     if !self.reports.contains(&report) {
                         self.reports.push(report);
                     }

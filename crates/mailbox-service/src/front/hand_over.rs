@@ -42,11 +42,12 @@ impl<P: Protocol> Leaving<P> {
         }
     }
 
-    fn connection(&self, tls: bool, unread: Octets) -> HandOver {
+    fn connection(&self, tls: bool, local_name: Option<&str>, unread: Octets) -> HandOver {
         HandOver {
             session: self.client.session.clone(),
             peer: self.client.peer,
             local: self.client.local,
+            local_name: local_name.map(str::to_owned),
             tls,
             secured: tls || self.client.local_peer,
             tag: self.resume.tag.clone(),
@@ -59,7 +60,7 @@ impl<P: Protocol> Leaving<P> {
     async fn pass(self, stream: TcpStream, token: String) {
         let Ok(stream) = stream.into_std() else { return };
         let unread = Octets::new(self.resume.unread.clone());
-        if let Some(refusal) = self.ask(token, self.connection(false, unread), stream.as_fd()).await
+        if let Some(refusal) = self.ask(token, self.connection(false, None, unread), stream.as_fd()).await
             && let Ok(stream) = TcpStream::from_std(stream)
         {
             self.refuse(Stream::Tcp(stream), &refusal).await;
@@ -69,7 +70,7 @@ impl<P: Protocol> Leaving<P> {
     /// Keeps the socket, passes one end of a pair, and relays.
     async fn relay(self, client: Stream, token: String) {
         let Ok((ours, theirs)) = pair() else { return };
-        let connection = self.connection(client.tls().is_some(), Octets::default());
+        let connection = self.connection(client.tls().is_some(), client.server_name(), Octets::default());
         let refusal = self.ask(token, connection, theirs.as_fd()).await;
         drop(theirs);
         match refusal {

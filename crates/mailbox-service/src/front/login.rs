@@ -5,7 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use decision::{Event, Ident, LoginEvent, Record, Stage};
+use mail_config::Views;
+use mail_config::dovecot::Connection;
 use mail_ipc::auth::{Failure, Request, Response};
+use mail_net::tls::ServerTls;
 use mail_net::{Answers, Driver, Handler, Stream};
 use mail_types::Octets;
 use session::{AskId, Close, Machine};
@@ -27,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub(super) struct Client<P> {
     pub(super) shared: Arc<Shared<P>>,
     /// The configuration as it was when the connection came.
+    views: Arc<Views<Current<P>>>,
+    /// What of it holds for this connection.
     pub(super) current: Arc<Current<P>>,
     pub(super) session: String,
     pub(super) peer: IpAddr,
@@ -67,9 +72,31 @@ impl<P: Protocol> Client<P> {
         let session = session_name(peer.port());
         let (peer, local) = (peer.ip().to_canonical(), local.ip().to_canonical());
         // Dovecot's rule: who has our own address is on this machine.
-        let current = shared.current();
+        let views = shared.views();
+        let current = views.of(&Connection::tcp(P::NAME, local, peer));
         let local_peer = peer == local || current.trusted.iter().any(|network| network.contains(peer));
-        Self { shared, current, session, peer, local, local_peer, began: Instant::now() }
+        Self { shared, views, current, session, peer, local, local_peer, began: Instant::now() }
+    }
+
+    /// The connection in the words of dovecot.conf's filters, with the name that the client asked for.
+    fn named(&self, name: Option<&str>) -> Connection {
+        Connection::tcp(P::NAME, self.local, self.peer).named(name)
+    }
+
+    /// The certificates for this connection; none where it is offered no TLS.
+    fn tls(&self) -> Option<ServerTls> {
+        self.current.identity.as_ref()?;
+        let (views, connection) = (Arc::clone(&self.views), self.named(None));
+        Some(ServerTls::chosen(move |name| views.of(&connection.clone().named(name)).identity.clone()))
+    }
+
+    /// The same after a handshake in which the client asked for a name.
+    fn after_handshake(self: Arc<Self>, stream: &Stream) -> Arc<Self> {
+        let Some(name) = stream.server_name() else { return self };
+        let current = self.views.of(&self.named(Some(name)));
+        let (shared, views, session) = (Arc::clone(&self.shared), Arc::clone(&self.views), self.session.clone());
+        let Self { peer, local, local_peer, began, .. } = *self;
+        Arc::new(Self { shared, views, current, session, peer, local, local_peer, began })
     }
 
     /// Handshake and login; what leaves for a session process.
@@ -78,7 +105,7 @@ impl<P: Protocol> Client<P> {
         stream: TcpStream,
         implicit_tls: bool,
     ) -> Option<(Leaving<P>, Stream, String)> {
-        let stream = match (implicit_tls, &self.shared.tls) {
+        let stream = match (implicit_tls, self.tls()) {
             (false, _) => Stream::Tcp(stream),
             (true, None) => return None,
             (true, Some(tls)) => {
@@ -97,28 +124,34 @@ impl<P: Protocol> Client<P> {
                 }
             }
         };
-        self.login(stream).await
+        self.after_handshake(&stream).login(stream).await
     }
 
     /// Runs the login machine to its end.
     async fn login(self: Arc<Self>, stream: Stream) -> Option<(Leaving<P>, Stream, String)> {
+        let server_tls = self.tls();
         let facts = Facts {
             peer: self.peer,
             local: self.local,
             tls: stream.tls().is_some(),
-            starttls: self.shared.tls.is_some(),
+            starttls: server_tls.is_some(),
             local_peer: self.local_peer,
             mechanisms: self.shared.mechanisms(),
         };
         let machine = self.current.protocol.login(&facts);
         let progress = Arc::new(Mutex::new(Progress::default()));
-        let mut asking =
-            Asking { client: Arc::clone(&self), progress: Arc::clone(&progress), tls: facts.tls, exchange: 0 };
+        let mut asking = Asking {
+            client: Arc::clone(&self),
+            progress: Arc::clone(&progress),
+            tls: facts.tls,
+            local_name: stream.server_name().map(str::to_owned),
+            exchange: 0,
+        };
         let (events, mut heard) = mpsc::channel(1);
         let driver = Driver::new(machine, stream, Vec::new());
         let mut stop = self.shared.stop.clone();
         let ended = {
-            let run = driver.run(&mut asking, self.shared.tls.as_ref(), &mut heard);
+            let run = driver.run(&mut asking, server_tls.as_ref(), &mut heard);
             tokio::pin!(run);
             tokio::select! {
                 ended = &mut run => ended,
@@ -203,6 +236,8 @@ struct Asking<P> {
     client: Arc<Client<P>>,
     progress: Arc<Mutex<Progress>>,
     tls: bool,
+    /// The name that the client asked for in its handshake.
+    local_name: Option<String>,
     /// The number of the exchange at authd.
     exchange: u64,
 }
@@ -220,6 +255,7 @@ impl<P: Protocol> Asking<P> {
             secured: self.tls || self.client.local_peer,
             tls: self.tls,
             session: self.client.session.clone(),
+            local_name: self.local_name.clone(),
         }
     }
 }
@@ -259,8 +295,9 @@ impl<P: Protocol> Handler<P::Login> for Asking<P> {
 
     async fn give(&mut self, _chunk: Vec<u8>) {}
 
-    fn tls_started(&mut self, _stream: &Stream) {
+    fn tls_started(&mut self, stream: &Stream) {
         self.tls = true;
+        self.local_name = stream.server_name().map(str::to_owned);
     }
 }
 

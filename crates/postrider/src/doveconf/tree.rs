@@ -3,11 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use mail_config::dovecot::Node;
 use mail_config::dovecot::kinds::{Kind as _, Size, Span};
-
-/// Blocks that hold settings for some sessions only; they stand behind the rest, in the order of the file.
-const FILTERS: [&str; 4] = ["protocol", "remote", "local", "local_name"];
+use mail_config::dovecot::{Connection, Node, filters};
 
 /// Settings and blocks of one level.
 #[derive(Debug, Clone, Default)]
@@ -36,7 +33,8 @@ impl Block {
     fn title(&self) -> String {
         match self.name.as_str() {
             "" => self.kind.clone(),
-            name if name.contains([' ', '\t']) => format!("{} \"{name}\"", self.kind),
+            // Dovecot shows the names of a filter as they are.
+            name if name.contains([' ', '\t']) && self.kind != "local_name" => format!("{} \"{name}\"", self.kind),
             name => format!("{} {name}", self.kind),
         }
     }
@@ -54,28 +52,43 @@ pub struct Look {
 }
 
 impl Tree {
-    /// The tree of a file.
+    /// The tree of a file: what stands outside of filters, or what a connection sees of them too, and behind it the filters that the connection may meet.
     #[must_use]
-    pub fn of(nodes: &[Node]) -> Self {
+    pub fn of(nodes: &[Node], connection: &Connection) -> Self {
+        let is_24 =
+            nodes.iter().any(|node| matches!(node, Node::Setting { key, .. } if key == "dovecot_config_version"));
         let mut tree = Self::default();
-        for node in nodes {
-            match node {
-                Node::Setting { key, value, .. } => {
-                    tree.settings.insert(key.clone(), value.clone());
-                }
-                Node::Block(block) => {
-                    let is_filter = FILTERS.contains(&block.kind.as_str());
-                    let list = if is_filter { &mut tree.filters } else { &mut tree.blocks };
-                    let inside = Self::of(&block.nodes);
-                    let block = Block { kind: block.kind.clone(), name: block.name.clone(), inside };
-                    match list.iter_mut().find(|known| known.is_same(&block)) {
-                        Some(known) => known.inside.add(block.inside),
-                        None => list.push(block),
-                    }
+        for node in &filters::seen(nodes, connection, is_24) {
+            tree.put(node);
+        }
+        for (path, inner) in filters::sections(nodes, connection, is_24) {
+            let mut inside = Self::default();
+            inner.into_iter().for_each(|node| inside.put(node));
+            let block = path.into_iter().rev().fold(inside, |inside, (kind, name)| {
+                let block = Block { kind: kind.to_owned(), name: name.to_owned(), inside };
+                Self { filters: vec![block], ..Self::default() }
+            });
+            tree.filters.extend(block.filters);
+        }
+        tree
+    }
+
+    /// Adds one setting or block.
+    fn put(&mut self, node: &Node) {
+        match node {
+            Node::Setting { key, value, .. } => {
+                self.settings.insert(key.clone(), value.clone());
+            }
+            Node::Block(block) => {
+                let mut inside = Self::default();
+                block.nodes.iter().for_each(|node| inside.put(node));
+                let block = Block { kind: block.kind.clone(), name: block.name.clone(), inside };
+                match self.blocks.iter_mut().find(|known| known.is_same(&block)) {
+                    Some(known) => known.inside.add(block.inside),
+                    None => self.blocks.push(block),
                 }
             }
         }
-        tree
     }
 
     /// Adds what another tree holds, over what is there.
@@ -144,12 +157,13 @@ impl Tree {
                 *value = normal(value, default);
             }
         }
-        for block in self.blocks.iter_mut().chain(&mut self.filters) {
-            let known =
-                if FILTERS.contains(&block.kind.as_str()) { Some(defaults) } else { templates.block(&block.kind) };
-            if let Some(known) = known {
-                block.inside.normalise(known, if FILTERS.contains(&block.kind.as_str()) { templates } else { known });
+        for block in &mut self.blocks {
+            if let Some(known) = templates.block(&block.kind) {
+                block.inside.normalise(known, known);
             }
+        }
+        for filter in &mut self.filters {
+            filter.inside.normalise(defaults, templates);
         }
     }
 
@@ -159,17 +173,6 @@ impl Tree {
 
     fn block(&self, kind: &str) -> Option<&Self> {
         self.blocks.iter().find(|block| block.kind == kind).map(|block| &block.inside)
-    }
-
-    /// The same as a session of a protocol sees it: the settings of its filters over the others.
-    #[must_use]
-    pub fn within(mut self, fits: &dyn Fn(&str, &str) -> bool) -> Self {
-        for filter in std::mem::take(&mut self.filters) {
-            if fits(&filter.kind, &filter.name) {
-                self.add(filter.inside.within(fits));
-            }
-        }
-        self
     }
 
     /// The text of the whole tree.

@@ -10,6 +10,7 @@ use accounts::passwd_file::PasswdFile;
 use accounts::plan::{PamAnswer, PamQuestion, Plan, Sources, SystemUser};
 use admission::facts::{Database, Known};
 use mail_config::Config;
+use mail_config::dovecot::Connection;
 use mail_ipc::lookup::{MailUser, PasswdUser, Request, Response};
 use mail_ipc::sockets::LOOKUP;
 use mail_tables::{Disk, Query, RemoteAnswer};
@@ -61,7 +62,7 @@ impl Users {
     /// The users of a configuration; nothing is asked yet.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        let (plan, _) = accounts::dovecot::plan(&config.dovecot);
+        let (plan, _) = accounts::dovecot::plan(&config.dovecot.seen(&Connection::of("lmtp")));
         let clients = Arc::new(Clients::new(Arc::clone(&config.main), Arc::new(Disk)));
         Self { state: config.state_dir(), plan, inner: Mutex::default(), clients }
     }
