@@ -14,17 +14,23 @@ pub(crate) fn report(config: &Config, reports: &mut Vec<Report>) {
     }
     let (place, is_maildir, source) = delivery(config);
     let reads = match &dovecot.location {
-        Location::At { format: Format::Maildir, path, .. } => path.trim_end_matches('/').to_owned(),
+        Location::At { format: Format::Maildir, path, inbox, .. } => {
+            inbox.as_ref().unwrap_or(path).trim_end_matches('/').to_owned()
+        }
         Location::Detect => "~/Maildir".to_owned(),
         // That it is not built has its own report.
         Location::Unsupported(_) => return,
     };
     if !is_maildir || spelt(&place) != spelt(&reads) {
         let format = if is_maildir { "a Maildir" } else { "an mbox" };
-        let message = format!("mail is delivered to {place} ({format}), dovecot.conf reads maildir:{reads}");
+        let at = match &dovecot.location {
+            Location::At { source, .. } => source.to_string(),
+            _ => "dovecot.conf".to_owned(),
+        };
+        let message = format!("mail is delivered to {place} ({format}), {at} reads maildir:{reads}");
         let hint =
             "logins do not show it; write `home_mailbox = Maildir/' and `mail_location = maildir:~/Maildir', say";
-        reports.push(Report::new(Level::Warning, source, message, hint));
+        reports.push(Report::new(Level::Warning, source, message, hint).of("mail_location"));
     }
 }
 
@@ -39,8 +45,9 @@ fn delivery(config: &Config) -> (String, bool, mail_types::SourceLine) {
     (base, written.ends_with('/'), written.source.clone())
 }
 
-/// `%n`, `%{user}` and `%{home}` in the spelling of the others.
+/// `%n`, `%{user}`, `%{home}` and `$HOME` in the spelling of the others: users of the machine have no domain.
 fn spelt(path: &str) -> String {
     let path = path.replace("%{user}", "%u").replace("%n", "%u").replace("%{username}", "%u");
-    path.replace("%{home}", "~").replace("%h", "~").trim_end_matches('/').to_owned()
+    let path = ["%{home}", "%h", "$HOME"].iter().fold(path, |path, home| path.replace(home, "~"));
+    path.trim_end_matches('/').to_owned()
 }

@@ -482,6 +482,8 @@ mod tests {
         assert_eq!(count("home_mailbox = Maildir/\n", "mail_location = maildir:~/Maildir\n"), 0);
         assert_eq!(count("home_mailbox = mail/\n", "mail_location = maildir:~/Maildir\n"), 1);
         assert_eq!(count("mail_spool_directory = /var/mail/\n", "mail_location = maildir:/var/mail/%u\n"), 0);
+        assert_eq!(count("mail_spool_directory = /var/mail/\n", "mail_location = maildir:~/x:INBOX=/var/mail/%n\n"), 0);
+        assert_eq!(count("home_mailbox = Maildir/\n", "mail_location = maildir:$HOME/Maildir/\n"), 0);
         assert_eq!(count("", "mail_location = maildir:~/Maildir\n"), 1);
         assert_eq!(
             count("local_transport = lmtp:unix:private/dovecot-lmtp\n", "mail_location = maildir:~/Maildir\n"),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use mail_config::lines::logical_lines;
-use mail_config::main_cf::kinds::parse_network;
+use mail_config::main_cf::networks::parse_network;
 use mail_config::{Level, Report};
 use mail_types::SourceLine;
 

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use mail_config::lines::logical_lines;
-use mail_config::main_cf::kinds::parse_network;
 use mail_config::main_cf::lists::{Item, MatchList, NetworkPattern, Pattern, TableKind, TableRef};
+use mail_config::main_cf::networks::parse_network;
 use mail_config::words::split_words;
 use mail_config::{Level, Report};
 use mail_types::SourceLine;

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use mail_config::main_cf::kinds::parse_network;
 use mail_config::main_cf::lists::{TableKind, TableRef};
+use mail_config::main_cf::networks::parse_network;
 use mail_config::words::{split_commas, split_words, unbraced};
 use mail_config::{Level, Report};
 use mail_types::SourceLine;

@@ -21,7 +21,6 @@ pub mod exit;
 mod explain;
 mod journal;
 mod leave;
-mod mailboxes;
 pub mod manual;
 mod ours;
 mod own_log;

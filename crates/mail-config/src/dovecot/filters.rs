@@ -271,7 +271,7 @@ pub fn sections<'a>(nodes: &'a [Node], connection: &Connection, is_24: bool) -> 
 }
 
 /// The setting over which Dovecot 2.3 refuses a connection, with the line of the wider filter: it looks through the filters that hold from the narrowest
-/// on, and one that asks for more in some way than the one before may not say something else.
+/// on, and one that asks for more in some way than the one before may not set it again, to whatever value.
 #[must_use]
 pub fn conflict(nodes: &[Node], connection: &Connection) -> Option<(String, SourceLine)> {
     let mut holding = all(nodes);
@@ -281,7 +281,7 @@ pub fn conflict(nodes: &[Node], connection: &Connection) -> Option<(String, Sour
         if filter.condition.is_wider_than(&holding[place - 1].condition) {
             continue;
         }
-        if let Some((key, ..)) = holding[..place].iter().find_map(|narrower| differs(narrower.block, filter.block)) {
+        if let Some((key, ..)) = holding[..place].iter().find_map(|narrower| shared(narrower.block, filter.block)) {
             return Some((key.to_owned(), filter.block.source.clone()));
         }
     }
@@ -294,13 +294,10 @@ pub fn conflicts(nodes: &[Node]) -> Option<(String, SourceLine)> {
     all(nodes).iter().find_map(|filter| conflict(nodes, &filter.condition.example()))
 }
 
-/// A setting that two blocks give different values, with the lines of both.
-fn differs<'a>(one: &'a Block, other: &'a Block) -> Option<(&'a str, &'a SourceLine, &'a SourceLine)> {
+/// A setting that stands in two blocks, with the lines of both.
+fn shared<'a>(one: &'a Block, other: &'a Block) -> Option<(&'a str, &'a SourceLine, &'a SourceLine)> {
     one.nodes.iter().find_map(|node| match node {
-        Node::Setting { key, .. } => {
-            let ((ours, our_line), (theirs, their_line)) = (one.get(key)?, other.get(key)?);
-            (ours != theirs).then_some((key.as_str(), our_line, their_line))
-        }
+        Node::Setting { key, .. } => Some((key.as_str(), one.get(key)?.1, other.get(key)?.1)),
         Node::Block(_) => None,
     })
 }
@@ -334,16 +331,12 @@ fn look_up(name: &str) -> Option<IpAddr> {
 }
 
 /// Settings that Dovecot reads once and not for each connection.
-const GLOBAL: [&str; 8] = [
-    "auth_worker_max_count",
-    "base_dir",
-    "default_internal_user",
-    "hostname",
-    "listen",
-    "log_path",
-    "protocols",
-    "recipient_delimiter",
-];
+const GLOBAL: [&str; 6] =
+    ["default_internal_user", "hostname", "listen", "log_path", "protocols", "recipient_delimiter"];
+
+/// What the logins of Dovecot read beside `auth_...`.
+const AUTH: [&str; 7] =
+    ["passdb", "userdb", "first_valid_uid", "last_valid_uid", "first_valid_gid", "last_valid_gid", "base_dir"];
 
 /// Reports filters that cannot be carried out as they are written.
 pub(super) fn report(nodes: &[Node], is_24: bool, reports: &mut Vec<Report>) {
@@ -359,7 +352,7 @@ pub(super) fn report(nodes: &[Node], is_24: bool, reports: &mut Vec<Report>) {
         return;
     }
     if let Some((key, line)) = conflicts(nodes) {
-        let message = format!("{key}: another value than in a filter that holds for the same connections");
+        let message = format!("{key}: set in two filters that hold for the same connections");
         let hint = "Dovecot 2.3 does not start with both; write the setting once, or nest the filters";
         reports.push(Report::new(Level::Error, line, message, hint).about(key, Status::Wrong));
     }
@@ -399,7 +392,7 @@ fn inside(node: &Node, filter: &Block, reports: &mut Vec<Report>) {
         Node::Setting { key, source, .. } => (key.as_str(), source),
         Node::Block(block) => (block.kind.as_str(), &block.source),
     };
-    let is_auth = matches!(name, "passdb" | "userdb") || name.starts_with("auth_") && name != "auth_allow_cleartext";
+    let is_auth = AUTH.contains(&name) || name.starts_with("auth_") && name != "auth_allow_cleartext";
     let is_global = GLOBAL.contains(&name) || name == "service" || name == "plugin";
     let (level, status, message, hint) = if is_auth {
         let hint = "who may log in does not depend on addresses in Dovecot either; write it outside";
@@ -419,9 +412,9 @@ fn ambiguous(one: &Filter<'_>, other: &Filter<'_>, reports: &mut Vec<Report>) {
     if !a.meets(b) || a.is_wider_than(b) || b.is_wider_than(a) {
         return;
     }
-    let Some((key, first, second)) = differs(one.block, other.block) else { return };
+    let Some((key, first, second)) = shared(one.block, other.block) else { return };
     let (counts, yields) = if a.rank(false) > b.rank(false) { (first, second) } else { (second, first) };
-    let message = format!("{key}: another value than at {yields}, and for some connections both hold");
+    let message = format!("{key}: set at {yields} too, and for some connections both hold");
     let hint = "Dovecot refuses those; here this one counts";
     reports.push(Report::new(Level::Warning, counts.clone(), message, hint).about(key, Status::Danger));
 }
@@ -522,7 +515,7 @@ mod tests {
     fn two_filters_of_which_neither_is_narrower_are_told() {
         let text = "remote 192.0.2.0/24 {\n login_greeting = one\n}\nlocal 10.0.0.0/8 {\n login_greeting = two\n}\nlocal_name x {\n login_greeting = two\n}\n";
         let told = said(text);
-        assert_eq!(told.len(), 2, "{told:?}");
+        assert_eq!(told.len(), 3, "{told:?}");
         assert_eq!((told[0].0, told[0].1), (Level::Warning, 5));
         let (dovecot, _) = read(text);
         let both =
@@ -531,6 +524,6 @@ mod tests {
         assert_eq!((key.as_str(), line.line), ("login_greeting", 1));
         assert_eq!(dovecot.seen(&both).settings.login_greeting.as_str(), "two");
         let named = Connection { local: "10.0.0.1".parse().ok(), ..Connection::default() }.named(Some("x"));
-        assert_eq!(conflict(&dovecot.raw().nodes, &named), None, "both say the same");
+        assert!(conflict(&dovecot.raw().nodes, &named).is_some(), "even where both say the same");
     }
 }

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
-use super::kinds::{Context, Kind, Mistake, parse_network};
+use super::kinds::{Context, Kind, Mistake};
+use super::networks::parse_network;
 use crate::words::{split_commas, split_words, unbraced};
 
 /// The type of a lookup table, the word before the colon.

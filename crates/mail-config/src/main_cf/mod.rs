@@ -4,6 +4,7 @@ pub mod catalogue;
 pub mod kinds;
 pub mod lists;
 pub mod names;
+pub mod networks;
 mod parameters;
 mod parse;
 mod reader;

@@ -11,7 +11,6 @@ use serde::Serialize;
 
 use super::listeners::{Listening, listening, runs};
 use crate::exit::{Failure, IO};
-use crate::mailboxes;
 use crate::spool::{QUEUES, Spool};
 
 /// The ports of mail: SMTP, submission, POP3, IMAP, ManageSieve.
@@ -225,13 +224,7 @@ fn differences(loaded: &Loaded) -> Vec<Remark> {
             format!("{}: {}", report.message, report.hint)
         },
     };
-    let elsewhere = mailboxes::mismatch(&loaded.config).into_iter().map(|text| Remark {
-        place: loaded.config.dir.display().to_string(),
-        parameter: "mail_location".to_owned(),
-        status: Status::Danger.as_str(),
-        effect: text,
-    });
-    loaded.reports.iter().filter(differs).map(remark).chain(elsewhere).collect()
+    loaded.reports.iter().filter(differs).map(remark).collect()
 }
 
 /// The tables that a file states.

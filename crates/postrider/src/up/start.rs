@@ -38,9 +38,6 @@ impl Console {
         for report in self.published.reports.iter().filter(|report| report.level >= Level::Warning) {
             say(&format!("  {}", report.line()));
         }
-        if let Some(warning) = crate::mailboxes::mismatch(&self.published.config) {
-            say(&format!("  {warning}"));
-        }
     }
 
     /// One line per port: who answers there.

@@ -26,7 +26,7 @@ const BY_HAND: [&str; 4] = [
      plugin {\n  b = 2\n  a = 1\n}\nplugin {\n  sieve = file:~/sieve;active=~/.dovecot.sieve\n}\n",
     "login_greeting = global\nmail_max_userip_connections = 1\nlocal 10.1.0.0/16 {\n  login_greeting = local16\n}\nlocal 10.0.0.0/8 {\n  login_greeting = local8\n  \
      local_name a.example {\n    login_greeting = a\n  }\n}\nremote 192.0.2.0/24 {\n  mail_max_userip_connections = 24\n  protocol imap {\n    \
-     mail_max_userip_connections = 25\n  }\n}\nremote localhost {\n  mail_max_userip_connections = 7\n}\nremote 0.0.0.0/0 {\n  first_valid_uid = 1000\n}\n\
+     mail_max_userip_connections = 25\n  }\n}\nremote localhost {\n  mail_max_userip_connections = 7\n}\n\
      local_name \"c.example *.d.example\" {\n  ssl_cert = </etc/ssl/c.pem\n}\nlocal_name \"c.example *.d.example\" {\n  login_greeting = cd\n}\n",
     "",
 ];
