@@ -5,6 +5,7 @@ mod a_policy_service_greylists;
 mod a_reload_is_refused_by_its_cases;
 mod a_table_of_root_s_alone_routes_mail;
 mod a_taken_over_process_reaches_nothing;
+mod a_transport_has_so_many_processes;
 mod a_user_submits_and_reads;
 mod access_tables_act_on_messages;
 mod an_address_is_verified_before_its_mail_is_taken;
@@ -122,6 +123,11 @@ fn main() -> ExitCode {
             "systemd starts, watches, reloads and stops what is installed",
             &[Need::Root, Need::NetworkNamespace, Need::Systemd],
             systemd_runs_the_target::after_an_installation,
+        ),
+        test(
+            "a transport has as many deliveries at once as master.cf says, for each worker",
+            &[],
+            a_transport_has_so_many_processes::for_each_worker,
         ),
         // S14, R6
         test("two workers share the work, and one may die", &[], two_workers_share_the_work::and_one_may_die),

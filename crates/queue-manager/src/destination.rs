@@ -72,6 +72,12 @@ impl Target {
     }
 }
 
+/// The name of a hop's transport.
+#[must_use]
+pub fn service(hop: &Hop) -> Option<&str> {
+    hop.as_str().split(' ').nth(1)
+}
+
 /// Who carries out a hop.
 #[must_use]
 pub fn carrier(hop: &Hop) -> Carrier {

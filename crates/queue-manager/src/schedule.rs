@@ -2,20 +2,24 @@
 //!
 //! As in Postfix's SCHEDULER_README: each destination has a window of concurrent deliveries that grows with successes and shrinks with failed
 //! connections; a destination whose failures add up to a cohort is dead and left alone for `minimal_backoff_time`. Destinations take turns;
-//! within one, mail that was never attempted and mail that was deferred take turns. Memory holds one entry per destination with mail and
+//! within one, mail that was never attempted and mail that was deferred take turns. Each worker carries at most as many deliveries of a transport at
+//! once as master.cf gives it processes; destinations beyond wait for one of them to end. Memory holds one entry per destination with mail and
 //! what is active; everything else stays in the index.
 
 mod limits;
+mod services;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mail_types::{EnhancedStatus, QueueId, UnixTime};
 use queue_store::{Class, Due, Hop};
 
-use crate::destination::{Carrier, carrier};
+use crate::destination::{Carrier, carrier, service};
 
 pub use limits::{Divisor, Feedback, Limits, TransportLimits};
+use services::Services;
 
 /// Entries fetched at once for a destination.
 const PAGE: usize = 100;
@@ -61,6 +65,8 @@ pub enum Ended {
 #[derive(Debug)]
 struct Lane {
     carrier: Carrier,
+    /// Its transport, where a worker carries it.
+    service: Option<Arc<str>>,
     limits: TransportLimits,
     window: u32,
     busy: u32,
@@ -81,6 +87,7 @@ struct Lane {
     /// Leases per recipient, where concurrency is per recipient, and who waits for one to end.
     recipients: HashMap<String, u32>,
     parked: HashMap<String, Vec<(Class, Due)>>,
+    /// It stands in its ring, or waits for a delivery of its transport to end.
     queued: bool,
 }
 
@@ -125,6 +132,8 @@ pub struct Scheduler {
     lanes: HashMap<Hop, Lane>,
     /// Destinations that may have something to grant, taking turns.
     rings: BTreeMap<Carrier, VecDeque<Hop>>,
+    /// What is under way of each transport, and who waits for it.
+    services: Services,
     /// Destinations that wait for a time.
     timers: BTreeMap<(UnixTime, Hop), ()>,
     /// Recipients that are ready or leased.
@@ -143,6 +152,7 @@ impl Scheduler {
             limits,
             lanes: HashMap::new(),
             rings: BTreeMap::new(),
+            services: Services::default(),
             timers: BTreeMap::new(),
             active: HashSet::new(),
             hold_before: None,
@@ -158,6 +168,36 @@ impl Scheduler {
             }
         }
         self.limits = limits;
+        self.release_all();
+    }
+
+    /// How many workers carry each kind now.
+    pub fn set_workers(&mut self, workers: HashMap<Carrier, u32>) {
+        if self.services.set_workers(workers) {
+            self.release_all();
+        }
+    }
+
+    /// Whoever waited for a delivery to end has another try: the limits are others.
+    fn release_all(&mut self) {
+        for hop in self.services.take_waiting() {
+            self.enqueue(hop);
+        }
+    }
+
+    /// Puts a destination at the end of its ring.
+    fn enqueue(&mut self, hop: Hop) {
+        if let Some(lane) = self.lanes.get(&hop) {
+            self.rings.entry(lane.carrier).or_default().push_back(hop);
+        }
+    }
+
+    /// A delivery of a transport ended: one of those that waited for it has its turn.
+    fn next_of(&mut self, service: Option<&Arc<str>>) -> bool {
+        let next = service.and_then(|service| self.services.next_waiting(service));
+        let found = next.is_some();
+        next.into_iter().for_each(|hop| self.enqueue(hop));
+        found
     }
 
     /// Something is scheduled for `hop` at `time`.
@@ -234,6 +274,7 @@ impl Scheduler {
         self.active.extend(recipients.iter().map(|number| (id, *number)));
         let lane = lane(&mut self.lanes, &self.limits, hop);
         lane.busy += 1;
+        self.services.began(lane.service.as_ref());
         if let Some(address) = lane_of {
             *lane.recipients.entry(address.to_owned()).or_default() += 1;
         }
@@ -248,16 +289,26 @@ impl Scheduler {
     /// The next grant for one carrier, if anything is due and its destination has room.
     pub fn grant(&mut self, carrier: Carrier, now: UnixTime, source: &impl Source) -> Option<Grant> {
         self.wake_up(now);
-        for _ in 0..self.rings.get(&carrier)?.len() {
+        let mut tries = self.rings.get(&carrier)?.len();
+        while tries > 0 {
+            tries -= 1;
             let hop = self.rings.get_mut(&carrier)?.pop_front()?;
-            if let Some(lane) = self.lanes.get_mut(&hop) {
-                lane.queued = false;
+            let Some(lane) = self.lanes.get_mut(&hop) else { continue };
+            let service = lane.service.clone();
+            if let Some(service) = &service
+                && !self.services.has_room(service, carrier, self.limits.processes(service))
+            {
+                self.services.wait(service, hop);
+                continue;
             }
+            lane.queued = false;
             let grant = self.grant_from(&hop, now, source);
             self.settle(&hop, now);
             if grant.is_some() {
                 return grant;
             }
+            // It has nothing to do with the room that was kept for it.
+            tries += usize::from(self.next_of(service.as_ref()));
         }
         None
     }
@@ -297,6 +348,7 @@ impl Scheduler {
                 let Some(limited) = admit(lane, class, due, source) else { continue };
                 lane.turn = 1 - turn;
                 lane.busy += 1;
+                self.services.began(lane.service.as_ref());
                 let mut grant = Grant {
                     hop: hop.clone(),
                     id: due.id,
@@ -354,6 +406,8 @@ impl Scheduler {
         }
         let Some(lane) = self.lanes.get_mut(&grant.hop) else { return };
         lane.busy = lane.busy.saturating_sub(1);
+        let service = lane.service.clone();
+        self.services.ended(service.as_ref());
         let rest = lane.limits.rate_delay;
         let rests = !rest.is_zero() && ended != Ended::Untried && lane.carrier != Carrier::Here;
         if let Some(address) = &grant.lane {
@@ -372,6 +426,7 @@ impl Scheduler {
         }
         let hop = grant.hop.clone();
         self.settle(&hop, now);
+        self.next_of(service.as_ref());
     }
 
     /// A recipient of a grant has its outcome, the others of the grant not yet.
@@ -383,6 +438,7 @@ impl Scheduler {
     pub fn split(&mut self, hop: &Hop) {
         if let Some(lane) = self.lanes.get_mut(hop) {
             lane.busy += 1;
+            self.services.began(lane.service.as_ref());
         }
     }
 
@@ -457,6 +513,7 @@ fn lane<'a>(lanes: &'a mut HashMap<Hop, Lane>, limits: &Limits, hop: &Hop) -> &'
         let window = if carrier == Carrier::Here { u32::MAX } else { limits.initial.max(1) };
         Lane {
             carrier,
+            service: service(hop).filter(|_| carrier != Carrier::Here).map(Arc::from),
             limits,
             window: if limits.concurrency > 0 && carrier != Carrier::Here {
                 window.min(limits.concurrency)

@@ -172,10 +172,14 @@ impl Settings {
                 negative: feedback("negative", plain.negative),
                 failed_cohorts: f64::from(narrow(limits.failed_cohorts)),
                 rate_delay: limits.destination_rate_delay,
+                processes: narrow(*main.default_process_limit),
             }
         };
-        let transports =
-            config.master.transports().map(|transport| (transport.name().to_owned(), limits_of(transport.name())));
+        let transports = config.master.transports().map(|transport| {
+            let limits = limits_of(transport.name());
+            let processes = transport.service.maxproc.unwrap_or(limits.processes);
+            (transport.name().to_owned(), TransportLimits { processes, ..limits })
+        });
         Self {
             times: Times {
                 backoff_min: *main.minimal_backoff_time,

@@ -13,7 +13,8 @@ use super::report::{Metric, Unit, metric, shown};
 use super::smtp::Mta as _;
 use super::{Round, Row, Scale, Server as _, Side, count};
 
-/// Next hops: with 20 deliveries to each at a time (`default_destination_concurrency_limit`) more than one worker's 500 slots.
+/// Next hops: with 20 deliveries to each at a time (`default_destination_concurrency_limit`) far more than the 100 processes that
+/// `default_process_limit` gives a worker.
 const HOPS: u8 = 60;
 /// What a next hop takes over a message.
 const SLOW: Duration = Duration::from_secs(1);

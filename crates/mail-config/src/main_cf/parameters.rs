@@ -603,6 +603,9 @@ parameters! {
     default_destination_recipient_limit: Count = "50", used by ["queue-manager"];
     /// How many failed sessions in a row close a destination.
     default_destination_concurrency_failed_cohort_limit: Count = "1", used by ["queue-manager"];
+    /// The most deliveries at once of a transport whose line in master.cf has `-` for maxproc, for each worker; 0 for no limit. Listeners have
+    /// `postrider_session_limit`.
+    default_process_limit: Count = "100", used by ["queue-manager"];
     /// The pause between deliveries to one destination.
     default_destination_rate_delay: Span = "0s", used by ["queue-manager"];
     /// The pause between deliveries of one transport.

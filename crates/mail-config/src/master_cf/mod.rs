@@ -173,12 +173,7 @@ pub(crate) fn report(master: &Master, reports: &mut Vec<Report>) {
                 let hint = "remove the line, or start that program by other means".to_owned();
                 reports.push(Report::new(Level::Error, source(), message, hint));
             }
-            _ if service.transport().is_some() => {
-                if service.maxproc.is_some() {
-                    let message = format!("process limit of `{}': no effect", service.name);
-                    reports.push(Report::new(Level::Note, source(), message, "deliveries are limited per destination"));
-                }
-            }
+            _ if service.transport().is_some() => {}
             (_, command) => {
                 let message = format!("service `{}' ({command}) has no counterpart, not needed", service.name);
                 reports.push(Report::new(Level::Note, source(), message, ""));

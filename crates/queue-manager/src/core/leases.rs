@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use mail_ipc::delivery::{Destination, FromWorker, Held, Lease, LeaseRecipient, TransportKind};
 use mail_types::{Envelope, QueueId, Sender as Reverse, UnixTime};
-use queue_store::{Body, Class, LoadError, RecipientState};
+use queue_store::{Body, Class, Hop, LoadError, RecipientState};
 use tokio::sync::mpsc;
 
 use super::{Connection, Core, Index, Leased, Piece, ToWorker, Worker};
-use crate::destination::{Carrier, Target};
+use crate::destination::{Carrier, Target, service};
 use crate::schedule::{Ended, Grant};
 
 /// Leases of one frame: their JSON stays far below the limit of a frame.
@@ -32,14 +32,50 @@ impl Core {
         instance: String,
         sender: mpsc::UnboundedSender<ToWorker>,
     ) {
-        let worker =
-            Worker { instance, sender, kinds: Vec::new(), slots: 0, most: 0, open: HashSet::new(), resumed: false };
+        let worker = Worker {
+            instance,
+            sender,
+            kinds: Vec::new(),
+            slots: 0,
+            most: 0,
+            open: HashSet::new(),
+            carrying: HashMap::new(),
+            resumed: false,
+        };
         self.workers.insert(connection, worker);
         self.remember_workers();
     }
 
+    /// Tells the scheduler how many workers carry each kind.
+    fn count_workers(&mut self) {
+        let mut workers: HashMap<Carrier, u32> = HashMap::new();
+        for kind in self.workers.values().flat_map(|worker| &worker.kinds) {
+            *workers.entry(Carrier::Worker(*kind)).or_default() += 1;
+        }
+        self.scheduler.set_workers(workers);
+    }
+
+    /// A worker begins or ends a lease of a transport.
+    fn carries(&mut self, connection: Connection, hop: &Hop, more: bool) {
+        let Some(worker) = self.workers.get_mut(&connection) else { return };
+        let Some(transport) = service(hop) else { return };
+        if more {
+            *worker.carrying.entry(transport.to_owned()).or_default() += 1;
+        } else if let Some(count) = worker.carrying.get_mut(transport) {
+            *count = count.saturating_sub(1);
+        }
+    }
+
+    /// Takes a lease out of the books.
+    pub(super) fn end_lease(&mut self, number: u64) -> Option<Leased> {
+        let lease = self.leases.remove(&number)?;
+        self.carries(lease.connection, &lease.grant.hop, false);
+        Some(lease)
+    }
+
     pub(super) fn worker_gone(&mut self, connection: Connection) {
         let Some(worker) = self.workers.remove(&connection) else { return };
+        self.count_workers();
         // Another connection of the same instance may have taken its leases over already.
         if self.leases.values().any(|lease| lease.connection == connection) {
             self.orphans.insert(worker.instance, (self.now)().after(self.settings.lease_grace));
@@ -75,6 +111,7 @@ impl Core {
                         self.awaited.remove(&worker.instance);
                     }
                 }
+                self.count_workers();
             }
             FromWorker::Outcomes { outcomes } => self.outcomes(Some(connection), outcomes),
         }
@@ -110,8 +147,11 @@ impl Core {
         for &number in &held.recipients {
             match self.leased.get(&(held.id, number)).and_then(|lease| self.leases.get_mut(lease)) {
                 Some(lease) => {
+                    let (before, hop) = (lease.connection, lease.grant.hop.clone());
                     lease.connection = connection;
                     lease.instance = instance.to_owned();
+                    self.carries(before, &hop, false);
+                    self.carries(connection, &hop, true);
                 }
                 None => fresh.push(number),
             }
@@ -144,6 +184,7 @@ impl Core {
             active.leased += 1;
         }
         let open = grant.recipients.clone();
+        self.carries(connection, &grant.hop, true);
         self.leases.insert(number, Leased { grant, instance, connection, attempt, open, all_dead: true });
         number
     }
@@ -168,7 +209,7 @@ impl Core {
 
     /// Ends a lease without outcomes: its recipients are due again, and the next attempt is told.
     fn give_back(&mut self, number: u64) {
-        let Some(lease) = self.leases.remove(&number) else { return };
+        let Some(lease) = self.end_lease(number) else { return };
         let now = (self.now)();
         for &recipient in &lease.open {
             self.leased.remove(&(lease.grant.id, recipient));
@@ -188,7 +229,7 @@ impl Core {
         for kind in kinds {
             while self.workers.values().any(|worker| worker.takes(kind)) {
                 let Some(grant) = self.scheduler.grant(Carrier::Worker(kind), now, &Index(&self.store)) else { break };
-                let Some(connection) = self.choose(kind, grant.hop.as_str()) else {
+                let Some(connection) = self.choose(kind, &grant.hop) else {
                     self.scheduler.finished(&grant, Ended::Untried, now);
                     break;
                 };
@@ -200,10 +241,20 @@ impl Core {
         }
     }
 
-    /// The worker for a destination: one that holds a connection to it, else the one with most room.
-    fn choose(&self, kind: TransportKind, hop: &str) -> Option<Connection> {
+    /// The worker for a destination: one that has a process left for its transport, among those one that holds a connection to it, else the one
+    /// with most room.
+    fn choose(&self, kind: TransportKind, hop: &Hop) -> Option<Connection> {
+        let transport = service(hop).unwrap_or_default();
+        let processes = match self.settings.limits.processes(transport) {
+            0 => u32::MAX,
+            limit => limit,
+        };
+        let fitness = |worker: &Worker| {
+            let free = worker.carrying.get(transport).is_none_or(|count| *count < processes);
+            (free, worker.open.contains(hop.as_str()), worker.slots)
+        };
         let able = self.workers.iter().filter(|(_, worker)| worker.takes(kind));
-        able.max_by_key(|(_, worker)| (worker.open.contains(hop), worker.slots)).map(|(connection, _)| *connection)
+        able.max_by_key(|(_, worker)| fitness(worker)).map(|(connection, _)| *connection)
     }
 
     fn send(&mut self, connection: Connection, frame: Frame) {

@@ -178,6 +178,8 @@ struct Worker {
     slots: u32,
     most: u32,
     open: HashSet<String>,
+    /// Leases under way of each transport.
+    carrying: HashMap<String, u32>,
     resumed: bool,
 }
 

@@ -320,7 +320,7 @@ impl Core {
             self.scheduler.blame(&lease.grant.hop, *status, text);
         }
         if lease.open.is_empty()
-            && let Some(lease) = self.leases.remove(&number)
+            && let Some(lease) = self.end_lease(number)
         {
             let ended = if lease.all_dead { Ended::Dead } else { Ended::Answered };
             self.scheduler.finished(&lease.grant, ended, (self.now)());

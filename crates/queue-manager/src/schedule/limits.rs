@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use queue_store::Hop;
 
+use crate::destination::service;
+
 /// What main.cf says about one transport.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TransportLimits {
@@ -22,6 +24,8 @@ pub struct TransportLimits {
     pub failed_cohorts: f64,
     /// `transport_destination_rate_delay`: how long a destination rests after each delivery. With one, deliveries come one after the other.
     pub rate_delay: Duration,
+    /// maxproc of the transport's line in master.cf, else `default_process_limit`: deliveries that one worker carries at once. 0 is no limit.
+    pub processes: u32,
 }
 
 impl Default for TransportLimits {
@@ -34,6 +38,7 @@ impl Default for TransportLimits {
             negative: Feedback { amount: 1.0, divisor: Divisor::One },
             failed_cohorts: 1.0,
             rate_delay: Duration::ZERO,
+            processes: 100,
         }
     }
 }
@@ -110,9 +115,14 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// The processes of a transport.
+    #[must_use]
+    pub fn processes(&self, transport: &str) -> u32 {
+        self.transports.get(transport).unwrap_or(&self.others).processes
+    }
+
     pub(super) fn of(&self, hop: &Hop) -> TransportLimits {
-        let transport = hop.as_str().split(' ').nth(1);
-        let limits = transport.and_then(|name| self.transports.get(name)).copied().unwrap_or(self.others);
+        let limits = service(hop).and_then(|name| self.transports.get(name)).copied().unwrap_or(self.others);
         if limits.rate_delay.is_zero() { limits } else { TransportLimits { concurrency: 1, ..limits } }
     }
 }

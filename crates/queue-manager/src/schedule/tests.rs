@@ -127,6 +127,61 @@ fn a_window_begins_small_and_grows_with_success_up_to_the_limit() {
     assert_eq!(world.scheduler.active(), 0);
 }
 
+/// A world in which smtp has so many processes, and so many workers carry it.
+fn with_processes(processes: u32, workers: u32) -> World {
+    let mut world = World::new();
+    let limits = TransportLimits { processes, ..TransportLimits::default() };
+    world
+        .scheduler
+        .set_limits(Limits { transports: HashMap::from([("smtp".to_owned(), limits)]), ..Limits::default() });
+    world.scheduler.set_workers(HashMap::from([(SMTP, workers)]));
+    world
+}
+
+#[test]
+fn each_worker_carries_as_many_deliveries_as_the_transport_has_processes() {
+    for (processes, workers, most) in [(3, 1, 3), (3, 2, 6), (3, 0, 3), (0, 1, 20)] {
+        let mut world = with_processes(processes, workers);
+        for serial in 1..=20 {
+            world.put(&hop(&format!("d{serial}.org")), Class::Incoming, serial, 0, world.now);
+        }
+        let mut under_way: VecDeque<Grant> = world.all(SMTP).into();
+        let mut seen: Vec<u32> = Vec::new();
+        while let Some(grant) = under_way.pop_front() {
+            assert!(under_way.len() < most, "{processes} processes of {workers} workers");
+            world.end(&grant, Ended::Answered, None);
+            seen.push(grant.id.serial());
+            under_way.extend(world.all(SMTP));
+            let left = 20 - seen.len();
+            assert_eq!(under_way.len(), most.min(left), "nobody waits where there is room");
+        }
+        assert_eq!(seen, (1..=20).collect::<Vec<_>>(), "those that wait keep their order");
+        assert!(world.scheduler.lanes.is_empty());
+        assert_eq!(world.scheduler.services.take_waiting(), Vec::new());
+    }
+}
+
+#[test]
+fn who_waits_for_a_process_goes_on_when_there_are_more_of_them_or_the_first_has_nothing_left() {
+    let mut world = with_processes(1, 1);
+    let other = Hop::new("smtp relay d9.org").expect("hop");
+    for serial in 1..=4 {
+        world.put(&hop(&format!("d{serial}.org")), Class::Incoming, serial, 0, world.now);
+    }
+    world.put(&other, Class::Incoming, 9, 0, world.now);
+    let serials = |grants: &[Grant]| grants.iter().map(|grant| grant.id.serial()).collect::<Vec<_>>();
+    let first = world.all(SMTP);
+    // Another transport has processes of its own.
+    assert_eq!(serials(&first), [1, 9]);
+    world.scheduler.set_workers(HashMap::from([(SMTP, 2)]));
+    let second = world.all(SMTP);
+    assert_eq!(serials(&second), [2]);
+    // The next in turn is deleted meanwhile: the one behind it gets the room.
+    world.index.entries.borrow_mut().retain(|(_, _, due)| due.id != id(3));
+    world.end(&first[0], Ended::Answered, None);
+    assert_eq!(serials(&world.all(SMTP)), [4]);
+}
+
 #[test]
 fn a_dead_destination_is_left_alone_and_costs_the_others_nothing() {
     let mut world = World::new();
