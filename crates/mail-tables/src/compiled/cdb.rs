@@ -10,11 +10,9 @@ const HEADER: usize = 2048;
 /// It is cut off or damaged.
 pub fn read(file: &[u8]) -> Result<Pairs, String> {
     // The records end where the first hash table begins.
-    let mut end = u64::MAX;
-    for table in 0..256 {
-        end = end.min(u64::from(little_u32(file, table * 8)?));
-    }
-    let end = place(end)?;
+    let tables = slice(file, 0, HEADER)?.chunks_exact(8);
+    let first = tables.map(|table| u32::from_le_bytes([table[0], table[1], table[2], table[3]])).min();
+    let end = place(u64::from(first.unwrap_or_default()))?;
     if end < HEADER || end > file.len() {
         return Err("it is no cdb file, or cut off".to_owned());
     }
