@@ -17,6 +17,10 @@ mynetworks = 127.0.0.2
 mydestination = $myhostname, localhost.$mydomain, localhost, $mydomain, local.example
 recipient_delimiter = +
 local_recipient_maps = hash:{root}/etc/people, $alias_maps
+sender_bcc_maps = inline:{{john@c.example = collect@local.example}}
+smtp_generic_maps = inline:{{old@c.example = shown@far.example}}
+smtpd_etrn_restrictions = check_etrn_access inline:{{gone.example = REJECT}}
+local_header_rewrite_clients = permit_mynetworks
 smtpd_helo_required = yes
 smtpd_client_restrictions = check_client_access hash:{root}/etc/clients, check_client_access cidr:{root}/etc/nets
 smtpd_helo_restrictions = permit_mynetworks, reject_invalid_helo_hostname, reject_non_fqdn_helo_hostname, check_helo_access hash:{root}/etc/helos
@@ -88,6 +92,9 @@ const RECIPIENTS: [&str; 25] = [
     "\"far@known.example\"@c.example",
 ];
 
+/// What stands in the header of every message of a case.
+const HEADER: [&str; 3] = ["From: Old One <old>", "To: john, Far <far@known.example>", "Message-Id: <MARK@c.example>"];
+
 /// A case, and what was asked of `explain` for it.
 struct Case {
     number: usize,
@@ -95,8 +102,16 @@ struct Case {
     client: Ipv4Addr,
     helo: &'static str,
     from: &'static str,
-    to: &'static str,
+    to: Vec<&'static str>,
     login: Option<&'static str>,
+    /// VRFY or ETRN in the place of a message.
+    command: Option<&'static str>,
+}
+
+impl Case {
+    fn mark(&self) -> String {
+        format!("token-{}-{}", std::process::id(), self.number)
+    }
 }
 
 pub fn in_reply_and_place() -> Result<(), String> {
@@ -135,10 +150,13 @@ pub fn in_reply_and_place() -> Result<(), String> {
     let logs = |error: String| format!("{error}\n{}", system.logs());
     let taken =
         cases(&system).iter().map(|case| compare(&system, case)).collect::<Result<Vec<_>, _>>().map_err(logs)?;
-    let taken: Vec<_> = taken.into_iter().flatten().collect();
-    if taken.len() < 15 {
-        return Err(format!("only {} messages were taken", taken.len()));
+    let messages = taken.iter().filter(|taken| taken.id.is_some()).count();
+    if messages < 15 {
+        return Err(format!("only {messages} messages were taken"));
     }
+    taken.iter().try_for_each(|taken| logged(&system, taken)).map_err(logs)?;
+    let taken: Vec<_> = taken.into_iter().filter(|taken| taken.id.is_some()).collect();
+    submitted(&system, uid).map_err(logs)?;
     taken.iter().try_for_each(|taken| arrived(&system, &elsewhere, taken)).map_err(logs)
 }
 
@@ -158,7 +176,19 @@ fn cases(system: &System) -> Vec<Case> {
         let helo = HELOS[if number < HELOS.len() { 0 } else { [0, 0, 0, 1, 2, 3, 4][next(7)] }];
         let from = SENDERS[if number < 24 { number % 2 } else { often(next(SENDERS.len())) }];
         let to = RECIPIENTS[number % RECIPIENTS.len()];
+        // Some name several recipients at once.
+        let mut to = vec![to];
+        if number >= 40 && next(3) == 0 {
+            to.extend((0..=next(2)).map(|_| RECIPIENTS[next(RECIPIENTS.len())]));
+        }
         all.push(case(number, system.ports.smtp, client, helo, from, to, None));
+    }
+    for (at, command) in COMMANDS.into_iter().enumerate() {
+        let number = count + 100 + at;
+        all.push(Case {
+            command: Some(command),
+            ..case(number, system.ports.smtp, CLIENTS[at % 2], HELOS[0], "", Vec::new(), None)
+        });
     }
     for (at, (login, from, to)) in [
         (Some("john"), "john@c.example", "far@known.example"),
@@ -174,9 +204,20 @@ fn cases(system: &System) -> Vec<Case> {
             Ipv4Addr::new(127, 9, 0, 1),
             "client.example",
             from,
-            to,
+            vec![to],
             login,
         ));
+    }
+    for case in &mut all {
+        match case.command {
+            Some(command) => case.options.extend(["--command".to_owned(), command.to_owned()]),
+            None => {
+                let fields = HEADER.map(|field| field.replace("MARK", &case.mark()));
+                case.options.extend(["--from".to_owned(), case.from.to_owned()]);
+                case.options.extend(case.to.iter().flat_map(|to| ["--to".to_owned(), (*to).to_owned()]));
+                case.options.extend(fields.into_iter().flat_map(|field| ["--header".to_owned(), field]));
+            }
+        }
     }
     all
 }
@@ -187,37 +228,52 @@ fn case(
     client: Ipv4Addr,
     helo: &'static str,
     from: &'static str,
-    to: &'static str,
+    to: Vec<&'static str>,
     login: Option<&'static str>,
 ) -> Case {
     let mut options: Vec<String> = ["explain", "--json", "--client"].map(str::to_owned).to_vec();
     options.push(client.to_string());
-    let values = [("--helo", helo), ("--from", from), ("--to", to), ("--port", &port.to_string())];
+    let values = [("--helo", helo), ("--port", &port.to_string())];
     options.extend(values.into_iter().flat_map(|(name, value)| [name.to_owned(), value.to_owned()]));
     if let Some(login) = login {
         options.extend(["--tls".to_owned(), "--auth".to_owned(), login.to_owned()]);
     }
-    Case { number, options, client, helo, from, to, login }
+    Case { number, options, client, helo, from, to, login, command: None }
 }
 
-/// A message that was taken, and where explain says that it goes.
+/// What was asked in the place of sending.
+const COMMANDS: [&str; 9] = [
+    "VRFY john@c.example",
+    "VRFY nobody@c.example",
+    "VRFY far@known.example",
+    "VRFY x@alias.example",
+    "VRFY a@@b",
+    "ETRN relay.example",
+    "ETRN elsewhere.example",
+    "ETRN gone.example",
+    "ETRN -bad-",
+];
+
+/// What the daemons did about a case; for a message that was taken where explain says that it goes.
 struct Taken {
     what: String,
-    id: String,
+    id: Option<String>,
     token: String,
+    /// The header as explain says that it is stored.
+    header: Vec<String>,
     places: Vec<(String, Value)>,
     /// What it says that the log will show, without times.
     log: Vec<String>,
 }
 
 /// Runs a case through both; the replies must be the same.
-fn compare(system: &System, case: &Case) -> Result<Option<Taken>, String> {
+fn compare(system: &System, case: &Case) -> Result<Taken, String> {
     let options: Vec<&str> = case.options.iter().map(String::as_str).collect();
     let what = options.join(" ");
     let explained: Value = serde_json::from_str(&system.run(&options, "")?).map_err(|error| error.to_string())?;
     let steps = explained["steps"].as_array().ok_or("no steps")?;
     let said: Vec<String> = steps.iter().map(|step| joined(&step["reply"])).collect();
-    let token = format!("token-{}-{}", std::process::id(), case.number);
+    let token = case.mark();
     let heard = converse(system, case, &token).map_err(|error| format!("{what}: {error}"))?;
     let id = heard.last().and_then(|last| last.rsplit_once("queued as ")).map(|(_, id)| id.to_owned());
     let heard: Vec<String> = match &id {
@@ -227,11 +283,79 @@ fn compare(system: &System, case: &Case) -> Result<Option<Taken>, String> {
     if said != heard {
         return Err(format!("{what}:\n  explain: {said:#?}\n  smtpd: {heard:#?}"));
     }
-    let Some(id) = id else { return Ok(None) };
     let mut places = Vec::new();
-    explained["destinations"].as_array().ok_or("no destinations")?.iter().for_each(|one| leaves(one, &mut places));
-    let log = joined(&explained["log"]).lines().map(|line| timeless(&line.replace("QUEUEID", &id))).collect();
-    Ok(Some(Taken { what, id, token, places, log }))
+    let of = |list: &Value| -> Vec<Value> {
+        let all = list.as_array().into_iter().flatten();
+        all.flat_map(|one| one["destinations"].as_array().cloned().unwrap_or_default()).collect()
+    };
+    let destinations = [of(&explained["recipients"]), of(&explained["copies"])].concat();
+    destinations.iter().for_each(|one| leaves(one, &mut places));
+    // A message whose recipients were all refused late had an id that nobody knows.
+    let known = id.clone().unwrap_or_else(|| "QUEUEID".to_owned());
+    let log = joined(&explained["log"]).lines().map(|line| timeless(&line.replace("QUEUEID", &known))).collect();
+    let header = joined(&explained["header"]["stored"]).lines().map(str::to_owned).collect();
+    Ok(Taken { what, id, token, header, places, log })
+}
+
+/// Waits for every line that explain promised.
+fn logged(system: &System, taken: &Taken) -> Result<(), String> {
+    let missing = || -> Option<String> {
+        let shown: BTreeSet<String> = system.logs().lines().map(timeless).collect();
+        taken.log.iter().find(|line| !line.contains("QUEUEID") && !shown.contains(*line)).cloned()
+    };
+    let done =
+        wait_for("the lines of the log", Patience(Duration::from_secs(30)), || missing().is_none().then_some(()));
+    done.map_err(|_| format!("{}: the log does not show\n  {}", taken.what, missing().unwrap_or_default()))
+}
+
+/// Mail of this machine: what sendmail hands in goes where explain says.
+fn submitted(system: &System, uid: u32) -> Result<(), String> {
+    let user = mail_posix::users::by_uid(uid).map_err(|error| error.to_string())?.ok_or("a user without name")?.name;
+    let options = [
+        "explain",
+        "--json",
+        "--local",
+        "--user",
+        &user,
+        "--from",
+        "old",
+        "--to",
+        "x@alias.example",
+        "--to",
+        "sales@local.example",
+    ];
+    let explained: Value = serde_json::from_str(&system.run(&options, "")?).map_err(|error| error.to_string())?;
+    let token = format!("token-{}-local", std::process::id());
+    system.run(
+        &["sendmail", "-f", "old", "x@alias.example", "sales@local.example"],
+        &format!("Subject: {token}\n\n{token}\n"),
+    )?;
+    let log = joined(&explained["log"]);
+    let pickup = log.lines().find(|line| line.contains("/pickup:")).ok_or("no line of pickup")?.to_owned();
+    let pickup = pickup.rsplit("QUEUEID").next().unwrap_or_default();
+    let id = wait_for("the line of pickup", Patience(Duration::from_secs(30)), || {
+        let logs = system.logs();
+        let line = logs.lines().find(|line| line.contains("/pickup[") && line.ends_with(pickup))?;
+        Some(line.rsplit_once(pickup)?.0.rsplit(' ').next()?.to_owned())
+    })?;
+    let mut places = Vec::new();
+    let recipients = explained["recipients"].as_array().ok_or("no recipients")?;
+    let all = recipients.iter().flat_map(|one| one["destinations"].as_array().cloned().unwrap_or_default());
+    all.for_each(|one| leaves(&one, &mut places));
+    let wanted: BTreeSet<(String, &str)> =
+        places.iter().map(|(address, place)| (address.to_lowercase(), status(place))).collect();
+    let seen = || fates(system, &id);
+    let done = wait_for("the fates", Patience(Duration::from_secs(30)), || (seen() == wanted).then_some(()));
+    done.map_err(|_| format!("sendmail:\n  explain: {wanted:?}\n  daemons: {:?}", seen()))?;
+    let taken = Taken {
+        what: options.join(" "),
+        id: Some(id.clone()),
+        token,
+        header: Vec::new(),
+        places: Vec::new(),
+        log: log.lines().map(|line| timeless(&line.replace("QUEUEID", &id))).collect(),
+    };
+    logged(system, &taken)
 }
 
 /// A log line without time, host, process id and delays.
@@ -278,15 +402,22 @@ fn converse(system: &System, case: &Case, token: &str) -> std::io::Result<Vec<St
     if case.login.is_some() {
         commands.extend(["STARTTLS".to_owned(), ehlo, "AUTH".to_owned()]);
     }
-    commands.extend([
-        format!("MAIL FROM:<{}>", case.from),
-        format!("RCPT TO:<{}>", case.to),
-        "DATA".to_owned(),
-        format!("Subject: {token}\r\n\r\n{token}\r\n."),
-    ]);
+    if let Some(command) = case.command {
+        commands.push(command.to_owned());
+    } else {
+        commands.push(format!("MAIL FROM:<{}>", case.from));
+        commands.extend(case.to.iter().map(|to| format!("RCPT TO:<{to}>")));
+        let fields: String = HEADER.iter().map(|field| format!("{}\r\n", field.replace("MARK", token))).collect();
+        commands.extend(["DATA".to_owned(), format!("{fields}\r\n{token}\r\n.")]);
+    }
+    let mut taken = case.to.is_empty();
     for command in commands {
         let is_refused = |reply: &String| reply.starts_with(['4', '5']);
-        if heard.last().is_some_and(is_refused) {
+        let refused = heard.last().is_some_and(is_refused);
+        // Whose recipient is refused goes on with the next one, if there is one or one was taken before.
+        let goes_on = command.starts_with("RCPT") || (command == "DATA" && taken);
+        let was_rcpt = heard.len() > if case.login.is_some() { 5 } else { 2 } && !case.to.is_empty();
+        if refused && !(was_rcpt && goes_on) {
             break;
         }
         match (command.as_str(), case.login) {
@@ -299,6 +430,7 @@ fn converse(system: &System, case: &Case, token: &str) -> std::io::Result<Vec<St
                 heard.push(smtp.reply()?.1);
             }
         }
+        taken |= command.starts_with("RCPT") && heard.last().is_some_and(|reply| reply.starts_with('2'));
         if command == "STARTTLS" {
             smtp.lines.start_tls()?;
         }
@@ -310,13 +442,9 @@ fn converse(system: &System, case: &Case, token: &str) -> std::io::Result<Vec<St
 fn arrived(system: &System, elsewhere: &Remote, taken: &Taken) -> Result<(), String> {
     let wanted: BTreeSet<(String, &str)> =
         taken.places.iter().map(|(address, place)| (address.to_lowercase(), status(place))).collect();
-    let seen = || fates(system, &taken.id);
+    let seen = || fates(system, taken.id.as_deref().unwrap_or_default());
     let done = wait_for("the fates", Patience(Duration::from_secs(30)), || (seen() == wanted).then_some(()));
     done.map_err(|_| format!("{}:\n  explain: {wanted:?}\n  daemons: {:?}", taken.what, seen()))?;
-    let shown: BTreeSet<String> = system.logs().lines().map(timeless).collect();
-    if let Some(missing) = taken.log.iter().find(|line| !shown.contains(*line)) {
-        return Err(format!("{}: the log does not show\n  {missing}", taken.what));
-    }
     for (address, place) in &taken.places {
         if place["kind"] == "remote" {
             let here = format!("127.0.0.1[127.0.0.1]:{}", elsewhere.address().port());
@@ -329,10 +457,19 @@ fn arrived(system: &System, elsewhere: &Remote, taken: &Taken) -> Result<(), Str
             if said != here || !elsewhere.taken().iter().any(has) {
                 return Err(format!("{}: {address} did not reach {said}", taken.what));
             }
+            let changed = joined(&place["shown_header"]);
+            let raw = elsewhere.taken().into_iter().find(has).map(|one| String::from_utf8_lossy(&one.raw).into_owned());
+            if let Some(missing) = changed.lines().find(|field| !raw.as_ref().is_some_and(|raw| raw.contains(*field))) {
+                return Err(format!("{}: {address} was not shown `{missing}' but\n{raw:?}", taken.what));
+            }
         }
         let Some(path) = place["path"].as_str() else { continue };
-        let holds =
-            |path: &Path| std::fs::read(path).is_ok_and(|text| String::from_utf8_lossy(&text).contains(&taken.token));
+        let of_case = |field: &String| !field.starts_with("Date: ") && !field.starts_with("Message-Id: <2");
+        let holds = |path: &Path| {
+            let text = std::fs::read(path).map(|text| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default();
+            text.contains(&taken.token)
+                && taken.header.iter().filter(|field| of_case(field)).all(|field| text.contains(field.as_str()))
+        };
         let found = match place["kind"].as_str() {
             Some("maildir") => std::fs::read_dir(Path::new(path).join("new"))
                 .is_ok_and(|entries| entries.flatten().any(|entry| holds(&entry.path()))),

@@ -1,7 +1,7 @@
 //! What smtpd knows when it judges a command, without its sockets.
 //!
 //! [`facts`] puts configuration, tables and what was fetched for a transaction before `mail-policy` and `mail-route`, and fetches what they
-//! miss; [`settings`] is the protocol machine as one listener's main.cf has it. With the machine of `mail-smtp` that is all a session needs
+//! miss; [`settings`] is the protocol machine as one listener's main.cf has it; [`origin`] says whose mail it is. With the machine of `mail-smtp` that is all a session needs
 //! to answer, so `smtpd` and `postrider explain` give the same answers.
 //!
 //! It owns neither connections nor limits per client, keeps nothing between transactions, and decides nothing itself: who may do what is
@@ -10,4 +10,5 @@
 pub mod facts;
 mod hosts;
 mod lists;
+pub mod origin;
 pub mod settings;

@@ -1,12 +1,22 @@
 //! From main.cf, as one listener sees it, to the settings of the protocol machine.
 
-use mail_config::Main;
+use std::sync::Arc;
+
 use mail_config::main_cf::kinds::{BareNewline as Bare, ServerTls as Level};
+use mail_config::{Config, Main};
 use mail_smtp::content::StrayCr;
 use mail_smtp::server::{AuthSettings, BareNewline, Dialect, Settings, Tls};
 
 /// The mechanisms that are offered until authd has said which it has.
 pub const MECHANISMS: [&str; 2] = ["PLAIN", "LOGIN"];
+
+/// main.cf as the line of pickup(8) in master.cf has it, for mail of this machine.
+#[must_use]
+pub fn pickup_main(config: &Config) -> Arc<Main> {
+    let pickup =
+        config.master.services.iter().find(|service| service.name == "pickup" && !service.overrides.is_empty());
+    pickup.map_or_else(|| Arc::clone(&config.main), |service| Arc::new(config.for_service(service)))
+}
 
 /// The settings of a listener. `mechanisms` are those of authd, all of which send the password in clear.
 #[must_use]

@@ -3,6 +3,8 @@
 use mail_types::{Address, EnhancedStatus, QueueId, Sender, UnixTime};
 use serde::{Deserialize, Serialize};
 
+use crate::intake::Verified;
+
 /// Which messages a request is about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Selection {
@@ -68,6 +70,12 @@ pub enum Request {
     },
     /// Counts. Answered with [`Response::Status`].
     Status,
+    /// What is known of an address (`reject_unverified_sender`, `reject_unverified_recipient`). No probe is sent. Answered with
+    /// [`Response::Verified`].
+    Verified {
+        /// The address, as restrictions ask about it.
+        address: Address,
+    },
 }
 
 /// Where a message is, as mailq shows it.
@@ -159,6 +167,15 @@ pub enum Response {
         hold: u64,
         /// Workers connected.
         workers: Vec<String>,
+    },
+    /// What is known of an address.
+    Verified {
+        /// What a probe found out; none if nothing is believed of it (any more).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        answer: Option<Verified>,
+        /// When it was found out.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        at: Option<UnixTime>,
     },
     /// The caller may not ask this.
     Forbidden,

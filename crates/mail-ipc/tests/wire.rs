@@ -43,8 +43,8 @@ fn the_examples_of_version_1_decode() {
     assert_eq!(decode_all::<delivery::ToWorker>("delivery-to-worker"), 4);
     assert_eq!(decode_all::<deposit::Request>("deposit-request"), 2);
     assert_eq!(decode_all::<deposit::Response>("deposit-response"), 2);
-    assert_eq!(decode_all::<control::Request>("control-request"), 10);
-    assert_eq!(decode_all::<control::Response>("control-response"), 7);
+    assert_eq!(decode_all::<control::Request>("control-request"), 11);
+    assert_eq!(decode_all::<control::Response>("control-response"), 9);
     assert_eq!(decode_all::<control::DaemonRequest>("daemon-request"), 3);
     assert_eq!(decode_all::<control::DaemonResponse>("daemon-response"), 3);
     assert_eq!(decode_all::<auth::Request>("auth-request"), 6);

@@ -7,6 +7,7 @@ use mail_types::{Reply, Severity, SourceLine};
 
 use crate::facts::{Facts, Missing};
 use crate::input::Input;
+use crate::lookups;
 use crate::plan::{List, Plan, Stage};
 use crate::replies::Subject;
 use crate::restrictions;
@@ -80,6 +81,8 @@ pub fn evaluate(plan: &Plan, stage: Stage, input: &Input<'_>, facts: &dyn Facts)
         warning_from: None,
         pauses: 0,
     };
+    // Tables that write down what they are asked begin anew: a run that missed a fact is gone.
+    drop(facts.tables().take_asked());
     match run.stage(stage) {
         Ok(Some(reply)) => Outcome::Decided(Verdict::Refuse(reply), run.decisions),
         Ok(None) => Outcome::Decided(Verdict::Accept { deferral: run.defer_if_permit }, run.decisions),
@@ -272,7 +275,7 @@ impl<'a> Run<'a> {
             named_by: self.named_by.clone(),
             input: subject.name,
             class: subject.class,
-            lookups: std::mem::take(&mut self.lookups),
+            lookups: lookups::every(self.facts.tables().take_asked(), std::mem::take(&mut self.lookups)),
             effect,
         });
         flow

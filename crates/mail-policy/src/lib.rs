@@ -14,6 +14,7 @@ mod answer;
 mod evaluate;
 mod facts;
 mod input;
+pub mod lookups;
 mod plan;
 pub mod relay;
 mod replies;

@@ -55,8 +55,16 @@ pub fn complete_noting(
 /// # Errors
 /// As [`complete`], and for quotes that do not close.
 pub fn complete_text(text: &str, main: &Main) -> Result<Address, AddressError> {
+    complete_text_noting(text, main, &mut Vec::new())
+}
+
+/// The same, and writes down which parameter changed what.
+///
+/// # Errors
+/// As [`complete_text`].
+pub fn complete_text_noting(text: &str, main: &Main, lookups: &mut Vec<Lookup>) -> Result<Address, AddressError> {
     let (local, domain) = split_external(text.trim())?;
-    complete(&local, domain, main)
+    complete_noting(&local, domain, main, lookups)
 }
 
 /// Writes a rewriting down: the rule stands where a table's name would.

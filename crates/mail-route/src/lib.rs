@@ -27,7 +27,7 @@ mod world;
 
 pub use alias::{Expansion, Member, alias, include, members};
 pub use class::{Class, Classified, Resolved, class, is_own_address, resolve};
-pub use complete::{Origin, complete, complete_noting, complete_text};
+pub use complete::{Origin, complete, complete_noting, complete_text, complete_text_noting};
 pub use copies::{Copy, recipient_copies, sender_copies};
 pub use generic::{generic, generic_header};
 pub use nexthop::NextHop;

@@ -22,7 +22,7 @@ mod table;
 
 pub use compiled::{Pairs, read_berkeley, read_cdb, read_lmdb, write_cdb, write_lmdb};
 pub use mail_config::main_cf::lists::{TableKind, TableRef};
-pub use set::{Disk, Files, Snapshot, Stamp, TableSet};
+pub use set::{Asked, Disk, Files, Snapshot, Stamp, TableSet};
 pub use source::{Entry, parse_entries, parse_entries_with, parse_lines};
 
 /// Reads `type:name` as a parameter would, with `hash` for a bare path; nothing for a type that may be run without.

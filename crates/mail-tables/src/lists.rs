@@ -11,7 +11,7 @@ use mail_config::{Level, Report};
 use mail_types::SourceLine;
 
 use crate::set::Snapshot;
-use crate::table::{Answer, Remote, Scope};
+use crate::table::{Answer, Found, Remote, Scope};
 
 /// Whether a list holds something, and what said so.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,10 +119,14 @@ pub fn match_client(
             Pattern::Literal(NetworkPattern::Name(pattern)) if domain_matches(pattern, name, parents) => literal(item),
             Pattern::Literal(_) => Match::No,
             Pattern::Table(table) if table.kind == TableKind::ListFile => match tables.list(table) {
-                Ok(file) => file.find(|item| match &item.net {
-                    Some(net) => net.contains(&address),
-                    None => domain_matches(&item.text, name, parents),
-                }),
+                Ok(file) => {
+                    let found = file.find(|item| match &item.net {
+                        Some(net) => net.contains(&address),
+                        None => domain_matches(&item.text, name, parents),
+                    });
+                    tables.note(table, &address.to_string(), || answer(table, &address.to_string(), &found));
+                    found
+                }
                 Err(why) => Match::Temporary(why),
             },
             Pattern::Table(table) => keys(table, &[name, &address.to_string()], tables, remote),
@@ -166,7 +170,11 @@ fn match_by(
             Pattern::Literal(pattern) if matches(pattern) => literal(item),
             Pattern::Literal(_) => Match::No,
             Pattern::Table(table) if table.kind == TableKind::ListFile => match tables.list(table) {
-                Ok(file) => file.find(|item| matches(&item.text)),
+                Ok(file) => {
+                    let found = file.find(|item| matches(&item.text));
+                    tables.note(table, domain, || answer(table, domain, &found));
+                    found
+                }
                 Err(why) => Match::Temporary(why),
             },
             Pattern::Table(table) => {
@@ -212,6 +220,19 @@ fn opposite(result: Match) -> Match {
     match result {
         Match::Decided { is_in, item, source } => Match::Decided { is_in: !is_in, item: format!("!{item}"), source },
         other => other,
+    }
+}
+
+/// What the file of a list said, as the answer of a table: the item is the value.
+fn answer(table: &TableRef, key: &str, found: &Match) -> Answer {
+    match found {
+        Match::Decided { is_in, item, source: Some(source) } => Answer::Found(Found {
+            table: table.to_string(),
+            key: key.to_owned(),
+            value: if *is_in { item.clone() } else { format!("!{item}") },
+            source: source.clone(),
+        }),
+        _ => Answer::NotFound,
     }
 }
 

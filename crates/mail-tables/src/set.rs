@@ -66,16 +66,62 @@ enum State {
     Absent,
 }
 
+/// One lookup that was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// The table, or the file of a list.
+    pub table: TableRef,
+    /// The key.
+    pub key: String,
+    /// What came back.
+    pub answer: Answer,
+}
+
 /// The tables at one moment; cheap to keep for the length of a transaction.
 #[derive(Debug, Default)]
 pub struct Snapshot {
     tables: HashMap<TableRef, State>,
+    /// Every lookup since the last [`Snapshot::take_asked`], where somebody wants to know them.
+    asked: Option<Mutex<Vec<Asked>>>,
 }
 
 impl Snapshot {
+    /// The same tables, which write down what they are asked. Daemons have no use for that; an explanation shows it.
+    #[must_use]
+    pub fn recording(&self) -> Self {
+        Self { tables: self.tables.clone(), asked: Some(Mutex::default()) }
+    }
+
+    /// The lookups since this was last called, in their order; none unless they are written down.
+    #[must_use]
+    pub fn take_asked(&self) -> Vec<Asked> {
+        let asked = self.asked.as_ref();
+        asked
+            .map(|asked| std::mem::take(&mut *asked.lock().unwrap_or_else(PoisonError::into_inner)))
+            .unwrap_or_default()
+    }
+
+    /// Writes a lookup down, where somebody wants to know it.
+    pub(crate) fn note(&self, table: &TableRef, key: &str, answer: impl FnOnce() -> Answer) {
+        if let Some(asked) = &self.asked {
+            let one = Asked { table: table.clone(), key: key.to_owned(), answer: answer() };
+            asked.lock().unwrap_or_else(PoisonError::into_inner).push(one);
+        }
+    }
+
     /// Asks one table.
     #[must_use]
     pub fn get(&self, table: &TableRef, key: &str, scope: Scope, remote: &dyn Remote) -> Answer {
+        let answer = self.answer(table, key, scope, remote);
+        // Tables of patterns are never asked for a part, those of other processes when their answer is there.
+        let is_made = scope == Scope::Full || !self.table(table).is_some_and(Table::has_patterns);
+        if is_made && !matches!(answer, Answer::Missing(_)) {
+            self.note(table, key, || answer.clone());
+        }
+        answer
+    }
+
+    fn answer(&self, table: &TableRef, key: &str, scope: Scope, remote: &dyn Remote) -> Answer {
         match table.kind {
             TableKind::Unionmap => return self.union(table, key, scope, remote),
             TableKind::Pipemap => return self.pipe(table, key, scope, remote),
@@ -158,7 +204,7 @@ impl Snapshot {
             let (parsed, _) = Table::parse(table, text, aliases.contains(table));
             (TableRef { proxy: false, ..(*table).clone() }, State::Ready(Arc::new(parsed)))
         };
-        Self { tables: texts.iter().map(parse).collect() }
+        Self { tables: texts.iter().map(parse).collect(), asked: None }
     }
 
     /// The same with the tables that need no file.
@@ -313,7 +359,7 @@ impl TableSet {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         let mut tables = current.tables.clone();
         tables.extend(changed);
-        *current = Arc::new(Snapshot { tables });
+        *current = Arc::new(Snapshot { tables, asked: None });
     }
 }
 
@@ -517,6 +563,22 @@ mod tests {
         let seen: HashSet<_> = (0..200).filter_map(|_| value(&random, "k")).collect();
         assert_eq!(seen, HashSet::from(["one".to_owned(), "two".to_owned()]));
         assert!(matches!(tables.get(&fails, "a", Scope::Full, &()), Answer::Temporary(_)));
+    }
+
+    #[test]
+    fn lookups_are_written_down_where_somebody_wants_to_know_them() {
+        let cidr = TableRef { kind: TableKind::Cidr, ..hash("/c") };
+        let plain = Snapshot::of_texts(&[(&hash("/t"), "k one\n"), (&cidr, "10.0.0.0/8 x\n")], &[]);
+        let tables = plain.recording();
+        let _ = tables.search(&[hash("/t"), cidr.clone()], "no", Scope::Full, &());
+        let _ = tables.search(&[cidr, hash("/t")], "k", Scope::Partial, &());
+        let seen: Vec<_> = tables.take_asked();
+        let short = |one: &Asked| format!("{} {} {}", one.table, one.key, one.answer.found().is_some());
+        assert_eq!(
+            seen.iter().map(short).collect::<Vec<_>>(),
+            ["hash:/t no false", "cidr:/c no false", "hash:/t k true"]
+        );
+        assert!(tables.take_asked().is_empty() && plain.take_asked().is_empty());
     }
 
     // The user's page, row 7.

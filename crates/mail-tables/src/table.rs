@@ -265,6 +265,11 @@ impl Table {
         all
     }
 
+    /// Whether it is asked for whole keys alone.
+    pub(crate) fn has_patterns(&self) -> bool {
+        matches!(self.content, Content::Cidr(_) | Content::Regexp(_))
+    }
+
     /// The items, if this is the file of a match list.
     #[must_use]
     pub(crate) fn list(&self) -> Option<&ListFile> {

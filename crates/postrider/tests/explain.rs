@@ -119,10 +119,10 @@ fn a_refused_client_is_named_with_its_line_first() {
 #[test]
 fn every_member_of_a_list_has_its_place() {
     let found = Place::new().json(&["--client", "192.168.2.7", "--to", "sales@info.net"]);
-    assert_eq!(found["version"], 1);
+    assert_eq!(found["version"], 2);
     assert_eq!((found["outcome"].as_str(), found["at"].as_str()), (Some("accept"), Some("end of data")));
     assert_eq!(found["decided_by"]["lookup"]["value"], "OK");
-    let list = &found["destinations"][0]["place"];
+    let list = &found["recipients"][0]["destinations"][0]["place"];
     assert_eq!(list["kind"], "list");
     assert!(list["source"].as_str().expect("a line").ends_with("/aliases:2"));
     let members = list["members"].as_array().expect("members");
@@ -137,13 +137,213 @@ fn every_member_of_a_list_has_its_place() {
 #[test]
 fn a_virtual_alias_is_shown_with_its_entry() {
     let found = Place::new().json(&["--client", "203.0.113.5", "--to", "any.body@example.net"]);
-    assert_eq!(found["recipient"]["to"], serde_json::json!(["infonetaccount@example.com"]));
-    let lookup = &found["recipient"]["lookups"][0];
+    let rewritten = &found["recipients"][0]["rewritten"];
+    assert_eq!(rewritten["to"], serde_json::json!(["infonetaccount@example.com"]));
+    let lookups = rewritten["lookups"].as_array().expect("lookups");
+    let lookup = lookups.iter().find(|lookup| !lookup["value"].is_null()).expect("found");
     assert_eq!(
         (lookup["key"].as_str(), lookup["value"].as_str()),
         (Some("@example.net"), Some("infonetaccount@example.com"))
     );
     assert!(lookup["source"].as_str().expect("a line").ends_with("/virtual:1"));
+}
+
+/// The lookups of a table, each as its key with its value, or `-`, and where that stands.
+fn lookups(of: &Value, table: &str) -> Vec<String> {
+    let all = of["lookups"].as_array().expect("lookups").iter();
+    let of_table = all.filter(|lookup| lookup["table"].as_str().is_some_and(|name| name.ends_with(table)));
+    let short = |lookup: &Value| {
+        let source = lookup["source"].as_str().expect("a source").rsplit('/').next().unwrap_or_default().to_owned();
+        format!("{} {} {source}", lookup["key"].as_str().expect("a key"), lookup["value"].as_str().unwrap_or("-"))
+    };
+    of_table.map(short).collect()
+}
+
+#[test]
+fn what_is_not_found_is_shown_with_the_line_that_names_its_table() {
+    let place = Place::with(
+        "transport_maps = hash:DIR/transport\nrelay_domains = hash:DIR/relayed\ncanonical_maps = cidr:DIR/canonical\n",
+    );
+    place.write("transport", "other.org smtp:[192.0.2.1]\n");
+    place.write("relayed", "other.org x\n");
+    place.write("canonical", "");
+    let found = place.json(&["--client", "203.0.113.5", "--to", "any.body@example.net"]);
+    let rules = found["steps"][3]["rules"].as_array().expect("rules");
+    let access = lookups(&rules[0], "/access");
+    assert_eq!(access, ["unknown", "203.0.113.5", "203.0.113", "203.0", "203"].map(|key| format!("{key} - main.cf:8")));
+    let mynetworks = rules.iter().find(|rule| rule["rule"] == "permit_mynetworks").expect("the default list");
+    assert_eq!(lookups(mynetworks, "mynetworks"), ["203.0.113.5 - main.cf:5"]);
+    let recipient = &found["recipients"][0];
+    let virtuals = lookups(&recipient["rewritten"], "/virtual");
+    let wanted = [
+        "any.body@example.net - main.cf:10",
+        "@example.net infonetaccount@example.com virtual:1",
+        "infonetaccount@example.com - main.cf:10",
+        "@example.com - main.cf:10",
+    ];
+    assert_eq!(virtuals, wanted);
+    // A table of addresses alone is asked for whole keys.
+    let canonical = lookups(&recipient["rewritten"], "/canonical");
+    assert_eq!(canonical, ["any.body@example.net - main.cf:22"]);
+    let destination = &recipient["destinations"][0];
+    let wanted = ["infonetaccount@example.com", "example.com", ".com", "*"].map(|key| format!("{key} - main.cf:20"));
+    assert_eq!(lookups(destination, "/transport"), wanted);
+    assert_eq!(lookups(destination, "/relayed"), ["example.com - main.cf:21", "com - main.cf:21"]);
+    let text = place.explain(&["--client", "203.0.113.5", "--to", "any.body@example.net"]);
+    assert!(text.contains("no entry for unknown, 203.0.113.5, 203.0.113, 203.0, 203 "), "{text}");
+}
+
+#[test]
+fn each_recipient_has_its_own_chain() {
+    let place = Place::with("always_bcc = collect\nrecipient_bcc_maps = inline:{{a@box.org = keeper@box.org}}\n");
+    place.write("boxes", "a@box.org box.org/a/\nkeeper@box.org box.org/keeper\n");
+    let found = place.json(&[
+        "--client",
+        "203.0.113.5",
+        "--to",
+        "a@box.org",
+        "--to",
+        "eve@info.net",
+        "--to",
+        "<x@example.net>",
+    ]);
+    assert_eq!((found["outcome"].as_str(), found["at"].as_str()), (Some("accept"), Some("end of data")));
+    let recipients = found["recipients"].as_array().expect("recipients");
+    let outcomes: Vec<_> = recipients.iter().map(|one| (one["given"].as_str(), one["outcome"].as_str())).collect();
+    let wanted = [("a@box.org", "accept"), ("eve@info.net", "reject"), ("x@example.net", "accept")];
+    assert_eq!(outcomes, wanted.map(|(given, outcome)| (Some(given), Some(outcome))));
+    assert!(recipients[1]["reply"][0].as_str().expect("a reply").starts_with("550 5.1.1 <eve@info.net>"));
+    assert_eq!(recipients[1]["decided_by"]["rule"], "smtpd_reject_unlisted_recipient");
+    assert_eq!(recipients[0]["destinations"][0]["place"]["path"], "/srv/mail/box.org/a");
+    assert_eq!(recipients[2]["destinations"][0]["address"], "infonetaccount@example.com");
+    let copies: Vec<_> = found["copies"]
+        .as_array()
+        .expect("copies")
+        .iter()
+        .map(|copy| (copy["rule"].as_str(), copy["destinations"][0]["address"].as_str()))
+        .collect();
+    let wanted = [("recipient_bcc_maps", "keeper@box.org"), ("always_bcc", "collect@info.net")];
+    assert_eq!(copies, wanted.map(|(rule, to)| (Some(rule), Some(to))));
+    let log = found["log"].to_string();
+    assert!(log.contains("QUEUEID: reject: RCPT from unknown[203.0.113.5]: 550 5.1.1 <eve@info.net>"), "{log}");
+    let none = place.json(&["--client", "203.0.113.5", "--to", "eve@info.net", "--to", "x@elsewhere.org"]);
+    assert_eq!((none["outcome"].as_str(), none["at"].as_str()), (Some("reject"), Some("RCPT")));
+    assert!(none["steps"].as_array().expect("steps").iter().all(|step| step["command"] != "DATA"));
+}
+
+#[test]
+fn the_header_is_shown_as_it_is_stored_and_as_the_next_server_sees_it() {
+    let place = Place::with(
+        "canonical_maps = inline:{{jd@info.net = John.Doe@info.net}}\nmasquerade_domains = info.net\n\
+         smtp_generic_maps = inline:{{John.Doe@info.net = jd@far.example}}\nlocal_header_rewrite_clients = permit_mynetworks\n",
+    );
+    let sends = ["--to", "x@elsewhere.org", "--header", "From: J D <jd>", "--header", "To: a@www.info.net"];
+    let found = place.json(&[&["--client", "192.168.1.7"][..], &sends].concat());
+    let header = &found["header"];
+    assert_eq!(header["origin"], "ours");
+    let stored: Vec<_> =
+        header["stored"].as_array().expect("fields").iter().map(|field| field.as_str().unwrap_or_default()).collect();
+    assert_eq!(stored[..2], ["From: J D <John.Doe@info.net>", "To: a@info.net"]);
+    assert!(
+        stored.iter().any(|field| field.starts_with("Date: ")) && stored.iter().any(|field| field.contains("QUEUEID")),
+        "{stored:?}"
+    );
+    assert_eq!(lookups(&header["addresses"][1], "masquerade_domains"), ["a@www.info.net a@info.net main.cf:21"]);
+    let place_shown = &found["recipients"][0]["destinations"][0]["place"];
+    assert_eq!(place_shown["shown_header"], serde_json::json!(["From: J D <jd@far.example>"]));
+    let found = place.json(
+        &[&["--client", "203.0.113.5", "--auth", "x"][..], &["--to", "a@box.org", "--header", "From: jd"]].concat(),
+    );
+    assert_eq!((&found["header"], &found["outcome"]), (&Value::Null, &Value::from("reject")), "no AUTH here");
+    let found = place.json(&["--client", "203.0.113.5", "--to", "a@box.org", "--header", "From: jd"]);
+    assert_eq!(
+        (found["header"]["origin"].as_str(), &found["header"]["stored"]),
+        (Some("untouched"), &serde_json::json!(["From: jd"]))
+    );
+}
+
+#[test]
+fn mail_of_this_machine_is_explained_from_sendmail_on() {
+    let place = Place::with(
+        "authorized_submit_users = !nobody, static:anyone\nnon_smtpd = x\nsender_canonical_maps = inline:{{root=boss@info.net}}\n",
+    );
+    let local = |arguments: &[&str]| -> Value {
+        let output = place.call(&[&["explain", "--json", "--no-dns", "--local"], arguments].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    };
+    let found = local(&["--user", "root", "--to", "sales", "--header", "Subject: x"]);
+    assert_eq!(
+        (found["outcome"].as_str(), found["listener"]["service"].as_str()),
+        (Some("accept"), Some("pickup")),
+        "{found}"
+    );
+    assert_eq!(found["sender"]["to"], serde_json::json!(["boss@info.net"]));
+    assert_eq!(found["recipients"][0]["destinations"][0]["place"]["kind"], "list");
+    assert_eq!(lookups(&found["recipients"][0]["rewritten"], "append_at_myorigin"), ["sales sales@info.net main.cf:3"]);
+    let stored = found["header"]["stored"].to_string();
+    assert!(stored.contains("From: boss@info.net"), "{stored}");
+    assert!(found["log"].to_string().contains("postfix/pickup: QUEUEID: uid=0 from=<root>"), "{found}");
+    place.write("main.cf", &format!("{MAIN_CF}authorized_submit_users = !nobody, static:anyone\n"));
+    let found = local(&["--user", "nobody", "--to", "sales"]);
+    assert_eq!(found["outcome"], "accept", "static:anyone stands for everybody, as smtpd has it");
+    place.write("main.cf", &format!("{MAIN_CF}authorized_submit_users = john\n"));
+    let found = local(&["--user", "nobody", "--to", "sales", "--why-not"]);
+    assert_eq!(
+        (found["outcome"].as_str(), found["decided_by"]["rule"].as_str()),
+        (Some("reject"), Some("authorized_submit_users"))
+    );
+    assert!(found["reply"][0].as_str().expect("a reply").contains("is not allowed to submit mail"), "{found}");
+    assert_eq!(found["why_not"]["ways"][0]["changes"][0]["text"], "add nobody to authorized_submit_users");
+}
+
+#[test]
+fn commands_outside_a_transaction_are_judged_as_the_server_judges_them() {
+    let place = Place::with(
+        "relay_domains = partner.org\nsmtpd_etrn_restrictions = check_etrn_access inline:{{blocked.org = REJECT}}\n",
+    );
+    let asks = |command: &[&str]| -> Value {
+        let ask = [
+            &["explain", "--json", "--no-dns", "--client", "203.0.113.5", "--helo", "pc.example.org", "--command"],
+            command,
+        ]
+        .concat();
+        let output = place.call(&ask);
+        assert!(output.status.success(), "{}", stderr(&output));
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    };
+    for (command, at, reply) in [
+        (&["VRFY", "sales@info.net"][..], "VRFY", "252 2.0.0 sales@info.net"),
+        (&["vrfy eve@info.net"], "VRFY", "550 5.1.1 <eve@info.net>: Recipient address rejected"),
+        (&["VRFY", "x@elsewhere.org"], "VRFY", "554 5.7.1 <x@elsewhere.org>: Relay access denied"),
+        (&["ETRN", "partner.org"], "ETRN", "250 Queuing started"),
+        (&["ETRN", "elsewhere.org"], "ETRN", "459 <elsewhere.org>: service unavailable"),
+        (&["ETRN blocked.org"], "ETRN", "554 5.7.1 <blocked.org>: Etrn command rejected"),
+    ] {
+        let found = asks(command);
+        assert_eq!(found["at"], at, "{found}");
+        assert!(found["reply"][0].as_str().expect("a reply").starts_with(reply), "{command:?}: {}", found["reply"]);
+    }
+    assert!(asks(&["VRFY", "eve@info.net"])["log"].to_string().contains("reject: VRFY from"));
+}
+
+#[test]
+fn an_address_that_nobody_verified_has_more_than_one_outcome() {
+    let place = Place::with("smtpd_sender_restrictions = reject_unverified_sender\n");
+    let found = place.json(&["--client", "203.0.113.5", "--to", "sales@info.net"]);
+    assert_eq!(found["outcome"], "accept");
+    let others = found["alternatives"].as_array().expect("alternatives");
+    let replies: Vec<_> = others
+        .iter()
+        .map(|other| (other["outcome"].as_str(), other["reply"][0].as_str().unwrap_or_default()))
+        .collect();
+    assert_eq!(replies.len(), 2);
+    assert!(
+        replies[0].1.starts_with("450 4.1.7 <anna@example.org>: Sender address rejected: undeliverable address"),
+        "{replies:?}"
+    );
+    assert!(replies[1].1.contains("unverified address: Address verification in progress"), "{replies:?}");
+    assert!(found["notes"].to_string().contains("nobody knows it yet, a probe will find it out"), "{found}");
 }
 
 #[test]
@@ -307,6 +507,15 @@ fn a_wrong_command_line_says_what_is_wrong() {
         (
             &["explain", "--client", "192.0.2.1", "--helo", "a", "--from", "", "--to", "b", "--service", "nntp"],
             "no listener `nntp'",
+        ),
+        (&["explain", "--local", "--user", "root", "--to", "a", "--tls"], "without client, login, TLS and port"),
+        (
+            &["explain", "--client", "192.0.2.1", "--helo", "a", "--command", "HELP"],
+            "neither VRFY ADDRESS nor ETRN DOMAIN",
+        ),
+        (
+            &["explain", "--client", "192.0.2.1", "--helo", "a", "--from", "", "--to", "b", "--header", "x"],
+            "write NAME: VALUE",
         ),
         (&["test"], "no file of cases"),
     ] {

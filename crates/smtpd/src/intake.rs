@@ -336,17 +336,6 @@ impl HeaderPlan<'_> {
     }
 }
 
-/// How far the header of a client is touched: as that of a client of ours (`local_header_rewrite_clients`), as
-/// `remote_header_rewrite_domain` says, or not at all.
-#[must_use]
-pub fn header_origin(ours: bool, main: &mail_config::Main) -> Option<Origin<'_>> {
-    match main.remote_header_rewrite_domain.as_str() {
-        _ if ours => Some(Origin::Ours),
-        "" => None,
-        domain => Some(Origin::Others(domain)),
-    }
-}
-
 /// Adds automatic copies to a transaction. Nobody hears of their fate.
 pub fn add_copies(transaction: &mut Transaction, copies: Vec<mail_route::Copy>) {
     transaction.copies.extend(copies.into_iter().map(|copy| Accepted {

@@ -14,7 +14,7 @@ use mail_tables::TableSet;
 use mail_types::SourceLine;
 
 use crate::certificates::tls_files;
-use crate::settings::machine_settings;
+use crate::settings::{machine_settings, pickup_main};
 
 /// One listener: main.cf as its line of master.cf has it.
 pub struct Port {
@@ -127,12 +127,6 @@ fn port(listener: &Listener, mechanisms: &[String]) -> Port {
         cleanup: Ident::postfix(&main.syslog_name, "cleanup"),
         main,
     }
-}
-
-fn pickup_main(config: &Config) -> Arc<Main> {
-    let pickup =
-        config.master.services.iter().find(|service| service.name == "pickup" && !service.overrides.is_empty());
-    pickup.map_or_else(|| Arc::clone(&config.main), |service| Arc::new(config.for_service(service)))
 }
 
 /// LMTP as dovecot.conf describes it: no restrictions and no logins, since only those reach it whom its listeners let in.

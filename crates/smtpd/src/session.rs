@@ -509,22 +509,9 @@ impl Session {
 
     /// Whether headers are completed for this client (`local_header_rewrite_clients`).
     fn is_ours(&self) -> bool {
-        use mail_config::main_cf::lists::{BARE_TABLE, Rule};
-        let allows = |rule: &Rule| match rule.name.as_str() {
-            "permit" => true,
-            "permit_inet_interfaces" => {
-                let address = self.client.ip();
-                address.is_loopback() || mail_route::is_own_address(&self.shared.config, &self.port.main, address)
-            }
-            "permit_mynetworks" => self.is_listed(&self.port.main.mynetworks),
-            "permit_sasl_authenticated" => self.greeting.user.is_some(),
-            "check_address_map" | BARE_TABLE => rule.table.as_ref().is_some_and(|table| {
-                let address = self.client.ip().to_string();
-                self.tables.get(table, &address, mail_tables::Scope::Full, &()).found().is_some()
-            }),
-            _ => false,
-        };
-        self.port.main.local_header_rewrite_clients.iter().any(allows)
+        let (name, user) = (self.name.shown(), self.greeting.user.as_deref());
+        let peer = admission::origin::Peer { name, address: self.client.ip(), user };
+        admission::origin::is_ours(&self.shared.config, &self.port.main, &self.tables, peer)
     }
 }
 

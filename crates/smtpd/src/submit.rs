@@ -21,6 +21,8 @@ use mail_types::{
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
+use admission::origin::may_submit;
+
 use crate::content::{Content, Prepare, Preparing};
 use crate::facts::Fetched;
 use crate::intake::{Door, HeaderPlan, RouteView, add_copies, now};
@@ -254,7 +256,7 @@ impl Submission {
     async fn begin(self, door: &Door) -> Result<Local, Reply> {
         let shared = door.shared();
         let main = Arc::clone(&shared.pickup_main);
-        if !may_submit(&main, &shared, self.uid) {
+        if !may_submit(&main, &shared.tables.snapshot(), self.uid, &user_name(self.uid)) {
             let text = format!("User with id {} is not allowed to submit mail", self.uid);
             return Err(refusal(550, (5, 7, 1), text));
         }
@@ -386,41 +388,6 @@ fn sender(typed: &str, main: &mail_config::Main) -> Result<Sender, Reply> {
 fn user_name(uid: u32) -> String {
     let user = mail_posix::users::by_uid(uid).ok().flatten();
     user.map_or_else(|| uid.to_string(), |user| user.name)
-}
-
-/// `authorized_submit_users`: names, `static:anyone`, tables. Root and the mail system always may.
-fn may_submit(main: &mail_config::Main, shared: &crate::ports::Shared, uid: u32) -> bool {
-    let words = &main.authorized_submit_users;
-    if uid == 0 || words.iter().any(|word| word == "static:anyone" || word == "static:all") {
-        return true;
-    }
-    let name = user_name(uid);
-    let tables = shared.tables.snapshot();
-    let matches = |word: &str| match word.split_once(':') {
-        Some(_) => table_lists(word, &name, main, &tables),
-        None => word == name,
-    };
-    for word in words.iter() {
-        match word.strip_prefix('!') {
-            Some(word) if matches(word) => return false,
-            None if matches(word) => return true,
-            _ => {}
-        }
-    }
-    false
-}
-
-fn table_lists(word: &str, name: &str, main: &mail_config::Main, tables: &mail_tables::Snapshot) -> bool {
-    let default_table = main.default_database_type.as_str();
-    let mut context = mail_config::main_cf::kinds::Context {
-        default: "",
-        written: true,
-        run_without: &[],
-        default_table,
-        warnings: Vec::new(),
-    };
-    let Ok(Some(table)) = mail_tables::TableRef::parse(word, &mut context) else { return false };
-    tables.get(&table, name, mail_tables::Scope::Full, &()).found().is_some()
 }
 
 /// Content without the `From ` line that mailboxes and old programs put first.

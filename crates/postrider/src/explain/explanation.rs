@@ -111,7 +111,7 @@ pub fn refusal_word(reply: &mail_types::Reply) -> &'static str {
     if reply.severity() == mail_types::Severity::Permanent { "reject" } else { "defer" }
 }
 
-/// One command of the session and what smtpd did about it.
+/// One command of the session and what smtpd did about it; for a user of this machine the call of sendmail.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Step {
     /// The command as the client sends it; empty for the connection itself.
@@ -258,6 +258,12 @@ pub enum Place {
         /// The sender, likewise.
         #[serde(skip_serializing_if = "Option::is_none")]
         shown_sender: Option<String>,
+        /// The fields of the header that generic maps make others.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        shown_header: Vec<String>,
+        /// What generic maps were asked.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        lookups: Vec<Lookup>,
     },
     /// Thrown away.
     Discard {
@@ -296,12 +302,64 @@ pub struct Host {
     pub port: Option<u16>,
 }
 
+/// What became of one recipient.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Recipient {
+    /// What the client wrote.
+    pub given: String,
+    /// What becomes of it.
+    pub outcome: Outcome,
+    /// The reply to its RCPT.
+    pub reply: Vec<String>,
+    /// What decided; none where nothing refused and no rule said yes.
+    pub decided_by: Option<Decider>,
+    /// The address as it is queued, if the message is taken.
+    pub rewritten: Option<Rewritten>,
+    /// Where its mail goes. An address that the queue has already, from a recipient before this one, is not there again.
+    pub destinations: Vec<Destination>,
+}
+
+/// A copy that nobody asked for in the envelope, or the address that gets the mail in the place of all recipients.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Copied {
+    /// Who wants it: `always_bcc`, `sender_bcc_maps`, `recipient_bcc_maps`, `BCC`, `REDIRECT`.
+    pub rule: String,
+    /// The address.
+    pub rewritten: Rewritten,
+    /// Where it goes.
+    pub destinations: Vec<Destination>,
+}
+
+/// The header of the message before and after its way in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Header {
+    /// Whose addresses these are: `ours` (completed with `myorigin`), `others` (with `remote_header_rewrite_domain`), `untouched`.
+    pub origin: String,
+    /// Each address that is looked at.
+    pub addresses: Vec<Rewritten>,
+    /// The fields as they are stored, without the Received field on top.
+    pub stored: Vec<String>,
+}
+
+/// What happens where something that nobody knows yet turns out otherwise than was supposed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Alternative {
+    /// What is supposed instead.
+    pub supposed: String,
+    /// What becomes of the case then.
+    pub outcome: Outcome,
+    /// At which command.
+    pub at: String,
+    /// The reply that says so.
+    pub reply: Vec<String>,
+}
+
 /// Everything about a case.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Explanation {
     /// What was asked.
     pub case: Case,
-    /// What becomes of it.
+    /// What becomes of it: of the message, where one recipient at least is taken.
     pub outcome: Outcome,
     /// The command at which that is decided: `RCPT`, `end of data` ...
     pub at: String,
@@ -315,12 +373,16 @@ pub struct Explanation {
     pub steps: Vec<Step>,
     /// The envelope sender as it is queued, if the message is taken.
     pub sender: Option<Rewritten>,
-    /// The recipient as it is queued, if the message is taken.
-    pub recipient: Option<Rewritten>,
-    /// Automatic copies: `always_bcc`, `sender_bcc_maps`, `recipient_bcc_maps`.
-    pub copies: Vec<Rewritten>,
-    /// Where the mail goes, if it is taken.
-    pub destinations: Vec<Destination>,
+    /// The recipients, in the order of the client.
+    pub recipients: Vec<Recipient>,
+    /// Copies, and who gets the mail in the place of its recipients.
+    pub copies: Vec<Copied>,
+    /// The header, where the case has one and the message is taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub header: Option<Header>,
+    /// Other outcomes that depend on what is not known yet.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub alternatives: Vec<Alternative>,
     /// The lines for the log.
     pub log: Vec<String>,
     /// What the reader should know about this answer.
@@ -330,7 +392,7 @@ pub struct Explanation {
 /// The listener that answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Listener {
-    /// Its name in master.cf.
+    /// Its name in master.cf; `pickup` for a user of this machine.
     pub service: String,
     /// Its line.
     pub source: String,
@@ -343,14 +405,32 @@ impl Explanation {
     #[must_use]
     pub fn places(&self) -> Vec<(&Destination, &Place)> {
         let mut found = Vec::new();
-        self.destinations.iter().for_each(|destination| leaves(destination, &mut found));
+        self.destinations().for_each(|destination| leaves(destination, &mut found));
         found
+    }
+
+    /// Every address that is queued.
+    pub fn destinations(&self) -> impl Iterator<Item = &Destination> {
+        let copies = self.copies.iter().flat_map(|copy| &copy.destinations);
+        self.recipients.iter().flat_map(|recipient| &recipient.destinations).chain(copies)
     }
 
     /// The rule that decided as records name it.
     #[must_use]
     pub fn rule(&self) -> &str {
         self.decided_by.as_ref().map_or("", |decider| decider.rule.as_str())
+    }
+
+    /// The recipient that the answer is about: the first one that was refused, where the answer is no; else the first.
+    #[must_use]
+    pub fn about(&self) -> &str {
+        let refused = self.recipients.iter().find(|one| !one.outcome.is_taken() && !self.outcome.is_taken());
+        let first = || self.case.to.first().map(String::as_str);
+        let command = || match &self.case.command {
+            Some(super::case::Command::Vrfy(address)) => address.as_str(),
+            _ => "",
+        };
+        refused.map(|one| one.given.as_str()).or_else(first).unwrap_or_else(command)
     }
 }
 

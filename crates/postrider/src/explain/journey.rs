@@ -8,7 +8,7 @@ use mail_config::Main;
 use mail_dns::Mx;
 use mail_dns::route::{self, for_domain, for_host};
 use mail_ipc::delivery::LeaseRecipient;
-use mail_route::{Class, Classified, Kind, NextHop, Routed};
+use mail_route::{Class, Classified, Kind, NextHop, Routed, Stop, World};
 use mail_types::{Address, EnhancedStatus, Sender, Severity};
 
 use super::explanation::{Destination, Host, Place};
@@ -28,13 +28,29 @@ pub struct Journey<'a> {
     pub fetched: Fetched,
     /// What the reader should know.
     pub notes: Vec<String>,
+    /// The header of the message as it is stored; empty where the case has none.
+    pub header: Vec<u8>,
+    /// The lookups of the recipient that is followed.
+    asked: Vec<Lookup>,
 }
 
 impl<'a> Journey<'a> {
     /// A journey through a configuration.
     #[must_use]
     pub fn new(setting: &'a Setting, outside: &'a Outside) -> Self {
-        Self { setting, outside, fetched: Fetched::default(), notes: Vec::new() }
+        let (notes, header, asked) = (Vec::new(), Vec::new(), Vec::new());
+        Self { setting, outside, fetched: Fetched::default(), notes, header, asked }
+    }
+
+    /// Asks a function of the daemons behind the queue, and remembers its lookups for the recipient that is followed.
+    pub(super) async fn decide<T>(
+        &mut self,
+        run: impl Fn(&World<'_>, &mut Vec<Lookup>) -> Result<T, Stop>,
+    ) -> Result<T, String> {
+        let route = self.route();
+        let (decided, lookups) = route.decide(&mut self.fetched, run).await?;
+        self.asked.extend(lookups);
+        Ok(decided)
     }
 
     /// main.cf as the daemons behind the queue have it.
@@ -52,8 +68,10 @@ impl<'a> Journey<'a> {
             Ok((resolved.class, mail_route::transport(world, sender, &address, lookups)?))
         });
         match routed.await {
-            Ok(((class, routed), lookups)) => {
+            Ok(((class, routed), mut lookups)) => {
+                let outer = std::mem::take(&mut self.asked);
                 let place = self.place(&routed, recipient, sender).await;
+                lookups.extend(std::mem::replace(&mut self.asked, outer));
                 let (program, relay) = program(&routed, &self.setting.config.main);
                 Destination { program, relay, ..destination(recipient, via, &class, routed, lookups, place) }
             }
@@ -122,25 +140,62 @@ impl<'a> Journey<'a> {
     async fn remote(&mut self, routed: &Routed, sender: &Sender, lmtp: bool) -> Place {
         let main = self.transport_main(&routed.transport);
         let mut place = self.server(routed, &main, lmtp).await;
-        if let Place::Remote { shown_recipient, shown_sender, .. } = &mut place {
-            let maps = if lmtp { &main.lmtp_generic_maps } else { &main.smtp_generic_maps };
-            *shown_recipient = self.generic(&main, maps, &routed.address).await;
+        let maps = if lmtp { &main.lmtp_generic_maps } else { &main.smtp_generic_maps };
+        if let Place::Remote { shown_recipient, shown_sender, shown_header, lookups, .. } = &mut place
+            && !maps.is_empty()
+        {
+            *shown_recipient = self.generic(&main, maps, &routed.address, lookups).await;
             if let Some(address) = sender.address() {
-                *shown_sender = self.generic(&main, maps, address).await;
+                *shown_sender = self.generic(&main, maps, address, lookups).await;
             }
+            *shown_header = self.generic_header(&main, maps, lookups).await;
+            let mut seen: Vec<Lookup> = Vec::new();
+            lookups.retain(|lookup| {
+                !seen.contains(lookup) && {
+                    seen.push(lookup.clone());
+                    true
+                }
+            });
         }
         place
     }
 
-    /// What generic maps make of an address, where that is another one.
-    async fn generic(&mut self, main: &Main, maps: &[mail_tables::TableRef], address: &Address) -> Option<String> {
-        if maps.is_empty() {
-            return None;
+    /// The fields of the header that generic maps make others.
+    async fn generic_header(
+        &mut self,
+        main: &Main,
+        maps: &[mail_tables::TableRef],
+        lookups: &mut Vec<Lookup>,
+    ) -> Vec<String> {
+        let route = Route { setting: self.setting, main, outside: self.outside };
+        let mut rewrites = mail_intake::Rewrites::default();
+        for (role, text) in mail_intake::addresses(&self.header) {
+            let asked = route
+                .decide(&mut self.fetched, |world, lookups| mail_route::generic_header(world, maps, &text, lookups));
+            let Ok((next, more)) = asked.await else { continue };
+            lookups.extend(more);
+            if let Some(next) = next {
+                rewrites.insert((role, text), next);
+            }
         }
+        let (shown, _) = mail_intake::rewrite(&self.header, &rewrites);
+        let (before, after) = (super::header::fields(&self.header), super::header::fields(&shown));
+        before.iter().zip(after).filter(|(before, after)| *before != after).map(|(_, after)| after).collect()
+    }
+
+    /// What generic maps make of an address, where that is another one.
+    async fn generic(
+        &mut self,
+        main: &Main,
+        maps: &[mail_tables::TableRef],
+        address: &Address,
+        lookups: &mut Vec<Lookup>,
+    ) -> Option<String> {
         let route = Route { setting: self.setting, main, outside: self.outside };
         let asked =
             route.decide(&mut self.fetched, |world, lookups| mail_route::generic(world, maps, address, lookups));
-        let (shown, _) = asked.await.ok()?;
+        let (shown, more) = asked.await.ok()?;
+        lookups.extend(more);
         (shown != *address).then(|| shown.to_string())
     }
 
@@ -209,7 +264,15 @@ impl<'a> Journey<'a> {
 }
 
 fn to_server(protocol: String, hosts: Vec<Host>, note: Option<String>) -> Place {
-    Place::Remote { protocol, hosts, note, shown_recipient: None, shown_sender: None }
+    Place::Remote {
+        protocol,
+        hosts,
+        note,
+        shown_recipient: None,
+        shown_sender: None,
+        shown_header: Vec::new(),
+        lookups: Vec::new(),
+    }
 }
 
 fn destination(

@@ -42,11 +42,9 @@ impl Local<'_, '_, '_> {
     /// `local`: its alias, else its user.
     pub async fn place(mut self) -> Place {
         let address = self.recipient.address.clone();
-        let route = self.journey.route();
-        let alias =
-            route.decide(&mut self.journey.fetched, |world, lookups| expand::alias(world, &address, lookups)).await;
+        let alias = self.journey.decide(|world, lookups| expand::alias(world, &address, lookups)).await;
         let alias = match alias {
-            Ok((alias, _)) => alias,
+            Ok(alias) => alias,
             Err(why) => return defer(3, 0, format!("table lookup problem: {why}")),
         };
         let seen = self.recipient.chain.iter().filter(|one| **one == self.recipient.address).count();
@@ -60,12 +58,11 @@ impl Local<'_, '_, '_> {
     /// `virtual`: `virtual_mailbox_maps`.
     pub async fn virtual_mailbox(self) -> Place {
         let address = &self.recipient.address;
-        let route = self.journey.route();
-        let found = route.decide(&mut self.journey.fetched, |world, _| virtual_mailbox::find(world, address)).await;
+        let found = self.journey.decide(|world, _| virtual_mailbox::find(world, address)).await;
         match found {
-            Ok((Virtual::Place(place), _)) => shown(&place, "virtual_mailbox_maps", None),
-            Ok((Virtual::Unknown, _)) => bounce(1, 1, format!("unknown user: \"{address}\"")),
-            Ok((Virtual::Wrong(text), _)) => defer(3, 5, format!("mail system configuration error: {text}")),
+            Ok(Virtual::Place(place)) => shown(&place, "virtual_mailbox_maps", None),
+            Ok(Virtual::Unknown) => bounce(1, 1, format!("unknown user: \"{address}\"")),
+            Ok(Virtual::Wrong(text)) => defer(3, 5, format!("mail system configuration error: {text}")),
             Err(why) => defer(3, 0, format!("table lookup problem: {why}")),
         }
     }
@@ -170,16 +167,13 @@ impl Local<'_, '_, '_> {
         match wishes.report? {
             Report::Forward { path, listed } => {
                 let path = path.printable();
-                let route = self.journey.route();
                 let address = &self.recipient.address;
-                let list = route
-                    .decide(&mut self.journey.fetched, |world, lookups| {
-                        expand::forward(world, address, &path, &listed, lookups)
-                    })
-                    .await;
-                Some(match list {
-                    Ok((list, _)) if self.recipient.part.is_some() => self.part(&list, Some(person)),
-                    Ok((list, _)) => self.listed(&list, Some(person)).await,
+                let forwarded = |world: &World<'_>, lookups: &mut Vec<Lookup>| {
+                    expand::forward(world, address, &path, &listed, lookups)
+                };
+                Some(match self.journey.decide(forwarded).await {
+                    Ok(list) if self.recipient.part.is_some() => self.part(&list, Some(person)),
+                    Ok(list) => self.listed(&list, Some(person)).await,
                     Err(why) => defer(3, 0, format!("table lookup problem: {why}")),
                 })
             }
@@ -226,9 +220,8 @@ impl Local<'_, '_, '_> {
             Search::Temporary(why) => Err(mail_route::Stop::Temporary(why)),
             Search::Missing(query) => Err(mail_route::Stop::Missing(mail_route::Question::Table(query))),
         };
-        let route = self.journey.route();
-        let own = route.decide(&mut self.journey.fetched, find).await;
-        let (own, _) = own.map_err(|why| defer(3, 0, format!("table lookup problem: {why}")))?;
+        let own = self.journey.decide(find).await;
+        let own = own.map_err(|why| defer(3, 0, format!("table lookup problem: {why}")))?;
         let (command, source) = own.unwrap_or_else(|| {
             (main.mailbox_command.value.clone(), format!("mailbox_command, {}", main.mailbox_command.source))
         });
@@ -244,14 +237,10 @@ impl Local<'_, '_, '_> {
             return bounce(3, 5, format!("alias {} expands to nothing", self.recipient.address.local()));
         }
         let (recipient, sender) = (self.recipient, self.sender);
-        let route = self.journey.route();
-        let members = route
-            .decide(&mut self.journey.fetched, |world, lookups| {
-                expand::members(world, recipient, list, sender, lookups)
-            })
-            .await;
+        let members =
+            self.journey.decide(|world, lookups| expand::members(world, recipient, list, sender, lookups)).await;
         match members {
-            Ok((members, _)) => Place::List {
+            Ok(members) => Place::List {
                 table: list.table.clone(),
                 source: place_of(list),
                 members: self.journey.members(members, recipient, sender).await,

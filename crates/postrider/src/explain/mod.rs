@@ -8,14 +8,18 @@ mod case;
 pub mod cases;
 mod changes;
 mod explanation;
+mod header;
+mod intake;
 mod journey;
 mod local;
 mod log;
 mod queued;
 mod session;
 mod setting;
+mod submission;
 mod text;
 mod users;
+mod verification;
 mod why_not;
 
 use std::collections::BTreeMap;
@@ -24,6 +28,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mail_config::Config;
+use mail_policy::VerifiedFact;
 use serde::Serialize;
 
 use crate::arguments::{Grammar, Parsed};
@@ -31,19 +36,21 @@ use crate::exit::{CONFIGURATION, Failure, Outcome, SOFTWARE, USAGE};
 use crate::system::directory;
 use crate::terminal::print;
 use case::Case;
-use explanation::{Explanation, Listener, Outcome as Answered};
+use explanation::{Alternative, Explanation, Listener, Outcome as Answered};
 use setting::{Outside, Setting};
 use text::shown;
 use why_not::WhyNot;
 
-const USAGE_TEXT: &str = "usage: explain --client IP --helo NAME --from ADDRESS --to ADDRESS [--name NAME] [--auth USER] [--tls] \
-                          [--port PORT | --service NAME] [--size N] [--no-dns] [--json] [--why-not[=OUTCOME]] [-c DIR] [--dovecot FILE]";
+const USAGE_TEXT: &str = "usage: explain --client IP --helo NAME {--from ADDRESS --to ADDRESS ... | --command 'VRFY ADDRESS' | --command 'ETRN DOMAIN'} \
+                          [--name NAME] [--auth USER] [--tls] [--port PORT | --service NAME] [--size N] [--header 'NAME: VALUE' ...] [--no-dns] [--json] \
+                          [--why-not[=OUTCOME]] [-c DIR] [--dovecot FILE], or \
+                          explain --local [--user NAME] [--from ADDRESS] --to ADDRESS ... [the same]";
 
 /// What stands in for DNS where it is not asked.
 const SUPPOSED: &str = "DNS was not asked: the client is supposed to have the name that --name gives, else none, and every other name to exist";
 
 const GRAMMAR: Grammar = Grammar {
-    letters: "c:D:i:n:h:f:t:a:sp:z:NjW::",
+    letters: "c:D:i:n:h:f:t:a:sp:z:H:lu:C:NjW::",
     long: &[
         ("dovecot", 'D'),
         ("client", 'i'),
@@ -56,6 +63,10 @@ const GRAMMAR: Grammar = Grammar {
         ("port", 'p'),
         ("service", 'p'),
         ("size", 'z'),
+        ("header", 'H'),
+        ("local", 'l'),
+        ("user", 'u'),
+        ("command", 'C'),
         ("no-dns", 'N'),
         ("json", 'j'),
         ("why-not", 'W'),
@@ -78,7 +89,7 @@ struct Written<'a> {
 /// # Errors
 /// 64 for a wrong command line, 78 for wrong files. Else 0, whatever becomes of the message.
 pub fn run(arguments: &[OsString]) -> Outcome {
-    let arguments = with_detached_value(arguments);
+    let arguments = with_command(with_detached_value(arguments));
     let usage = |error: &dyn std::fmt::Display| Failure::new(USAGE, format!("{error}; {USAGE_TEXT}"));
     let parsed = GRAMMAR.parse(&arguments).map_err(|error| usage(&error))?;
     if let Some(operand) = parsed.operands.first() {
@@ -88,14 +99,16 @@ pub fn run(arguments: &[OsString]) -> Outcome {
     let wanted = wanted(&parsed).map_err(|error| usage(&error))?;
     let config = load(&parsed)?;
     let setting = Setting::new(Arc::new(config), &BTreeMap::new());
-    setting.listener(case.service.as_deref()).map_err(|error| Failure::new(USAGE, error))?;
+    if case.local.is_none() {
+        setting.listener(case.service.as_deref()).map_err(|error| Failure::new(USAGE, error))?;
+    }
     let runtime = runtime()?;
     let outside = runtime.block_on(async { Outside::new(&setting.config, !parsed.has('N')) });
     let mut found = runtime.block_on(explain(&setting, &outside, &case)).map_err(|error| Failure::new(USAGE, error))?;
     found.notes.extend(remarks(&setting, &found));
     let ways = wanted.map(|wanted| runtime.block_on(why_not::search(&setting, &outside, &found, wanted)));
     if parsed.has('j') {
-        let written = Written { version: 1, explanation: &found, why_not: ways.as_ref() };
+        let written = Written { version: 2, explanation: &found, why_not: ways.as_ref() };
         let json = decision::ascii_json(&written).map_err(|error| Failure::new(SOFTWARE, error.to_string()))?;
         print(&format!("{json}\n"))?;
     } else {
@@ -119,6 +132,23 @@ fn with_detached_value(arguments: &[OsString]) -> Vec<OsString> {
         }
     }
     joined.iter().map(|word| if word == "--why-not" { OsString::from("-W") } else { word.clone() }).collect()
+}
+
+/// `--command VRFY john` as `--command 'VRFY john'`.
+fn with_command(arguments: Vec<OsString>) -> Vec<OsString> {
+    let mut joined: Vec<OsString> = Vec::new();
+    let mut words = arguments.into_iter().peekable();
+    while let Some(word) = words.next() {
+        let is_value = joined.last().is_some_and(|last| last == "--command");
+        let is_verb =
+            word.to_str().is_some_and(|word| ["VRFY", "ETRN"].iter().any(|verb| word.eq_ignore_ascii_case(verb)));
+        let object = words.next_if(|next| is_value && is_verb && !next.to_string_lossy().starts_with("--"));
+        joined.push(match object {
+            Some(object) => [word, object].join(std::ffi::OsStr::new(" ")),
+            None => word,
+        });
+    }
+    joined
 }
 
 /// What is wrong with the tables that were asked.
@@ -152,21 +182,56 @@ fn case_of(parsed: &Parsed) -> Result<Case, String> {
         },
     };
     let needed = |option, name: &str| text(option)?.ok_or_else(|| format!("--{name} is missing"));
+    let all = |option| {
+        let given = parsed.options.iter().filter(move |given| given.option == option);
+        given.map(|given| match given.argument.as_deref().and_then(std::ffi::OsStr::to_str) {
+            Some(text) => Ok(text.to_owned()),
+            None => Err(format!("`{}' is no UTF-8", shown(&given.text()))),
+        })
+    };
+    let command = text('C')?.map(|text| case::Command::of(&text)).transpose()?;
+    let local = local_user(parsed.has('l'), text('u')?)?;
+    let to: Vec<String> = all('t').map(|to| to.map(|to| case::bare(&to))).collect::<Result<_, _>>()?;
+    let sends = command.is_none();
     let case = Case {
-        client: case::client(&needed('i', "client")?)?,
+        client: if local.is_some() { case::LOOPBACK } else { case::client(&needed('i', "client")?)? },
         name: text('n')?,
-        helo: needed('h', "helo")?,
-        from: case::bare(&needed('f', "from")?),
-        to: case::bare(&needed('t', "to")?),
+        helo: if local.is_some() { text('h')?.unwrap_or_default() } else { needed('h', "helo")? },
+        from: match &local {
+            Some(user) => text('f')?.map_or_else(|| user.clone(), |from| case::bare(&from)),
+            None if sends => case::bare(&needed('f', "from")?),
+            None => String::new(),
+        },
+        to: if sends { to } else { Vec::new() },
         auth: text('a')?,
         tls: parsed.has('s'),
         service: text('p')?,
         size: text('z')?
             .map(|size| size.parse().map_err(|_| "--size needs a number of octets".to_owned()))
             .transpose()?,
+        header: all('H').collect::<Result<_, _>>()?,
+        local,
+        command,
     };
+    if sends && case.to.is_empty() {
+        return Err("--to is missing".to_owned());
+    }
     case.check()?;
     Ok(case)
+}
+
+/// Who hands mail in, where it is no client: the user that is named, else whoever asks.
+fn local_user(local: bool, user: Option<String>) -> Result<Option<String>, String> {
+    match (local, user) {
+        (false, Some(_)) => Err("--user belongs to --local; a login of a client is --auth".to_owned()),
+        (false, None) => Ok(None),
+        (true, Some(user)) => Ok(Some(user)),
+        (true, None) => {
+            let uid = rustix::process::getuid().as_raw();
+            let user = mail_posix::users::by_uid(uid).ok().flatten();
+            user.map(|user| Some(user.name)).ok_or_else(|| "--local: name the --user; yours has no name".to_owned())
+        }
+    }
 }
 
 /// What `--why-not` asks for: an outcome; none inside: the opposite of what happens.
@@ -181,13 +246,44 @@ fn wanted(parsed: &Parsed) -> Result<Option<Option<Answered>>, String> {
     }
 }
 
-/// Who would be asked, and is not, since that leaves traces: policy services, probes.
+/// Who would be asked, and is not, since that leaves traces.
 fn not_asked(steps: &[explanation::Step]) -> Vec<String> {
-    let facts = steps.iter().flat_map(|step| &step.facts).filter(|fact| fact.from == "supposed");
-    let services = facts.filter(|fact| {
-        ["policy service", "deliverability", "pause"].iter().any(|word| fact.question.starts_with(word))
-    });
-    services.map(|fact| format!("{} was not asked; supposed: {}", fact.question, fact.answer)).collect()
+    let facts = steps.iter().flat_map(|step| &step.facts).filter(|fact| fact.from == verification::SUPPOSED);
+    let words = |fact: &explanation::Fact| match fact.question.split(' ').next() {
+        Some("policy" | "pause") => Some(format!("{} was not asked; supposed: {}", fact.question, fact.answer)),
+        Some("deliverability") => {
+            Some(format!("{}: nobody knows it yet, a probe will find it out; supposed: {}", fact.question, fact.answer))
+        }
+        _ => None,
+    };
+    facts.filter_map(words).collect()
+}
+
+/// The same case where addresses that nobody has verified yet turn out otherwise.
+async fn alternatives(
+    setting: &Setting,
+    outside: &Outside,
+    case: &Case,
+    steps: &[explanation::Step],
+) -> Vec<Alternative> {
+    let facts = steps.iter().flat_map(|step| &step.facts);
+    let mut open =
+        facts.filter(|fact| fact.from == verification::SUPPOSED && fact.question.starts_with("deliverability"));
+    let Ok(listener) = setting.listener(case.service.as_deref()) else { return Vec::new() };
+    if open.next().is_none() {
+        return Vec::new();
+    }
+    let others = [
+        ("the probe finds it undeliverable", VerifiedFact::Undeliverable("what the probe was told".to_owned())),
+        ("the probe has not ended in time", VerifiedFact::Deferred("Address verification in progress".to_owned())),
+    ];
+    let mut all = Vec::new();
+    for (supposed, fact) in others {
+        let session = session::run(setting, &outside.with_unverified(fact), listener, case).await;
+        let session::Session { outcome, at, reply, .. } = session;
+        all.push(Alternative { supposed: supposed.to_owned(), outcome, at, reply });
+    }
+    all
 }
 
 /// Explains one case.
@@ -195,34 +291,51 @@ fn not_asked(steps: &[explanation::Step]) -> Vec<String> {
 /// # Errors
 /// The case names no listener that there is.
 pub async fn explain(setting: &Setting, outside: &Outside, case: &Case) -> Result<Explanation, String> {
-    let listener = setting.listener(case.service.as_deref())?;
-    let session = session::run(setting, outside, listener, case).await;
+    let (session, listener) = match &case.local {
+        Some(user) => {
+            let (service, source) = submission::service(setting);
+            (submission::run(setting, outside, case, user).await, Listener { service, source, port: None })
+        }
+        None => {
+            let listener = setting.listener(case.service.as_deref())?;
+            let shown = Listener {
+                service: listener.service.name.clone(),
+                source: listener.service.source.to_string(),
+                port: listener.addresses.first().map(std::net::SocketAddr::port),
+            };
+            (session::run(setting, outside, listener, case).await, shown)
+        }
+    };
     let mut notes = Vec::new();
-    if !outside.ask_dns && session.steps.iter().any(|step| step.facts.iter().any(|fact| fact.from == "supposed")) {
+    let of_dns =
+        |fact: &explanation::Fact| fact.from == verification::SUPPOSED && !fact.question.starts_with("deliver");
+    if !outside.ask_dns && session.steps.iter().any(|step| step.facts.iter().any(of_dns)) {
         notes.push(SUPPOSED.to_owned());
     }
     notes.extend(not_asked(&session.steps));
+    let alternatives = if case.local.is_none() && outside.unverified == VerifiedFact::Deliverable {
+        alternatives(setting, outside, case, &session.steps).await
+    } else {
+        Vec::new()
+    };
     let mut found = Explanation {
         case: case.clone(),
         outcome: session.outcome,
         at: session.at,
         reply: session.reply,
         decided_by: session.decider,
-        listener: Listener {
-            service: listener.service.name.clone(),
-            source: listener.service.source.to_string(),
-            port: listener.addresses.first().map(std::net::SocketAddr::port),
-        },
+        listener,
         steps: session.steps,
         sender: None,
-        recipient: None,
+        recipients: session.recipients,
         copies: Vec::new(),
-        destinations: Vec::new(),
+        header: None,
+        alternatives,
         log: session.log,
         notes,
     };
     if let Some(taken) = session.taken {
-        queued::follow(setting, outside, listener, taken, &mut found).await;
+        queued::follow(setting, outside, taken, &mut found).await;
     }
     Ok(found)
 }

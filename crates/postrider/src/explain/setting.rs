@@ -9,12 +9,14 @@ use admission::facts::{Fact as Fetch, Fetched, Sources, View};
 use decision::Lookup;
 use mail_config::{Config, Listener, Main, Report};
 use mail_dns::Resolver;
-use mail_policy::DnsFact;
+use mail_policy::{DnsFact, VerifiedFact};
 use mail_route::{Stop, World};
 use mail_tables::{Disk, Files, Snapshot, Stamp, TableSet};
+use mail_types::SourceLine;
 
 use super::explanation::Fact;
 use super::users::{Existing, Users};
+use super::verification::Verification;
 
 /// How often one decision may ask for one more fact, as in smtpd.
 const FACTS_MAX: usize = 2000;
@@ -36,7 +38,16 @@ impl Setting {
     pub fn new(config: Arc<Config>, overlay: &BTreeMap<PathBuf, Vec<u8>>) -> Self {
         let (tables, reports) = TableSet::open(&config, Box::new(Overlaid(overlay.clone())));
         let reports = reports.iter().map(Report::line).collect();
-        Self { tables: tables.snapshot(), config, reports }
+        Self { tables: Arc::new(tables.snapshot().recording()), config, reports }
+    }
+
+    /// Says of each lookup that found nothing where its table is named: in `list` if that names it, else wherever main.cf does.
+    pub fn name(&self, main: &Main, list: &str, source: &SourceLine, lookups: &mut [Lookup]) {
+        for lookup in lookups.iter_mut().filter(|lookup| lookup.source.is_none()) {
+            let of_list = main.expanded(list).is_some_and(|value| value.contains(&lookup.table));
+            let named = if of_list { None } else { named_at(main, &lookup.table) };
+            lookup.source = Some(named.unwrap_or_else(|| source.clone()));
+        }
     }
 
     /// The listener that a case names: by its name in master.cf or its port; without one, that of port 25, else the first.
@@ -65,6 +76,15 @@ impl Setting {
     }
 }
 
+/// The line that names a table.
+fn named_at(main: &Main, table: &str) -> Option<SourceLine> {
+    let raw = main.raw();
+    let names = |value: &str| {
+        value.contains(table) || value.contains('$') && raw.expand(value).is_ok_and(|value| value.contains(table))
+    };
+    raw.entries.values().find(|entry| names(&entry.value)).map(|entry| entry.source.clone())
+}
+
 /// The file system with some files changed.
 struct Overlaid(BTreeMap<PathBuf, Vec<u8>>);
 
@@ -89,6 +109,10 @@ pub struct Outside {
     pub sources: Sources<Existing>,
     /// Whether DNS may be asked.
     pub ask_dns: bool,
+    /// What the running queue-manager knows of addresses.
+    pub verification: Arc<Verification>,
+    /// What is supposed of an address of which nobody knows anything yet.
+    pub unverified: VerifiedFact,
 }
 
 impl Outside {
@@ -97,7 +121,17 @@ impl Outside {
     pub fn new(config: &Config, ask_dns: bool) -> Self {
         let users = Arc::new(Users::new(config));
         let dns: Option<Resolver> = if ask_dns { admission::facts::resolver(&config.main) } else { None };
-        Self { sources: Sources { users: Existing::new(Arc::clone(&users)), dns }, users, ask_dns }
+        let verification = Arc::new(Verification::new(config));
+        let sources = Sources { users: Existing::new(Arc::clone(&users)), dns };
+        Self { sources, users, ask_dns, verification, unverified: VerifiedFact::Deliverable }
+    }
+
+    /// The same, where addresses of which nobody knows anything turn out otherwise.
+    #[must_use]
+    pub fn with_unverified(&self, unverified: VerifiedFact) -> Self {
+        let sources = Sources { users: self.sources.users.clone(), dns: self.sources.dns.clone() };
+        let (users, verification) = (Arc::clone(&self.users), Arc::clone(&self.verification));
+        Self { sources, users, ask_dns: self.ask_dns, verification, unverified }
     }
 
     /// The same with users that there are not.
@@ -105,11 +139,17 @@ impl Outside {
     pub fn supposing(&self, config: &Config, names: &[&str]) -> Self {
         let users = Arc::new(Users::supposing(config, names));
         let sources = Sources { users: Existing::new(Arc::clone(&users)), dns: self.sources.dns.clone() };
-        Self { users, sources, ask_dns: self.ask_dns }
+        let (verification, unverified) = (Arc::clone(&self.verification), self.unverified.clone());
+        Self { users, sources, ask_dns: self.ask_dns, verification, unverified }
     }
 
     /// Fetches what a restriction asked for, and says what came back.
     pub async fn fetch(&self, view: &View<'_>, question: mail_policy::Question) -> (Fetch, Vec<Fact>) {
+        if let mail_policy::Question::Verified(address) = &question {
+            let (answer, from) = self.verification.ask(address, &self.unverified);
+            let fact = Fact { question: format!("deliverability of {address}"), answer: verified_words(&answer), from };
+            return (Fetch::Other(question, mail_policy::Fact::Verified(answer)), vec![fact]);
+        }
         let described = describe(&question);
         let supposed = described.as_ref().filter(|_| !self.ask_dns || !is_dns(&question));
         if let (Some(asked), Some(answer)) = (supposed, mail_policy::relay::harmless(&question)) {
@@ -125,7 +165,7 @@ impl Outside {
     }
 }
 
-/// Whether DNS is asked; policy services and probes never are.
+/// Whether DNS is asked; policy services never are.
 fn is_dns(question: &mail_policy::Question) -> bool {
     use mail_policy::Question;
     matches!(question, Question::MailDomain(_) | Question::Host(_) | Question::List(_) | Question::Hosts(..))
@@ -142,14 +182,13 @@ fn describe(question: &mail_policy::Question) -> Option<String> {
         Question::Hosts(HostKind::MailServer, name) => format!("mail servers of {name}"),
         Question::Hosts(HostKind::NameServer, name) => format!("name servers of {name}"),
         Question::Policy(request) => format!("policy service {}", request.service.endpoint),
-        Question::Verified(address) => format!("deliverability of {address}"),
         Question::Pause { seconds, .. } => format!("pause of {seconds} s"),
-        Question::Address(_) | Question::Table(_) => return None,
+        Question::Address(_) | Question::Table(_) | Question::Verified(_) => return None,
     })
 }
 
 fn words(fact: &mail_policy::Fact) -> String {
-    use mail_policy::{Fact, HostsFact, ListFact, PolicyFact, VerifiedFact};
+    use mail_policy::{Fact, HostsFact, ListFact, PolicyFact};
     match fact {
         Fact::Dns(fact) => dns_words(*fact).to_owned(),
         Fact::List(ListFact::Listed { codes, reason }) => format!("listed {codes:?} {reason}"),
@@ -161,10 +200,18 @@ fn words(fact: &mail_policy::Fact) -> String {
         Fact::Hosts(HostsFact::Nothing) => "none".to_owned(),
         Fact::List(ListFact::Temporary) | Fact::Hosts(HostsFact::Temporary) => "no answer for now".to_owned(),
         Fact::Policy(PolicyFact::Action(action)) => action.clone(),
-        Fact::Verified(VerifiedFact::Deliverable) => "deliverable".to_owned(),
-        Fact::Verified(VerifiedFact::Undeliverable(why) | VerifiedFact::Deferred(why)) => why.clone(),
-        Fact::Policy(PolicyFact::Unavailable(why)) | Fact::Verified(VerifiedFact::Unavailable(why)) => why.clone(),
+        Fact::Verified(fact) => verified_words(fact),
+        Fact::Policy(PolicyFact::Unavailable(why)) => why.clone(),
         Fact::Paused => "over".to_owned(),
+    }
+}
+
+fn verified_words(fact: &VerifiedFact) -> String {
+    match fact {
+        VerifiedFact::Deliverable => "deliverable".to_owned(),
+        VerifiedFact::Undeliverable(why) => format!("undeliverable: {why}"),
+        VerifiedFact::Deferred(why) => format!("not yet known to be good: {why}"),
+        VerifiedFact::Unavailable(why) => why.clone(),
     }
 }
 
@@ -188,7 +235,7 @@ pub struct Route<'a> {
 }
 
 impl Route<'_> {
-    /// Asks a pure function again and again until it has all facts.
+    /// Asks a pure function again and again until it has all facts; with its answer comes every lookup that it made.
     ///
     /// # Errors
     /// Why it cannot be said now.
@@ -201,9 +248,15 @@ impl Route<'_> {
             let question = {
                 let view =
                     View { config: &self.setting.config, main: self.main, tables: &self.setting.tables, fetched };
-                let mut lookups = Vec::new();
-                match run(&view.world(), &mut lookups) {
-                    Ok(decided) => return Ok((decided, lookups)),
+                let mut noted = Vec::new();
+                // What a run looked up that missed a fact, it looks up again.
+                drop(self.setting.tables.take_asked());
+                match run(&view.world(), &mut noted) {
+                    Ok(decided) => {
+                        let mut lookups = mail_policy::lookups::every(self.setting.tables.take_asked(), noted);
+                        self.setting.name(self.main, "", &SourceLine::built_in(), &mut lookups);
+                        return Ok((decided, lookups));
+                    }
                     Err(Stop::Temporary(why)) => return Err(why),
                     Err(Stop::Missing(question)) => question,
                 }

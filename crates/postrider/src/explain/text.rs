@@ -2,7 +2,7 @@
 
 use decision::Lookup;
 
-use super::explanation::{Destination, Explanation, Fact, Outcome, Place, Rewritten, Rule, Step};
+use super::explanation::{Destination, Explanation, Fact, Header, Outcome, Place, Rewritten, Rule, Step};
 use super::why_not::WhyNot;
 
 /// Where `file:line` stands, unless what stands before it is longer.
@@ -52,7 +52,7 @@ pub fn explanation(found: &Explanation) -> String {
     headline(&mut page, found);
     page.blank();
     session(&mut page, found);
-    if !found.destinations.is_empty() {
+    if found.sender.is_some() {
         page.blank();
         journey(&mut page, found);
     }
@@ -70,6 +70,7 @@ pub fn explanation(found: &Explanation) -> String {
 fn headline(page: &mut Page, found: &Explanation) {
     let reply = found.reply.last().map_or("", String::as_str);
     let word = match found.outcome {
+        // VRFY and ETRN hand nothing in.
         Outcome::Accept => "ACCEPTED".to_owned(),
         Outcome::Hold => "ACCEPTED, and put on hold".to_owned(),
         Outcome::Discard => "ACCEPTED, and thrown away".to_owned(),
@@ -87,19 +88,27 @@ fn headline(page: &mut Page, found: &Explanation) {
         page.sourced(2, &format!("by {}{list}", decider.rule), &decider.list_source);
     }
     if found.outcome.is_taken() {
+        for refused in found.recipients.iter().filter(|one| !one.outcome.is_taken()) {
+            let reply = refused.reply.last().map_or("", String::as_str);
+            page.row(2, &format!("{} -> refused: {reply}", refused.given));
+        }
         for (destination, place) in found.places() {
             page.row(2, &format!("{} -> {}", destination.address, place_words(place)));
         }
+    }
+    for other in &found.alternatives {
+        let reply = other.reply.last().map_or("", String::as_str);
+        page.row(2, &format!("but if {}: {} at {}: {reply}", other.supposed, other.outcome.word(), other.at));
     }
 }
 
 fn session(page: &mut Page, found: &Explanation) {
     let port = found.listener.port.map_or_else(String::new, |port| format!(", port {port}"));
-    page.sourced(
-        0,
-        &format!("session: {}{port}, client {}", found.listener.service, found.case.client),
-        &found.listener.source,
-    );
+    let who = match &found.case.local {
+        Some(user) => format!("session: {}, user {user} of this machine", found.listener.service),
+        None => format!("session: {}{port}, client {}", found.listener.service, found.case.client),
+    };
+    page.sourced(0, &who, &found.listener.source);
     found.steps.iter().for_each(|step| one_step(page, step));
 }
 
@@ -137,24 +146,35 @@ fn one_rule(page: &mut Page, rule: &Rule) {
     let indent = if own { 5 } else { 7 };
     let width = VERDICT_COLUMN - indent;
     page.sourced(indent, &format!("{:<width$} {verdict}", rule.rule), if own { &rule.source } else { "" });
-    for lookup in &rule.lookups {
-        let source = lookup.source.as_ref().map_or_else(String::new, ToString::to_string);
-        let value = lookup.value.as_deref().filter(|_| rule.rule.contains(&lookup.table));
-        let words = value.map_or_else(|| lookup_words(lookup), |value| format!("{} = {value}", lookup.key));
-        page.sourced(9, &words, &source);
-    }
+    lookups(page, 9, &rule.lookups, &rule.rule);
     if let Some(text) = rule.text.as_ref().filter(|_| !matches!(rule.verdict.as_str(), "reject" | "defer")) {
         page.row(9, text);
     }
 }
 
-fn lookup_words(lookup: &Lookup) -> String {
-    match &lookup.value {
-        // A list of main.cf names what is in it.
-        Some(value) if !lookup.table.contains(':') && *value == lookup.key => format!("{} holds {value}", lookup.table),
-        Some(value) if value.is_empty() => format!("{}: {} found", lookup.table, lookup.key),
-        Some(value) => format!("{}: {} = {value}", lookup.table, lookup.key),
-        None => format!("{}: {} not found", lookup.table, lookup.key),
+/// The lookups, those of one table that found nothing on one row. What `rule` names already is not named again.
+fn lookups(page: &mut Page, indent: usize, all: &[Lookup], rule: &str) {
+    let is_miss = |lookup: &Lookup| lookup.value.is_none();
+    for group in all.chunk_by(|one, next| is_miss(one) && is_miss(next) && one.table == next.table) {
+        let [first, ..] = group else { continue };
+        let source = first.source.as_ref().map_or_else(String::new, ToString::to_string);
+        let named = !first.table.is_empty() && rule.contains(&first.table);
+        let words = match &first.value {
+            None => {
+                let keys: Vec<&str> = group.iter().map(|lookup| lookup.key.as_str()).collect();
+                let table = if named { String::new() } else { format!("{}: ", first.table) };
+                format!("{table}no entry for {}", keys.join(", "))
+            }
+            Some(value) if named => format!("{} = {value}", first.key),
+            // A list of main.cf names what is in it.
+            Some(value) if !first.table.contains(':') && *value == first.key => {
+                format!("{} holds {value}", first.table)
+            }
+            Some(value) if first.key.is_empty() => format!("{} = {value}", first.table),
+            Some(value) if value.is_empty() => format!("{}: {} found", first.table, first.key),
+            Some(value) => format!("{}: {} = {value}", first.table, first.key),
+        };
+        page.sourced(indent, &words, &source);
     }
 }
 
@@ -167,25 +187,54 @@ fn journey(page: &mut Page, found: &Explanation) {
     if let Some(sender) = &found.sender {
         rewritten(page, "sender", sender);
     }
-    if let Some(recipient) = &found.recipient {
-        rewritten(page, "recipient", recipient);
+    if let Some(header) = &found.header {
+        self::header(page, header);
     }
-    found.copies.iter().for_each(|copy| rewritten(page, "copy", copy));
-    found.destinations.iter().for_each(|one| destination(page, 2, one));
+    for recipient in &found.recipients {
+        let Some(one) = &recipient.rewritten else {
+            page.row(2, &format!("recipient <{}> is not taken: {}", recipient.given, recipient.reply.join(" / ")));
+            continue;
+        };
+        rewritten(page, "recipient", one);
+        recipient.destinations.iter().for_each(|one| destination(page, 4, one));
+    }
+    for copy in &found.copies {
+        let what = match copy.rule.as_str() {
+            "REDIRECT" => "in the place of all recipients (REDIRECT)".to_owned(),
+            rule => format!("copy ({rule})"),
+        };
+        rewritten(page, &what, &copy.rewritten);
+        copy.destinations.iter().for_each(|one| destination(page, 4, one));
+    }
 }
 
 fn rewritten(page: &mut Page, what: &str, one: &Rewritten) {
     let to = one.to.join(", ");
-    let hits: Vec<&Lookup> = one.lookups.iter().filter(|lookup| lookup.value.is_some()).collect();
     match &one.error {
         Some(error) => page.row(2, &format!("{what} <{}>: {error}", one.from)),
-        None if to == one.from && hits.is_empty() => page.row(2, &format!("{what} <{to}>")),
+        None if to == one.from => page.row(2, &format!("{what} <{to}>")),
         None => page.row(2, &format!("{what} <{}> becomes <{to}>", one.from)),
     }
-    for lookup in hits {
-        let source = lookup.source.as_ref().map_or_else(String::new, ToString::to_string);
-        page.sourced(4, &lookup_words(lookup), &source);
+    lookups(page, 4, &one.lookups, "");
+}
+
+fn header(page: &mut Page, header: &Header) {
+    let how = match header.origin.as_str() {
+        "ours" => "completed as of a client of ours (local_header_rewrite_clients)",
+        "others" => "completed with remote_header_rewrite_domain",
+        _ => "addresses stay as they are: the client is none of local_header_rewrite_clients",
+    };
+    page.row(2, &format!("header: {how}"));
+    for address in &header.addresses {
+        rewritten_within(page, address);
     }
+    header.stored.iter().for_each(|field| page.row(4, &format!("stored: {field}")));
+}
+
+fn rewritten_within(page: &mut Page, one: &Rewritten) {
+    let to = one.to.join(", ");
+    page.row(4, &if to == one.from { format!("{to} stays") } else { format!("{} becomes {to}", one.from) });
+    lookups(page, 6, &one.lookups, "");
 }
 
 fn destination(page: &mut Page, indent: usize, one: &Destination) {
@@ -193,6 +242,7 @@ fn destination(page: &mut Page, indent: usize, one: &Destination) {
     page.sourced(indent + 2, &format!("class {}", one.class), &default_as_empty(&one.class_source));
     let nexthop = if one.nexthop.is_empty() { String::new() } else { format!(":{}", one.nexthop) };
     page.sourced(indent + 2, &format!("{} says {}{nexthop}", one.rule, one.transport), &one.source);
+    lookups(page, indent + 4, &one.lookups, "");
     if let Some(sender) = &one.sender {
         page.row(indent + 2, &format!("sender <{sender}>, the owner of the list"));
     }
@@ -204,6 +254,10 @@ fn destination(page: &mut Page, indent: usize, one: &Destination) {
         Place::Maildir { from, .. } | Place::Mbox { from, .. } | Place::Command { from, .. } => {
             let (name, source) = from.split_once(", ").unwrap_or((from, ""));
             page.sourced(indent + 2, &place_words(&one.place), format!("{name} {source}").trim());
+        }
+        Place::Remote { lookups: asked, .. } => {
+            page.row(indent + 2, &place_words(&one.place));
+            lookups(page, indent + 4, asked, "");
         }
         place => page.row(indent + 2, &place_words(place)),
     }
@@ -221,7 +275,7 @@ pub fn place_words(place: &Place) -> String {
         Place::Mbox { path, owner, .. } => format!("mbox {path} ({owner})"),
         Place::Command { command, owner, .. } => format!("command {command} ({owner})"),
         Place::List { source, .. } => format!("an empty list at {source}"),
-        Place::Remote { protocol, hosts, note, shown_recipient, shown_sender } => {
+        Place::Remote { protocol, hosts, note, shown_recipient, shown_sender, shown_header, .. } => {
             let host = |host: &super::explanation::Host| {
                 let address = host.address.as_ref().map_or_else(String::new, |address| format!("[{address}]"));
                 let port = host.port.map_or_else(String::new, |port| format!(":{port}"));
@@ -235,6 +289,7 @@ pub fn place_words(place: &Place) -> String {
             if let Some(recipient) = shown_recipient {
                 words.push_str(&format!(", to <{recipient}>"));
             }
+            shown_header.iter().for_each(|field| words.push_str(&format!(", {field}")));
             words
         }
         Place::Discard { text } if text.is_empty() => "thrown away".to_owned(),

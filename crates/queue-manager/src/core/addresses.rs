@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mail_ipc::control::Response;
 use mail_ipc::intake::Verified;
 use mail_types::{Address, Body, Client, DsnOptions, Envelope, Purpose, Recipient, UnixTime};
 use queue_store::addresses::{Addresses, Deliverability, Standing};
@@ -68,6 +69,14 @@ impl Core {
             }
             None => self.probe(name, recipient, Some(asker), now),
         }
+    }
+
+    /// What is believed of an address now; nobody is asked.
+    pub(super) fn known_of(&self, address: &Address) -> Response {
+        let now = (self.now)();
+        let times = &self.settings.verification;
+        let known = self.probes.known.get(&name_of(address)).filter(|standing| !times.is_expired(standing, now));
+        Response::Verified { answer: known.as_ref().map(verified), at: known.map(|standing| standing.at) }
     }
 
     /// Sends a probe, unless one is under way.

@@ -109,6 +109,10 @@ impl Core {
             Request::Requeue { what } => self.change(Kind::Requeue, what, reply),
             Request::Delete { what } => self.change(Kind::Delete, what, reply),
             Request::Expire { what, held } => self.change(Kind::Expire { held }, what, reply),
+            Request::Verified { address } => {
+                let response = self.known_of(&address);
+                answer(reply, Ok(response));
+            }
             Request::Status => {
                 let response = self.status();
                 answer(reply, Ok(response));

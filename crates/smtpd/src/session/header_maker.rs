@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use admission::origin::header_origin;
 use mail_message::header::{Received, TlsTrace};
 use mail_net::TlsInfo;
 use mail_tables::Snapshot;
@@ -11,7 +12,7 @@ use mail_types::{Address, QueueId, Reply, Sender};
 use super::Session;
 use crate::content::{Prepare, Preparing};
 use crate::facts::Fetched;
-use crate::intake::{Door, HeaderPlan, RouteView, header_origin};
+use crate::intake::{Door, HeaderPlan, RouteView};
 use crate::ports::{Port, Shared};
 use crate::transaction::Transaction;
 

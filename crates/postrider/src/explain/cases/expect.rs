@@ -12,6 +12,14 @@ pub(super) enum Expectation {
     Outcome(Outcome),
     /// The command that is answered with it.
     At(String),
+    /// One recipient and its outcome.
+    Recipient(String, Outcome),
+    /// An address that gets a copy, or the mail in the place of its recipients.
+    Copy(String),
+    /// The envelope sender as it is queued.
+    Sender(String),
+    /// A field of the header as it is stored.
+    Header(String),
     /// How a line of the reply begins.
     Reply(String),
     /// What a line of the reply holds.
@@ -46,6 +54,15 @@ impl Expectation {
             };
         }
         Ok(match word {
+            "recipient" => {
+                match text()?.rsplit_once([' ', '\t']).and_then(|(who, word)| Some((who, Outcome::of(word)?))) {
+                    Some((who, outcome)) => Self::Recipient(super::super::case::bare(who), outcome),
+                    None => return Err("expect recipient: ADDRESS accept, reject or defer".to_owned()),
+                }
+            }
+            "copy" => Self::Copy(text()?),
+            "sender" => Self::Sender(super::super::case::bare(rest)),
+            "header" => Self::Header(text()?),
             "at" => Self::At(text()?),
             "reply" => Self::Reply(text()?),
             "says" => Self::Says(text()?),
@@ -64,7 +81,7 @@ impl Expectation {
             "bounce" => Self::Bounce(rest.to_owned()),
             _ => {
                 return Err(format!(
-                    "expect {word}: one of accept, reject, defer, hold, discard, at, reply, says, rule, source, recipients, mailbox, command, transport, nexthop, bounce"
+                    "expect {word}: one of accept, reject, defer, hold, discard, at, reply, says, rule, source, recipient, recipients, copy, sender, header, mailbox, command, transport, nexthop, bounce"
                 ));
             }
         })
@@ -78,6 +95,18 @@ impl Expectation {
             Self::Outcome(wanted) => found.outcome == *wanted,
             Self::At(wanted) => found.at.eq_ignore_ascii_case(wanted),
             Self::Reply(wanted) => found.reply.iter().any(|line| line.starts_with(wanted.as_str())),
+            Self::Recipient(who, wanted) => {
+                found.recipients.iter().any(|one| one.given.eq_ignore_ascii_case(who) && one.outcome == *wanted)
+            }
+            Self::Copy(wanted) => {
+                found.copies.iter().any(|copy| copy.rewritten.to.iter().any(|to| to.eq_ignore_ascii_case(wanted)))
+            }
+            Self::Sender(wanted) => {
+                found.sender.as_ref().is_some_and(|sender| sender.to.iter().any(|to| to.eq_ignore_ascii_case(wanted)))
+            }
+            Self::Header(wanted) => {
+                found.header.as_ref().is_some_and(|header| header.stored.iter().any(|field| field == wanted))
+            }
             Self::Says(wanted) => found.reply.iter().any(|line| line.contains(wanted.as_str())),
             Self::Rule(wanted) => found.decided_by.as_ref().is_some_and(|decider| {
                 decider.rule == *wanted || decider.rule.split(' ').next() == Some(wanted) || decider.list.as_ref() == Some(wanted)
@@ -105,11 +134,17 @@ impl Expectation {
             Self::Outcome(_) | Self::At(_) | Self::Reply(_) | Self::Says(_) => {
                 format!("{} at {}: {}", found.outcome.word(), found.at, reply())
             }
+            Self::Recipient(..) => {
+                joined(found.recipients.iter().map(|one| format!("{} {}", one.given, one.outcome.word())))
+            }
             Self::Rule(_) | Self::Source(_) => match &found.decided_by {
                 Some(decider) => format!("{}, {}", decider.rule, decider.source),
                 None => format!("no rule ({})", reply()),
             },
             _ if !found.outcome.is_taken() => format!("{} at {}: {}", found.outcome.word(), found.at, reply()),
+            Self::Copy(_) => joined(found.copies.iter().map(|copy| copy.rewritten.to.join(", "))),
+            Self::Sender(_) => joined(found.sender.iter().map(|sender| sender.to.join(", "))),
+            Self::Header(_) => joined(found.header.iter().flat_map(|header| header.stored.iter().cloned())),
             Self::Transport(_) | Self::NextHop(_) => {
                 joined(places().iter().map(|(one, _)| format!("{} by {}:{}", one.address, one.transport, one.nexthop)))
             }
@@ -135,6 +170,10 @@ impl fmt::Display for Expectation {
         match self {
             Self::Outcome(outcome) => f.write_str(outcome.word()),
             Self::At(text) => write!(f, "at {text}"),
+            Self::Recipient(who, outcome) => write!(f, "recipient {who} {}", outcome.word()),
+            Self::Copy(text) => write!(f, "copy {text}"),
+            Self::Sender(text) => write!(f, "sender {text}"),
+            Self::Header(text) => write!(f, "header {text}"),
             Self::Reply(text) => write!(f, "reply {text}"),
             Self::Says(text) => write!(f, "says {text}"),
             Self::Rule(text) => write!(f, "rule {text}"),

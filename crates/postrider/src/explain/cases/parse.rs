@@ -12,11 +12,12 @@
 //!   expect mailbox /home/john/Maildir
 //! ```
 //!
+//! `to` and `header` may stand several times; `local USER` is mail of a user of this machine, `command VRFY ADDRESS` asks in the place of sending.
 //! One thing per line: a word, blanks, its value. Indentation does not matter, `#` begins a comment where a line begins.
 
 use std::path::Path;
 
-use super::super::case::{self, Case};
+use super::super::case::{self, Case, Command};
 use super::super::text::shown;
 use super::expect::Expectation;
 
@@ -46,11 +47,23 @@ struct Fields {
     name: Option<String>,
     helo: Option<String>,
     from: Option<String>,
-    to: Option<String>,
+    to: Vec<String>,
     auth: Option<String>,
     tls: bool,
     service: Option<String>,
     size: Option<u64>,
+    header: Vec<String>,
+    local: Option<String>,
+    command: Option<Command>,
+    /// The list of recipients is that of the lines before the first case; a case of its own begins anew.
+    inherited: Inherited,
+}
+
+/// Which lists a case has from before the first case.
+#[derive(Debug, Clone, Copy, Default)]
+struct Inherited {
+    to: bool,
+    header: bool,
 }
 
 struct Open {
@@ -92,7 +105,7 @@ impl File {
                     open = Some(Open {
                         name: rest.to_owned(),
                         source: source.clone(),
-                        fields: common.clone(),
+                        fields: Fields { inherited: Inherited { to: true, header: true }, ..common.clone() },
                         expectations: Vec::new(),
                     });
                     Ok(())
@@ -149,7 +162,22 @@ impl Fields {
             "helo" => self.helo = some()?,
             // The null sender is an empty value, or `<>`.
             "from" => self.from = Some(case::bare(value)),
-            "to" => self.to = Some(case::bare(&some()?.unwrap_or_default())),
+            "to" => {
+                let to = case::bare(&some()?.unwrap_or_default());
+                if std::mem::take(&mut self.inherited.to) {
+                    self.to.clear();
+                }
+                self.to.push(to);
+            }
+            "header" => {
+                let field = some()?.unwrap_or_default();
+                if std::mem::take(&mut self.inherited.header) {
+                    self.header.clear();
+                }
+                self.header.push(field);
+            }
+            "local" => self.local = if value == "-" { None } else { some()? },
+            "command" => self.command = if value == "-" { None } else { Some(Command::of(value)?) },
             "auth" => self.auth = if value == "-" { None } else { some()? },
             "service" | "port" => self.service = some()?,
             "tls" => {
@@ -162,7 +190,7 @@ impl Fields {
             "size" => self.size = Some(value.parse().map_err(|_| "size: a number of octets".to_owned())?),
             _ => {
                 return Err(format!(
-                    "`{word}' is none of case, client, name, helo, from, to, auth, tls, service, port, size, dns, expect"
+                    "`{word}' is none of case, client, name, helo, from, to, auth, tls, service, port, size, header, local, command, dns, expect"
                 ));
             }
         }
@@ -171,17 +199,34 @@ impl Fields {
 
     fn case(self) -> Result<Case, String> {
         let missing = |word: &str| format!("`{word}' is missing");
+        let (local, sends) = (self.local, self.command.is_none());
+        let is_client = local.is_none();
         let case = Case {
-            client: self.client.ok_or_else(|| missing("client"))?,
-            name: self.name,
-            helo: self.helo.ok_or_else(|| missing("helo"))?,
-            from: self.from.ok_or_else(|| missing("from"))?,
-            to: self.to.ok_or_else(|| missing("to"))?,
-            auth: self.auth,
-            tls: self.tls,
-            service: self.service,
+            client: if is_client { self.client.ok_or_else(|| missing("client"))? } else { case::LOOPBACK },
+            name: self.name.filter(|_| is_client),
+            helo: match self.helo {
+                Some(helo) => helo,
+                None if is_client => return Err(missing("helo")),
+                None => String::new(),
+            },
+            from: match (self.from, &local) {
+                (Some(from), _) => from,
+                (None, Some(user)) => user.clone(),
+                (None, None) if sends => return Err(missing("from")),
+                (None, None) => String::new(),
+            },
+            to: if sends { self.to } else { Vec::new() },
+            auth: self.auth.filter(|_| is_client),
+            tls: self.tls && is_client,
+            service: self.service.filter(|_| is_client),
             size: self.size,
+            header: self.header,
+            local,
+            command: self.command,
         };
+        if sends && case.to.is_empty() {
+            return Err(missing("to"));
+        }
         case.check()?;
         Ok(case)
     }
@@ -200,9 +245,24 @@ mod tests {
         );
         let file = File::parse("f", &text).expect("good");
         let [one, two] = &file.cases[..] else { panic!("{file:?}") };
-        assert_eq!((one.case.from.as_str(), one.case.to.as_str(), one.source.as_str()), ("", "a@b.org", "f:6"));
+        assert_eq!((one.case.from.as_str(), one.case.to.join(" "), one.source.as_str()), ("", "a@b.org".into(), "f:6"));
         assert_eq!((two.name.as_str(), two.case.from.as_str(), two.case.tls), ("two words", "x@y.org", true));
         assert_eq!(two.expectations[1], ("f:15".to_owned(), Expectation::Reply("554 5.7.1".into())));
+    }
+
+    #[test]
+    fn lists_of_a_case_take_the_place_of_those_before_it() {
+        let text = format!(
+            "{HEAD}to z@z.org\nheader Subject: x\ncase one\n to a@b.org\n to c@d.org\n expect accept\ncase two\n header To: b\n expect accept\n\
+             case local\n local john\n expect reject\ncase asks\n command vrfy <john@info.net>\n expect accept\n"
+        );
+        let file = File::parse("f", &text).expect("good");
+        let [one, two, local, asks] = &file.cases[..] else { panic!("{file:?}") };
+        assert_eq!((one.case.to.join(" "), one.case.header.join(" ")), ("a@b.org c@d.org".into(), "Subject: x".into()));
+        assert_eq!((two.case.to.join(" "), two.case.header.join(" ")), ("z@z.org".into(), "To: b".into()));
+        assert_eq!((local.case.local.as_deref(), local.case.from.as_str()), (Some("john"), ""));
+        assert_eq!(asks.case.command, Some(Command::Vrfy("john@info.net".into())));
+        assert!(asks.case.to.is_empty());
     }
 
     #[test]

@@ -33,6 +33,9 @@ const LISTS: [&str; 7] = [
 
 /// Changes that may lead to `wanted`, from what `found` says decides now.
 pub(super) fn changes(setting: &Setting, found: &Explanation, wanted: Outcome) -> Vec<Change> {
+    if let Some(user) = &found.case.local {
+        return submission(setting, found, user, wanted);
+    }
     let Ok(listener) = setting.listener(found.case.service.as_deref()) else { return Vec::new() };
     let maker = Maker { setting, listener, found, wanted };
     let mut all = maker.clients();
@@ -42,6 +45,22 @@ pub(super) fn changes(setting: &Setting, found: &Explanation, wanted: Outcome) -
     all.extend(maker.missing_entries());
     all.extend(maker.rules());
     all
+}
+
+/// Mail of this machine: who may hand it in.
+fn submission(setting: &Setting, found: &Explanation, user: &str, wanted: Outcome) -> Vec<Change> {
+    let name = "authorized_submit_users";
+    let Some(old) = setting.config.main.expanded(name).filter(|_| found.rule() == name) else { return Vec::new() };
+    let (word, text) = match wanted {
+        Outcome::Accept => (user.to_owned(), format!("add {} to {name}", shown(user))),
+        Outcome::Reject => (format!("!{user}"), format!("put !{} first in {name}", shown(user))),
+        _ => return Vec::new(),
+    };
+    let written = setting.config.main.raw().entries.get(name);
+    let file = &setting.config.main.raw().file;
+    let source = written.map_or_else(|| file.to_string(), |entry| entry.source.to_string());
+    let edit = Edit::Parameter { name: name.to_owned(), value: format!("{word}, {old}"), of: None };
+    vec![Change { text, source, cost: ONE_ITEM, edit }]
 }
 
 struct Maker<'a> {
@@ -58,6 +77,11 @@ impl Maker<'_> {
 
     fn case(&self) -> &Case {
         &self.found.case
+    }
+
+    /// The recipient that the answer is about.
+    fn to(&self) -> &str {
+        self.found.about()
     }
 
     fn all_rules(&self) -> impl Iterator<Item = &Rule> {
@@ -134,7 +158,8 @@ impl Maker<'_> {
     fn entries(&self) -> Vec<Change> {
         let mut all = Vec::new();
         let decided = self.found.decided_by.iter().filter_map(|decider| decider.lookup.as_ref());
-        let rewritten = self.found.recipient.iter().filter(|_| !self.wanted.is_taken()).flat_map(|one| &one.lookups);
+        let rewritten = self.found.recipients.iter().filter_map(|one| one.rewritten.as_ref());
+        let rewritten = rewritten.filter(|_| !self.wanted.is_taken()).flat_map(|one| &one.lookups);
         for lookup in decided.chain(rewritten) {
             let Some(source) = lookup.source.as_ref().filter(|source| source.file.starts_with('/') && source.line > 0)
             else {
@@ -199,7 +224,7 @@ impl Maker<'_> {
             name if name.contains("client") => case.client.to_string(),
             name if name.contains("helo") => case.helo.to_lowercase(),
             name if name.contains("sender") => whole(&case.from)?,
-            name if name.contains("recipient") => whole(&case.to)?,
+            name if name.contains("recipient") => whole(self.to())?,
             _ => return None,
         };
         (file && !key.contains(char::is_whitespace)).then_some((table, key))
@@ -208,7 +233,7 @@ impl Maker<'_> {
     /// The lists of what is ours: the client in mynetworks, the domain in relay_domains; or out of them.
     fn items(&self) -> Vec<Change> {
         let case = self.case();
-        let domain = case.to.rsplit_once('@').map(|(_, domain)| domain.to_lowercase());
+        let domain = self.to().rsplit_once('@').map(|(_, domain)| domain.to_lowercase());
         let mut all = Vec::new();
         if self.wanted.is_taken() {
             let width =
@@ -269,7 +294,7 @@ impl Maker<'_> {
         let mut all = Vec::new();
         let main = self.main();
         if unlisted("recipient") {
-            all.extend(self.listed(&case.to));
+            all.extend(self.listed(self.to()));
         }
         if unlisted("sender") {
             all.extend(self.listed(&case.from));
