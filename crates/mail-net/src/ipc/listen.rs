@@ -24,7 +24,7 @@ fn with_short_path<T>(directory: &Path, name: &str, act: impl FnOnce(&Path) -> i
     act(&PathBuf::from(format!("/proc/self/fd/{}/{name}", handle.as_raw_fd())))
 }
 
-/// Opens a listening socket file, non-blocking, with a mode. A file that nobody listens on any more is replaced.
+/// Opens a listening socket file, non-blocking, with a mode. Who sees its name can connect. A file that nobody listens on any more is replaced.
 ///
 /// # Errors
 /// Another process listens there (`AddrInUse`, naming the path), or the directory cannot be written.
@@ -40,8 +40,16 @@ pub fn bind(directory: &Path, name: &str, mode: u32) -> io::Result<StdListener> 
     }
     let named =
         |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {}: {error}", path.display()));
-    let listener = with_short_path(directory, name, |path| StdListener::bind(path)).map_err(named)?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
+    // Between bind and listen a socket refuses its callers, and its mode is not yet right: it gets its name last.
+    let new = format!(".{name}.new");
+    let made = directory.join(&new);
+    match fs::remove_file(&made) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(named(error)),
+        _ => {}
+    }
+    let listener = with_short_path(directory, &new, |path| StdListener::bind(path)).map_err(named)?;
+    fs::set_permissions(&made, fs::Permissions::from_mode(mode))?;
+    fs::rename(&made, &path).map_err(named)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }
@@ -69,6 +77,26 @@ mod tests {
         let listener = bind(&deep, "a.sock", 0o600).expect("the stale file is replaced");
         connect_stream(&deep, "a.sock").expect("connected");
         assert_eq!(bind(&deep, "a.sock", 0o600).expect_err("taken").kind(), io::ErrorKind::AddrInUse);
+        drop(listener);
+    }
+
+    #[tokio::test]
+    async fn whoever_sees_the_socket_can_connect() {
+        let temporary = tempfile::tempdir().expect("a directory");
+        let path = temporary.path().join("a.sock");
+        let seen = std::thread::spawn({
+            let (directory, path) = (temporary.path().to_owned(), path.clone());
+            move || {
+                while !path.exists() {
+                    std::hint::spin_loop();
+                }
+                let mode = fs::metadata(&path).expect("there").permissions().mode() & 0o777;
+                with_short_path(&directory, "a.sock", |path| StdStream::connect(path)).map(|_| mode)
+            }
+        });
+        let listener = bind(temporary.path(), "a.sock", 0o622).expect("bound");
+        assert_eq!(seen.join().expect("ended").expect("connected"), 0o622);
+        assert_eq!(fs::read_dir(temporary.path()).expect("listed").count(), 1, "nothing is left behind");
         drop(listener);
     }
 }

@@ -252,18 +252,9 @@ pub enum Place {
         hosts: Vec<Host>,
         /// Why there are no hosts here: DNS was not asked, or what it said.
         note: Option<String>,
-        /// The recipient as that server is shown it, where generic maps make it another.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        shown_recipient: Option<String>,
-        /// The sender, likewise.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        shown_sender: Option<String>,
-        /// The fields of the header that generic maps make others.
-        #[serde(skip_serializing_if = "Vec::is_empty")]
-        shown_header: Vec<String>,
-        /// What generic maps were asked.
-        #[serde(skip_serializing_if = "Vec::is_empty")]
-        lookups: Vec<Lookup>,
+        /// What that server is shown, where generic maps make it another.
+        #[serde(flatten)]
+        shown: Box<Shown>,
     },
     /// Thrown away.
     Discard {
@@ -289,6 +280,23 @@ pub enum Place {
         /// Why.
         text: String,
     },
+}
+
+/// A message as the next server sees it (generic(5)).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Shown {
+    /// The recipient, where it is another.
+    #[serde(rename = "shown_recipient", skip_serializing_if = "Option::is_none")]
+    pub recipient: Option<String>,
+    /// The sender, likewise.
+    #[serde(rename = "shown_sender", skip_serializing_if = "Option::is_none")]
+    pub sender: Option<String>,
+    /// The fields of the header that are others.
+    #[serde(rename = "shown_header", skip_serializing_if = "Vec::is_empty")]
+    pub header: Vec<String>,
+    /// The tables asked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lookups: Vec<Lookup>,
 }
 
 /// A host that is tried.

@@ -11,7 +11,7 @@ use mail_ipc::delivery::LeaseRecipient;
 use mail_route::{Class, Classified, Kind, NextHop, Routed, Stop, World};
 use mail_types::{Address, EnhancedStatus, Sender, Severity};
 
-use super::explanation::{Destination, Host, Place};
+use super::explanation::{Destination, Host, Place, Shown};
 use super::local::Local;
 use super::setting::{Outside, Route, Setting};
 
@@ -141,14 +141,15 @@ impl<'a> Journey<'a> {
         let main = self.transport_main(&routed.transport);
         let mut place = self.server(routed, &main, lmtp).await;
         let maps = if lmtp { &main.lmtp_generic_maps } else { &main.smtp_generic_maps };
-        if let Place::Remote { shown_recipient, shown_sender, shown_header, lookups, .. } = &mut place
+        if let Place::Remote { shown, .. } = &mut place
             && !maps.is_empty()
         {
-            *shown_recipient = self.generic(&main, maps, &routed.address, lookups).await;
+            let Shown { recipient, sender: from, header, lookups } = shown.as_mut();
+            *recipient = self.generic(&main, maps, &routed.address, lookups).await;
             if let Some(address) = sender.address() {
-                *shown_sender = self.generic(&main, maps, address, lookups).await;
+                *from = self.generic(&main, maps, address, lookups).await;
             }
-            *shown_header = self.generic_header(&main, maps, lookups).await;
+            *header = self.generic_header(&main, maps, lookups).await;
             let mut seen: Vec<Lookup> = Vec::new();
             lookups.retain(|lookup| {
                 !seen.contains(lookup) && {
@@ -264,15 +265,7 @@ impl<'a> Journey<'a> {
 }
 
 fn to_server(protocol: String, hosts: Vec<Host>, note: Option<String>) -> Place {
-    Place::Remote {
-        protocol,
-        hosts,
-        note,
-        shown_recipient: None,
-        shown_sender: None,
-        shown_header: Vec::new(),
-        lookups: Vec::new(),
-    }
+    Place::Remote { protocol, hosts, note, shown: Box::default() }
 }
 
 fn destination(

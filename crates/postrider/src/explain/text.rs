@@ -255,9 +255,9 @@ fn destination(page: &mut Page, indent: usize, one: &Destination) {
             let (name, source) = from.split_once(", ").unwrap_or((from, ""));
             page.sourced(indent + 2, &place_words(&one.place), format!("{name} {source}").trim());
         }
-        Place::Remote { lookups: asked, .. } => {
+        Place::Remote { shown, .. } => {
             page.row(indent + 2, &place_words(&one.place));
-            lookups(page, indent + 4, asked, "");
+            lookups(page, indent + 4, &shown.lookups, "");
         }
         place => page.row(indent + 2, &place_words(place)),
     }
@@ -275,7 +275,7 @@ pub fn place_words(place: &Place) -> String {
         Place::Mbox { path, owner, .. } => format!("mbox {path} ({owner})"),
         Place::Command { command, owner, .. } => format!("command {command} ({owner})"),
         Place::List { source, .. } => format!("an empty list at {source}"),
-        Place::Remote { protocol, hosts, note, shown_recipient, shown_sender, shown_header, .. } => {
+        Place::Remote { protocol, hosts, note, shown } => {
             let host = |host: &super::explanation::Host| {
                 let address = host.address.as_ref().map_or_else(String::new, |address| format!("[{address}]"));
                 let port = host.port.map_or_else(String::new, |port| format!(":{port}"));
@@ -283,13 +283,13 @@ pub fn place_words(place: &Place) -> String {
             };
             let hosts: Vec<String> = hosts.iter().map(host).collect();
             let mut words = format!("{protocol} to {}", note.clone().unwrap_or_else(|| hosts.join(", then ")));
-            if let Some(sender) = shown_sender {
+            if let Some(sender) = &shown.sender {
                 words.push_str(&format!(", from <{sender}>"));
             }
-            if let Some(recipient) = shown_recipient {
+            if let Some(recipient) = &shown.recipient {
                 words.push_str(&format!(", to <{recipient}>"));
             }
-            shown_header.iter().for_each(|field| words.push_str(&format!(", {field}")));
+            shown.header.iter().for_each(|field| words.push_str(&format!(", {field}")));
             words
         }
         Place::Discard { text } if text.is_empty() => "thrown away".to_owned(),

@@ -68,7 +68,7 @@ pub async fn run(setting: &Setting, outside: &Outside, listener: &Listener, case
     let mut recipients: Vec<Recipient> = Vec::new();
     for said in commands(case, wrapped) {
         let named = said.recipient.is_some();
-        if !named && recipients.first().is_some() && !recipients.iter().any(|one| one.outcome.is_taken()) {
+        if !named && !recipients.is_empty() && !recipients.iter().any(|one| one.outcome.is_taken()) {
             break;
         }
         let octets = desk.converse(&mut server, &said.octets).await;
