@@ -339,8 +339,8 @@ fn submitted(system: &System, uid: u32) -> Result<(), String> {
         Some(line.rsplit_once(pickup)?.0.rsplit(' ').next()?.to_owned())
     })?;
     let mut places = Vec::new();
-    let recipients = explained["recipients"].as_array().ok_or("no recipients")?;
-    let all = recipients.iter().flat_map(|one| one["destinations"].as_array().cloned().unwrap_or_default());
+    let all = ["recipients", "copies"].iter().flat_map(|list| explained[list].as_array().into_iter().flatten());
+    let all = all.flat_map(|one| one["destinations"].as_array().cloned().unwrap_or_default());
     all.for_each(|one| leaves(&one, &mut places));
     let wanted: BTreeSet<(String, &str)> =
         places.iter().map(|(address, place)| (address.to_lowercase(), status(place))).collect();
@@ -416,7 +416,7 @@ fn converse(system: &System, case: &Case, token: &str) -> std::io::Result<Vec<St
         let refused = heard.last().is_some_and(is_refused);
         // Whose recipient is refused goes on with the next one, if there is one or one was taken before.
         let goes_on = command.starts_with("RCPT") || (command == "DATA" && taken);
-        let was_rcpt = heard.len() > if case.login.is_some() { 5 } else { 2 } && !case.to.is_empty();
+        let was_rcpt = heard.len() > if case.login.is_some() { 6 } else { 3 } && !case.to.is_empty();
         if refused && !(was_rcpt && goes_on) {
             break;
         }
