@@ -6,18 +6,24 @@ use std::fmt;
 use std::io;
 use std::sync::{Arc, RwLock};
 
-use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::Acceptor;
-use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection, StreamOwned};
-use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor, TlsConnector};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{
+    ClientConfig, ClientConnection, DistinguishedName, HandshakeKind, ServerConfig, ServerConnection, SignatureScheme,
+    StreamOwned,
+};
+use tokio_rustls::{LazyConfigAcceptor, TlsConnector};
+use webpki::{EndEntityCert, KeyUsage};
 
-use crate::stream::{BoxedPlain, Stream};
-pub use trust::{Check, Digest, NamePattern, Roots};
-use trust::{Checked, Refusal};
+use crate::stream::{BoxedPlain, Seen, Stream};
+pub use certificate::Peer;
+pub use trust::{Check, Digest, NamePattern, Roots, Trust};
+use trust::{Checked, Ears, Heard, Welcome};
 
+mod certificate;
 mod trust;
 
 /// What our servers speak, in the words of ALPN (RFC 7301) that mail programs use.
@@ -48,7 +54,7 @@ impl std::error::Error for TlsError {}
 
 /// A certificate chain and its key, ready to be shown.
 #[derive(Clone)]
-pub struct Identity(Arc<ServerConfig>);
+pub struct Identity(Arc<Serving>);
 
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -62,12 +68,25 @@ impl Identity {
     /// # Errors
     /// [`TlsError`] says which of the two is wrong.
     pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, TlsError> {
-        server_config(chain, key).map(Self)
+        Ok(Self(Arc::new(Serving::new(chain, key, None)?)))
     }
 }
 
 /// Says which certificate a client is shown, by the name that it asks for; none refuses the handshake.
 type Choice = Arc<dyn Fn(Option<&str>) -> Option<Identity> + Send + Sync>;
+
+/// How a server asks its clients for certificates, and whom it trusts (`smtpd_tls_ask_ccert` and its sisters). A client may show none.
+#[derive(Debug, Clone)]
+pub struct AskClients {
+    /// The authorities.
+    pub roots: Roots,
+    /// Those among them that clients are told of, so that they can choose.
+    pub hints: Roots,
+    /// The most certificates between a client's and its authority.
+    pub depth: usize,
+    /// How fingerprints are made.
+    pub digest: Digest,
+}
 
 /// A server's certificate chain and key. Clones share it; [`ServerTls::replace`] changes it for all new connections.
 #[derive(Clone)]
@@ -75,8 +94,16 @@ pub struct ServerTls(Shown);
 
 #[derive(Clone)]
 enum Shown {
-    One(Arc<RwLock<Arc<ServerConfig>>>),
+    One(Arc<RwLock<Arc<Serving>>>),
     Chosen(Choice),
+}
+
+/// What new connections are served with.
+struct Serving {
+    config: Arc<ServerConfig>,
+    key: Arc<CertifiedKey>,
+    provider: Arc<CryptoProvider>,
+    clients: Option<(AskClients, Arc<[DistinguishedName]>)>,
 }
 
 impl fmt::Debug for ServerTls {
@@ -91,7 +118,15 @@ impl ServerTls {
     /// # Errors
     /// [`TlsError`] says which of the two is wrong.
     pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, TlsError> {
-        Ok(Self(Shown::One(Arc::new(RwLock::new(server_config(chain, key)?)))))
+        Self::asking(chain, key, None)
+    }
+
+    /// The same for a server that asks its clients for certificates.
+    ///
+    /// # Errors
+    /// As [`ServerTls::from_pem`].
+    pub fn asking(chain: &[u8], key: &[u8], clients: Option<AskClients>) -> Result<Self, TlsError> {
+        Ok(Self(Shown::One(Arc::new(RwLock::new(Arc::new(Serving::new(chain, key, clients)?))))))
     }
 
     /// Shows each client the certificate that `choose` gives for the name it asks for (RFC 6066 section 3), none if it asks for none.
@@ -104,9 +139,10 @@ impl ServerTls {
     /// # Errors
     /// As [`ServerTls::from_pem`].
     pub fn replace(&self, chain: &[u8], key: &[u8]) -> Result<(), TlsError> {
-        let config = server_config(chain, key)?;
         if let Shown::One(shared) = &self.0 {
-            *shared.write().unwrap_or_else(std::sync::PoisonError::into_inner) = config;
+            let mut shown = shared.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let clients = shown.clients.as_ref().map(|(clients, _)| clients.clone());
+            *shown = Arc::new(Serving::new(chain, key, clients)?);
         }
         Ok(())
     }
@@ -117,22 +153,31 @@ impl ServerTls {
     /// A failed handshake, or a stream that already has TLS.
     pub async fn accept(&self, stream: Stream) -> io::Result<Stream> {
         let plain = stream.into_plain().ok_or_else(twice)?;
-        let tls = match &self.0 {
-            Shown::One(shared) => {
-                let config = Arc::clone(&shared.read().unwrap_or_else(std::sync::PoisonError::into_inner));
-                TlsAcceptor::from(config).accept(plain).await?
-            }
-            Shown::Chosen(choose) => {
-                let hello = LazyConfigAcceptor::new(Acceptor::default(), plain).await?;
-                let identity = choose(hello.client_hello().server_name());
-                let Identity(config) = identity.ok_or_else(|| io::Error::other("no certificate for this name"))?;
-                hello.into_stream(config).await?
-            }
-        };
-        Ok(Stream::TlsServer(Box::new(tls)))
+        let start = LazyConfigAcceptor::new(Acceptor::default(), plain).await?;
+        let serving = self.serving(start.client_hello().server_name())?;
+        let signer = serving.key.key.choose_scheme(start.client_hello().signature_schemes());
+        let scheme = signer.map(|signer| signer.scheme());
+        let ears = Ears::default();
+        let config = serving.for_connection(&ears).map_err(io::Error::other)?;
+        let tls = start.into_stream(config).await?;
+        let heard = std::mem::take(&mut *ears.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        let seen = serving.seen(tls.get_ref().1, scheme, &heard);
+        Ok(Stream::TlsServer(Box::new(tls), Box::new(seen)))
     }
 
-    /// The server's side on a blocking stream, for programs without an event loop. The handshake comes with the first use.
+    /// What a client is served with that asks for this name.
+    fn serving(&self, name: Option<&str>) -> io::Result<Arc<Serving>> {
+        match &self.0 {
+            Shown::One(shared) => Ok(Arc::clone(&shared.read().unwrap_or_else(std::sync::PoisonError::into_inner))),
+            Shown::Chosen(choose) => {
+                let Identity(serving) = choose(name).ok_or_else(|| io::Error::other("no certificate for this name"))?;
+                Ok(serving)
+            }
+        }
+    }
+
+    /// The server's side on a blocking stream, for programs without an event loop; it asks for no certificate. The handshake comes with the
+    /// first use.
     ///
     /// # Errors
     /// The cryptographic library has no memory or randomness, or there is no certificate for a client that asks for no name.
@@ -140,10 +185,7 @@ impl ServerTls {
     where
         S: io::Read + io::Write + Send,
     {
-        let config = match &self.0 {
-            Shown::One(shared) => Arc::clone(&shared.read().unwrap_or_else(std::sync::PoisonError::into_inner)),
-            Shown::Chosen(choose) => choose(None).ok_or_else(|| io::Error::other("no certificate"))?.0,
-        };
+        let config = Arc::clone(&self.serving(None)?.config);
         Ok(StreamOwned::new(ServerConnection::new(config).map_err(io::Error::other)?, stream))
     }
 }
@@ -156,28 +198,90 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-fn server_config(chain: &[u8], key: &[u8]) -> Result<Arc<ServerConfig>, TlsError> {
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(chain)
-        .collect::<Result<_, _>>()
-        .map_err(|error| TlsError::Certificate(error.to_string()))?;
-    if chain.is_empty() {
-        return Err(TlsError::Certificate("the file holds none".to_owned()));
+impl Serving {
+    fn new(chain: &[u8], key: &[u8], clients: Option<AskClients>) -> Result<Self, TlsError> {
+        let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(chain)
+            .collect::<Result<_, _>>()
+            .map_err(|error| TlsError::Certificate(error.to_string()))?;
+        if chain.is_empty() {
+            return Err(TlsError::Certificate("the file holds none".to_owned()));
+        }
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| TlsError::Key(error.to_string()))?;
+        let provider = provider();
+        let key = Arc::new(CertifiedKey::from_der(chain, key, &provider).map_err(TlsError::Pair)?);
+        let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(TlsError::Pair)?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&key))));
+        // Who asks for no protocol gets none; who asks for others than ours, as a browser that was led here does, is refused (ALPACA).
+        config.alpn_protocols = PROTOCOLS.map(|name| name.as_bytes().to_vec()).to_vec();
+        let clients = clients.map(|clients| {
+            let hints = clients.hints.subjects().into();
+            (clients, hints)
+        });
+        Ok(Self { config: Arc::new(config), key, provider, clients })
     }
-    let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| TlsError::Key(error.to_string()))?;
-    let mut config = ServerConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
-        .map_err(TlsError::Pair)?;
-    // Who asks for no protocol gets none; who asks for others than ours, as a browser that was led here does, is refused (ALPACA).
-    config.alpn_protocols = PROTOCOLS.map(|name| name.as_bytes().to_vec()).to_vec();
-    Ok(Arc::new(config))
+
+    /// The configuration of one connection. Where clients are asked, each has ears of its own: how a client signed is told to its verifier only.
+    fn for_connection(&self, ears: &Ears) -> Result<Arc<ServerConfig>, rustls::Error> {
+        let Some((_, hints)) = &self.clients else { return Ok(Arc::clone(&self.config)) };
+        let welcome =
+            Welcome { provider: Arc::clone(&self.provider), hints: Arc::clone(hints), ears: Arc::clone(ears) };
+        let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_safe_default_protocol_versions()?
+            .with_client_cert_verifier(Arc::new(welcome))
+            .with_cert_resolver(Arc::clone(&self.config.cert_resolver));
+        config.alpn_protocols.clone_from(&self.config.alpn_protocols);
+        config.session_storage = Arc::clone(&self.config.session_storage);
+        config.ticketer = Arc::clone(&self.config.ticketer);
+        Ok(Arc::new(config))
+    }
+
+    /// What a handshake showed.
+    fn seen(&self, connection: &ServerConnection, scheme: Option<SignatureScheme>, heard: &Heard) -> Seen {
+        let peer = self.clients.as_ref().and_then(|(clients, _)| self.peer(connection, clients));
+        let trust = match &peer {
+            None => Trust::Anonymous,
+            Some(Peer { trust: Ok(()), .. }) => Trust::Trusted,
+            Some(Peer { trust: Err(_), .. }) => Trust::Untrusted,
+        };
+        let signed = connection.handshake_kind() != Some(HandshakeKind::Resumed);
+        let signature = |whose, scheme: Option<SignatureScheme>, leaf: Option<&CertificateDer<'_>>| {
+            let (scheme, leaf) = (scheme.filter(|_| signed)?, leaf?);
+            Some(certificate::signature(whose, scheme, leaf))
+        };
+        let client = connection.peer_certificates().and_then(|chain| chain.first());
+        Seen {
+            server_signature: signature("server", scheme, self.key.cert.first()),
+            client_signature: signature("client", heard.scheme, client),
+            trust,
+            asked: self.clients.is_some(),
+            peer,
+        }
+    }
+
+    /// The client by its certificate. A resumed session shows the one that it began with, which is judged again.
+    fn peer(&self, connection: &ServerConnection, clients: &AskClients) -> Option<Peer> {
+        let (leaf, others) = connection.peer_certificates()?.split_first()?;
+        let parsed = EndEntityCert::try_from(leaf).ok()?;
+        let vouched = clients.roots.vouch(
+            &self.provider,
+            &parsed,
+            others,
+            KeyUsage::client_auth(),
+            clients.depth,
+            UnixTime::now(),
+        );
+        Peer::of(leaf, clients.digest, vouched.map_err(|error| certificate::refusal(&parsed, &error)))
+    }
 }
 
-/// How a client trusts a server.
+/// How a client trusts a server; for one connection after the other.
 #[derive(Clone)]
 pub struct ClientTls {
     config: Arc<ClientConfig>,
-    refusal: Refusal,
+    ears: Ears,
 }
 
 impl fmt::Debug for ClientTls {
@@ -193,7 +297,7 @@ impl ClientTls {
     /// # Errors
     /// Only if the cryptographic library cannot offer TLS 1.2 and 1.3.
     pub fn unauthenticated() -> Result<Self, TlsError> {
-        Self::with(Arc::new(Checked { provider: provider(), check: Check::Any, refusal: Arc::default() }))
+        Self::checked(Check::Any(Roots::default()))
     }
 
     /// Encryption with a check of the peer's certificate; the levels `fingerprint`, `verify` and `secure`.
@@ -201,25 +305,25 @@ impl ClientTls {
     /// # Errors
     /// Only if the cryptographic library cannot offer TLS 1.2 and 1.3.
     pub fn checked(check: Check) -> Result<Self, TlsError> {
-        let refusal = Arc::default();
-        let verifier = Checked { provider: provider(), check, refusal: Arc::clone(&refusal) };
-        Ok(Self { refusal, ..Self::with(Arc::new(verifier))? })
-    }
-
-    fn with(verifier: Arc<dyn ServerCertVerifier>) -> Result<Self, TlsError> {
+        let ears = Ears::default();
+        let verifier = Checked { provider: provider(), check, ears: Arc::clone(&ears) };
         let config = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(TlsError::Pair)?
             .dangerous()
-            .with_custom_certificate_verifier(verifier)
+            .with_custom_certificate_verifier(Arc::new(verifier))
             .with_no_client_auth();
-        Ok(Self { config: Arc::new(config), refusal: Arc::default() })
+        Ok(Self { config: Arc::new(config), ears })
+    }
+
+    fn heard(&self) -> Heard {
+        self.ears.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
     /// Why the last certificate was refused; none if none was.
     #[must_use]
     pub fn refusal(&self) -> Option<String> {
-        self.refusal.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.heard().refusal
     }
 
     /// Does the handshake as the client; `name` is sent as SNI and, where certificates are checked, compared.
@@ -231,7 +335,12 @@ impl ClientTls {
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))?;
         let plain: BoxedPlain = stream.into_plain().ok_or_else(twice)?;
         let tls = TlsConnector::from(Arc::clone(&self.config)).connect(name, plain).await?;
-        Ok(Stream::TlsClient(Box::new(tls)))
+        let heard = self.heard();
+        let leaf = tls.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+        let signature = heard.scheme.zip(leaf).map(|(scheme, leaf)| certificate::signature("server", scheme, leaf));
+        let trust = heard.trust.unwrap_or(Trust::Untrusted);
+        let seen = Seen { server_signature: signature, client_signature: None, trust, asked: false, peer: None };
+        Ok(Stream::TlsClient(Box::new(tls), Box::new(seen)))
     }
 }
 
@@ -350,6 +459,57 @@ mod tests {
             let (_, accepted) =
                 tokio::join!(client.connect(Stream::Unix(near), "mail.example.org"), server.accept(Stream::Unix(far)));
             assert_eq!(accepted.is_ok(), welcome, "{asked:?}");
+        }
+    }
+
+    /// A client that shows a certificate.
+    fn showing(pair: &SelfSigned) -> ClientTls {
+        let chain = vec![CertificateDer::from_pem_slice(pair.certificate.as_bytes()).expect("PEM")];
+        let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).expect("PEM");
+        let ears = Ears::default();
+        let verifier = Checked { provider: provider(), check: Check::Any(Roots::default()), ears: Arc::clone(&ears) };
+        let config = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_client_auth_cert(chain, key)
+            .expect("a pair");
+        ClientTls { config: Arc::new(config), ears }
+    }
+
+    #[tokio::test]
+    async fn clients_are_asked_for_certificates_and_judged_by_them() {
+        let pair = self_signed("mail.example.org").expect("made");
+        let (known, stranger) = (self_signed("a.example").expect("made"), self_signed("b.example").expect("made"));
+        let roots = Roots::from_pem(known.certificate.as_bytes());
+        let ask = AskClients { roots: roots.clone(), hints: roots, depth: 9, digest: Digest::Sha256 };
+        let asking = ServerTls::asking(pair.certificate.as_bytes(), pair.key.as_bytes(), Some(ask)).expect("a pair");
+        let silent = ServerTls::from_pem(pair.certificate.as_bytes(), pair.key.as_bytes()).expect("a pair");
+        let none = ClientTls::unauthenticated().expect("made");
+        let seen = async |server: &ServerTls, client: &ClientTls| {
+            let (near, far) = UnixStream::pair().expect("a pair");
+            let (_, far) =
+                tokio::join!(client.connect(Stream::Unix(near), "mail.example.org"), server.accept(Stream::Unix(far)));
+            far.expect("a handshake").tls().expect("TLS")
+        };
+        let tls = seen(&asking, &showing(&known)).await;
+        assert_eq!((tls.trust, tls.asked), (Trust::Trusted, true));
+        let peer = tls.peer.expect("a certificate");
+        let print = Digest::Sha256.of(&der(&known.certificate).expect("PEM"));
+        assert_eq!(
+            peer.fingerprint.replace(':', "").to_lowercase(),
+            print.iter().map(|octet| format!("{octet:02x}")).collect::<String>()
+        );
+        assert_ne!(peer.fingerprint, peer.key_fingerprint);
+        assert_eq!(tls.client_signature, "client-signature ECDSA (prime256v1) client-digest SHA256");
+        assert_eq!(tls.exchange, "key-exchange X25519 server-signature ECDSA (prime256v1) server-digest SHA256");
+        let tls = seen(&asking, &showing(&stranger)).await;
+        assert_eq!(tls.peer.expect("a certificate").trust, Err("self-signed certificate".to_owned()));
+        assert_eq!(tls.trust, Trust::Untrusted);
+        for (server, client, asked) in [(&asking, &none, true), (&silent, &showing(&known), false)] {
+            let tls = seen(server, client).await;
+            assert_eq!((tls.trust, tls.asked, tls.peer), (Trust::Anonymous, asked, None));
         }
     }
 

@@ -1,19 +1,62 @@
-//! What a client wants of a server's certificate (TLS levels `fingerprint`, `verify`, `secure`; RFC 7817, 8314 section 4.1).
+//! Who is trusted: what a client wants of a server's certificate (TLS levels `fingerprint`, `verify`, `secure`; RFC 7817, 8314 section 4.1), and what
+//! a server makes of a client's.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
 use sha2::Digest as _;
-use webpki::EndEntityCert;
+use webpki::{EndEntityCert, KeyUsage};
 
-/// Where a verifier leaves its reason: a failed handshake alone does not tell it.
-pub(super) type Refusal = Arc<Mutex<Option<String>>>;
+use super::certificate;
+
+/// How far the other side of a connection with TLS is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Trust {
+    /// It showed no certificate.
+    Anonymous,
+    /// No authority that is trusted vouches for its certificate.
+    Untrusted,
+    /// One does.
+    Trusted,
+    /// Its certificate is the one that was asked for.
+    Verified,
+}
+
+impl std::fmt::Display for Trust {
+    /// The word of the log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Anonymous => "Anonymous",
+            Self::Untrusted => "Untrusted",
+            Self::Trusted => "Trusted",
+            Self::Verified => "Verified",
+        })
+    }
+}
+
+/// What a verifier heard in a handshake, which the connection does not tell afterwards.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Heard {
+    /// Why the certificate was refused: a failed handshake alone does not tell it.
+    pub refusal: Option<String>,
+    /// How far the server is trusted.
+    pub trust: Option<Trust>,
+    /// How the other side signed.
+    pub scheme: Option<SignatureScheme>,
+}
+
+/// Where a verifier leaves it.
+pub(super) type Ears = Arc<Mutex<Heard>>;
+
+/// Changes what was heard.
+fn note(ears: &Ears, change: impl FnOnce(&mut Heard)) {
+    change(&mut ears.lock().unwrap_or_else(PoisonError::into_inner));
+}
 
 /// The digest of a fingerprint (`smtp_tls_fingerprint_digest`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,18 +144,41 @@ impl Roots {
         Self(Arc::new(store))
     }
 
+    /// The names of those who are trusted.
+    pub(super) fn subjects(&self) -> Vec<DistinguishedName> {
+        self.0.subjects()
+    }
+
     /// How many there are.
     #[must_use]
     pub fn count(&self) -> usize {
         self.0.len()
+    }
+
+    /// Whether one of them vouches for a certificate, with at most so many others in between.
+    pub(super) fn vouch(
+        &self,
+        provider: &CryptoProvider,
+        leaf: &EndEntityCert<'_>,
+        others: &[CertificateDer<'_>],
+        usage: KeyUsage,
+        most: usize,
+        now: UnixTime,
+    ) -> Result<(), webpki::Error> {
+        let algorithms = provider.signature_verification_algorithms.all;
+        let path = leaf.verify_for_usage(algorithms, &self.0.roots, others, now, usage, None, None)?;
+        if path.intermediate_certificates().count() > most {
+            return Err(webpki::Error::MaximumPathDepthExceeded);
+        }
+        Ok(())
     }
 }
 
 /// What is asked of a certificate.
 #[derive(Debug, Clone)]
 pub enum Check {
-    /// Nothing: `may` and `encrypt`.
-    Any,
+    /// Nothing: `may` and `encrypt`. With authorities it is told whether they vouch for it.
+    Any(Roots),
     /// That it, or its public key, has one of these fingerprints: `fingerprint`.
     Fingerprints {
         /// How they were made.
@@ -134,8 +200,11 @@ pub enum Check {
 pub(super) struct Checked {
     pub provider: Arc<CryptoProvider>,
     pub check: Check,
-    pub refusal: Refusal,
+    pub ears: Ears,
 }
+
+/// Certificates between a server's and its authority; more than this rustls does not follow.
+const ANY_DEPTH: usize = usize::MAX;
 
 impl Checked {
     fn judge(
@@ -143,28 +212,34 @@ impl Checked {
         leaf: &CertificateDer<'_>,
         others: &[CertificateDer<'_>],
         now: UnixTime,
-    ) -> Result<(), (Error, String)> {
-        let refused = |error, why: &str| (Error::InvalidCertificate(error), why.to_owned());
-        let unreadable =
-            |_| refused(CertificateError::BadEncoding, "Server certificate not verified: it cannot be read");
+    ) -> Result<Trust, (CertificateError, String)> {
+        let refused = |error, why: &str| (error, format!("Server certificate not {why}"));
+        let parsed = EndEntityCert::try_from(leaf)
+            .map_err(|_| refused(CertificateError::BadEncoding, "verified: it cannot be read"));
+        let vouch = |roots: &Roots, leaf: &EndEntityCert<'_>| {
+            roots.vouch(&self.provider, leaf, others, KeyUsage::server_auth(), ANY_DEPTH, now)
+        };
         match &self.check {
-            Check::Any => Ok(()),
+            Check::Any(roots) if roots.count() == 0 => Ok(Trust::Untrusted),
+            Check::Any(roots) => {
+                let trusted = parsed.is_ok_and(|leaf| vouch(roots, &leaf).is_ok());
+                Ok(if trusted { Trust::Trusted } else { Trust::Untrusted })
+            }
             Check::Fingerprints { digest, prints } => {
-                let key = EndEntityCert::try_from(leaf).map_err(unreadable)?.subject_public_key_info();
+                let key = parsed?.subject_public_key_info();
                 let known = [digest.of(leaf), digest.of(&key)].iter().any(|print| prints.contains(print));
                 let error = CertificateError::ApplicationVerificationFailure;
-                if known { Ok(()) } else { Err(refused(error, "Server certificate not verified: unknown fingerprint")) }
+                if known { Ok(Trust::Verified) } else { Err(refused(error, "verified: unknown fingerprint")) }
             }
             Check::Names { roots, names } => {
-                let parsed = ParsedCertificate::try_from(leaf)
-                    .map_err(|error| (error, "Server certificate not verified: it cannot be read".to_owned()))?;
-                let algorithms = self.provider.signature_verification_algorithms.all;
-                verify_server_cert_signed_by_trust_anchor(&parsed, &roots.0, others, now, algorithms)
-                    .map_err(|error| (error.clone(), format!("Server certificate not trusted: {error}")))?;
-                let leaf = EndEntityCert::try_from(leaf).map_err(unreadable)?;
+                let leaf = parsed?;
+                vouch(roots, &leaf).map_err(|error| {
+                    let why = certificate::refusal(&leaf, &error);
+                    refused(CertificateError::UnknownIssuer, &format!("trusted: {why}"))
+                })?;
                 let named = leaf.valid_dns_names().any(|name| names.iter().any(|pattern| pattern.matches(name)));
                 let error = CertificateError::NotValidForName;
-                if named { Ok(()) } else { Err(refused(error, "Server certificate not verified: it has another name")) }
+                if named { Ok(Trust::Verified) } else { Err(refused(error, "verified: it has another name")) }
             }
         }
     }
@@ -180,10 +255,13 @@ impl ServerCertVerifier for Checked {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         match self.judge(end_entity, intermediates, now) {
-            Ok(()) => Ok(ServerCertVerified::assertion()),
+            Ok(trust) => {
+                note(&self.ears, |heard| heard.trust = Some(trust));
+                Ok(ServerCertVerified::assertion())
+            }
             Err((error, why)) => {
-                *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
-                Err(error)
+                note(&self.ears, |heard| heard.refusal = Some(why));
+                Err(Error::InvalidCertificate(error))
             }
         }
     }
@@ -203,6 +281,58 @@ impl ServerCertVerifier for Checked {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
+        note(&self.ears, |heard| heard.scheme = Some(dss.scheme));
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Takes every certificate of a client, or none; who it is is judged afterwards. The handshake's signature is always checked.
+#[derive(Debug)]
+pub(super) struct Welcome {
+    pub provider: Arc<CryptoProvider>,
+    /// The names of the authorities that the client is told of.
+    pub hints: Arc<[DistinguishedName]>,
+    pub ears: Ears,
+}
+
+impl ClientCertVerifier for Welcome {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &self.hints
+    }
+
+    fn verify_client_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        note(&self.ears, |heard| heard.scheme = Some(dss.scheme));
         verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
     }
 
@@ -255,7 +385,7 @@ mod tests {
         let names = |name: &str| vec![NamePattern::Host(name.to_owned())];
         let leaf = CertificateDer::from_pem_slice(server.certificate.as_bytes()).expect("PEM");
         let print = |digest: Digest| Check::Fingerprints { digest, prints: vec![digest.of(&leaf)] };
-        assert_eq!(try_with(&server, Check::Any).await, Ok(()));
+        assert_eq!(try_with(&server, Check::Any(Roots::default())).await, Ok(()));
         let good = Check::Names { roots: roots(&server), names: names("mx.example.org") };
         assert_eq!(try_with(&server, good).await, Ok(()));
         for digest in [Digest::Md5, Digest::Sha1, Digest::Sha256, Digest::Sha512] {
