@@ -322,11 +322,16 @@ async fn feed_watchdog(pause: std::time::Duration) {
 
 /// Waits for the monitor's word about the next generation. `InvalidInput` means: stay.
 async fn taken(setup: &Setup, reader: &mut ipc::Reader, tables: &TableFiles) -> io::Result<Running> {
-    let (mut paths, mut files) = (Vec::new(), Vec::new());
+    let (mut paths, mut files, mut keys) = (Vec::new(), Vec::new(), Vec::new());
     let received = loop {
         let received = reader.frame().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
-        let ToFront::Tables { paths: more, last } = received.read::<ToFront>().map_err(io::Error::other)?.body else {
-            break received;
+        let (more, last) = match received.read::<ToFront>().map_err(io::Error::other)?.body {
+            ToFront::Tables { paths, last } => (paths, last),
+            ToFront::Keys => {
+                keys.extend(received.descriptors);
+                continue;
+            }
+            ToFront::Take | ToFront::Stay { .. } => break received,
         };
         paths.extend(more);
         files.extend(received.descriptors);
@@ -336,10 +341,10 @@ async fn taken(setup: &Setup, reader: &mut ipc::Reader, tables: &TableFiles) -> 
     };
     match received.read::<ToFront>().map_err(io::Error::other)?.body {
         ToFront::Stay { text } => Err(io::Error::new(io::ErrorKind::InvalidInput, text)),
-        ToFront::Tables { .. } => Err(io::Error::other("tables come before the generation")),
+        ToFront::Tables { .. } | ToFront::Keys => Err(io::Error::other("tables and keys come before the generation")),
         ToFront::Take => {
             let (generation, config) = generation::read(&setup.state)?;
-            let mut contents = received.descriptors.into_iter().map(read_all);
+            let mut contents = keys.into_iter().chain(received.descriptors).map(read_all);
             let mut tls = Vec::new();
             while let (Some(certificate), Some(key)) = (contents.next(), contents.next()) {
                 tls.push(Pem { certificate: certificate?, key: key? });

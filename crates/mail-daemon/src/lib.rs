@@ -10,6 +10,7 @@
 //! Not here: any protocol, any policy, what a daemon does with its sockets.
 
 mod activation;
+mod authorities;
 mod context;
 mod control;
 mod diagnostics;
@@ -26,6 +27,7 @@ pub mod state;
 mod tables;
 pub mod worker;
 
+pub use authorities::authorities;
 pub use context::{Context, Running, Stop};
 pub use log::Log;
 pub use mail_posix::points;

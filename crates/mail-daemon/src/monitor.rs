@@ -238,8 +238,10 @@ impl AsFd for Channel {
 /// From the monitor to its front, on the conversation that `mail-daemon` keeps for itself.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToFront {
-    /// Take the newest generation; each TLS pair follows as two descriptors of sealed memory, certificate and key.
+    /// Take the newest generation; each TLS pair follows as two descriptors of sealed memory, certificate and key, behind those of `Keys`.
     Take,
+    /// TLS pairs that have no room in the frame of `Take`, which follows.
+    Keys,
     /// Tables that not everybody may read, one descriptor each; after the `last` of these frames they replace those that were passed before.
     Tables { paths: Vec<PathBuf>, last: bool },
     /// The new generation cannot be taken; go on as before.
@@ -455,7 +457,14 @@ impl Monitor {
             files.push(mail_posix::memfd::sealed(&pem.key)?);
         }
         let descriptors: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();
-        self.control.send(&Frame::new(running.generation, ToFront::Take), &descriptors)
+        let mut rest = descriptors.as_slice();
+        while let Some((page, more)) =
+            rest.split_at_checked(frame::DESCRIPTORS_MAX).filter(|(_, more)| !more.is_empty())
+        {
+            self.control.send(&Frame::new(running.generation, ToFront::Keys), page)?;
+            rest = more;
+        }
+        self.control.send(&Frame::new(running.generation, ToFront::Take), rest)
     }
 
     /// Passes the tables that the front may not open itself, by descriptors for reading.

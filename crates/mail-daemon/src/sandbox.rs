@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use mail_config::Config;
 use mail_ipc::hello::Role;
@@ -30,7 +31,7 @@ pub enum Place {
     NameService,
     /// Where a link /etc/resolv.conf leads.
     NameServers,
-    /// The certificates of authorities.
+    /// The certificates of authorities: where systems keep them, and what main.cf names.
     Authorities,
     /// The local time.
     LocalTime,
@@ -74,7 +75,15 @@ const GENERATIONS: Place = Place::State("generation");
 pub const TABLE: &[Row] = &[
     Row {
         role: Role::Smtpd,
-        read: &[GENERATIONS, Place::Tables, Place::Etc, Place::NameService, Place::NameServers, Place::LocalTime],
+        read: &[
+            GENERATIONS,
+            Place::Tables,
+            Place::Etc,
+            Place::NameService,
+            Place::NameServers,
+            Place::Authorities,
+            Place::LocalTime,
+        ],
         write: &[Place::Logs, Place::State("maildrop")],
         sockets: &[sockets::QUEUE, sockets::AUTH, sockets::LOOKUP, sockets::CONTROL],
         tcp: Tcp::Services,
@@ -158,6 +167,8 @@ pub struct Facts {
     pub tables: Vec<PathBuf>,
     /// What describes the servers of tables, and the databases that it names.
     pub clients: Vec<PathBuf>,
+    /// The directories of certificates of authorities that the configuration names, and those of such files.
+    pub authorities: Vec<PathBuf>,
     /// Where a link /etc/resolv.conf leads.
     pub resolver: Option<PathBuf>,
     /// The ports of name servers.
@@ -178,6 +189,7 @@ impl Facts {
             logs,
             tables: tables.filter(|path| path.is_absolute()).collect(),
             clients: clients(config),
+            authorities: authorities(config, state),
             resolver: std::fs::canonicalize("/etc/resolv.conf").ok(),
             dns_ports: named.chain([53]).collect(),
             policy_ports: config.policy_ports(),
@@ -211,7 +223,8 @@ impl Place {
             Self::NameService => fixed(&["/usr/lib", "/usr/lib64", "/lib", "/lib64", "/var/lib/sss", "/var/lib/misc"]),
             Self::NameServers => facts.resolver.iter().map(|path| directory(path, &facts.state)).collect(),
             Self::Authorities => {
-                fixed(&["/usr/share/ca-certificates", "/usr/local/share/ca-certificates", "/usr/lib/ssl"])
+                let known = ["/usr/share/ca-certificates", "/usr/local/share/ca-certificates", "/usr/lib/ssl"];
+                known.iter().map(PathBuf::from).chain(facts.authorities.clone()).collect()
             }
             Self::LocalTime => fixed(&["/etc/localtime", "/usr/share/zoneinfo"]),
             Self::Proc => fixed(&["/proc"]),
@@ -231,6 +244,27 @@ fn clients(config: &Config) -> Vec<PathBuf> {
     };
     let databases: Vec<PathBuf> = files.iter().filter_map(database).collect();
     files.into_iter().chain(databases).filter(|path| path.is_absolute()).collect()
+}
+
+/// The directories of authorities that main.cf, or a line of master.cf, names, and those of such files.
+fn authorities(config: &Config, state: &Path) -> Vec<PathBuf> {
+    let listeners = config.listeners().iter().map(|listener| Arc::clone(&listener.main));
+    let transports = config.master.transports().map(|transport| Arc::new(config.for_service(transport.service)));
+    let mains = listeners.chain(transports).chain([Arc::clone(&config.main)]);
+    let mut found: Vec<PathBuf> = mains
+        .flat_map(|main| {
+            let files = [&main.smtpd_tls_CAfile, &main.smtp_tls_CAfile, &main.lmtp_tls_CAfile];
+            let directories = [&main.smtpd_tls_CApath, &main.smtp_tls_CApath, &main.lmtp_tls_CApath];
+            let files = files.into_iter().filter_map(|file| file.value.as_ref().map(|file| directory(file, state)));
+            let all: Vec<PathBuf> =
+                files.chain(directories.into_iter().filter_map(|path| path.value.clone())).collect();
+            all
+        })
+        .filter(|path| path.is_absolute())
+        .collect();
+    found.sort();
+    found.dedup();
+    found
 }
 
 /// The directory of a file, so that it may be replaced; the file alone where that directory holds more than such files: the root, a home, our state,
@@ -254,6 +288,7 @@ mod tests {
             logs: vec!["/var/spool/postrider/log/smtpd.log".into(), "/var/log/mail.log".into()],
             tables: vec!["/etc/aliases".into(), "/srv/tables/virtual".into(), "/home/john/list".into()],
             clients: vec!["/srv/clients/virtual.cf".into()],
+            authorities: vec!["/srv/authorities".into()],
             resolver: Some("/run/systemd/resolve/stub-resolv.conf".into()),
             dns_ports: vec![53],
             policy_ports: vec![10023],

@@ -417,10 +417,24 @@ parameters! {
     smtpd_tls_protocols: TlsVersions = ">=TLSv1", used by ["smtpd"];
     /// The protocol versions for required TLS. Ours are 1.2 and 1.3; a list without 1.2 stops the start.
     smtpd_tls_mandatory_protocols: TlsVersions = ">=TLSv1", used by ["smtpd"];
-    /// How much TLS writes into the log.
+    /// How much TLS writes into the log: from 1 a line for each handshake. Ours writes no more at higher levels.
     smtpd_tls_loglevel: Count = "0", used by ["smtpd"];
-    /// Whether the Received field tells protocol and cipher.
+    /// Whether the Received field tells protocol, cipher and the client's certificate.
     smtpd_tls_received_header: YesNo = "no", used by ["smtpd"];
+    /// Whether clients are asked for a certificate. They may show none.
+    smtpd_tls_ask_ccert: YesNo = "no", used by ["smtpd"];
+    /// Whether a session with TLS needs a client certificate that an authority vouches for. It has an effect where TLS is required.
+    smtpd_tls_req_ccert: YesNo = "no", used by ["smtpd"];
+    /// The most certificates between a client's and its authority.
+    smtpd_tls_ccert_verifydepth: Count = "9", used by ["smtpd"];
+    /// A file of certificates of authorities that are trusted to vouch for clients; clients are told their names.
+    smtpd_tls_CAfile: File = "", used by ["smtpd"];
+    /// A directory of such files, of which clients are not told.
+    smtpd_tls_CApath: File = "", used by ["smtpd"];
+    /// How the fingerprints of client certificates and their keys are made: md5, sha1, sha256 or sha512.
+    smtpd_tls_fingerprint_digest: Text = "${{$compatibility_level} <level {3.6} ? {md5} : {sha256}}", used by ["smtpd"];
+    /// The fingerprints of the client certificates, or of their public keys, that `permit_tls_clientcerts` lets relay.
+    relay_clientcerts: Tables = "", used by ["smtpd"];
 
     // ---- addresses ----
 
@@ -756,8 +770,8 @@ parameters! {
     smtp_tls_CAfile: File = "", used by ["remote-delivery"];
     /// A directory of such files.
     smtp_tls_CApath: File = "", used by ["remote-delivery"];
-    /// Whether the machine's own authorities (/etc/ssl/certs) are trusted beside those of `smtp_tls_CAfile` and `smtp_tls_CApath`.
-    tls_append_default_CA: YesNo = "no", used by ["remote-delivery"];
+    /// Whether the machine's own authorities (/etc/ssl/certs) are trusted beside those of `smtp_tls_CAfile` and its relatives.
+    tls_append_default_CA: YesNo = "no", used by ["remote-delivery", "smtpd"];
     /// The names that `verify` wants in a certificate.
     smtp_tls_verify_cert_match: List = "hostname", used by ["remote-delivery"];
     /// The names that `secure` wants in a certificate.
@@ -782,8 +796,38 @@ parameters! {
     smtp_sasl_auth_soft_bounce: YesNo = "yes", used by ["remote-delivery"];
     /// Whether the sender decides which password is used.
     smtp_sender_dependent_authentication: YesNo = "no", used by ["remote-delivery"];
+    /// How much the SMTP client's TLS writes into the log: from 1 a line for each handshake. Ours writes no more at higher levels.
+    smtp_tls_loglevel: Count = "0", used by ["remote-delivery"];
     /// How TLS is used by the LMTP client.
-    lmtp_tls_security_level: ClientTls = "", used by ["remote-delivery"], partly "none, may and encrypt; what asks for more is deferred";
+    lmtp_tls_security_level: ClientTls = "", used by ["remote-delivery"], partly "dane and dane-only defer";
+    /// The TLS policy of single LMTP next hops: level, match, protocols, tafile.
+    lmtp_tls_policy_maps: Tables = "", used by ["remote-delivery"], partly "an attribute that is not built defers the mail of its next hop";
+    /// A file of certificates of authorities that `verify` and `secure` trust in LMTP.
+    lmtp_tls_CAfile: File = "", used by ["remote-delivery"];
+    /// A directory of such files.
+    lmtp_tls_CApath: File = "", used by ["remote-delivery"];
+    /// The names that `verify` wants in the certificate of an LMTP server.
+    lmtp_tls_verify_cert_match: List = "hostname", used by ["remote-delivery"];
+    /// The names that `secure` wants in the certificate of an LMTP server.
+    lmtp_tls_secure_cert_match: List = "nexthop", used by ["remote-delivery"];
+    /// The fingerprints that `fingerprint` accepts of an LMTP server.
+    lmtp_tls_fingerprint_cert_match: List = "", used by ["remote-delivery"];
+    /// How fingerprints of LMTP servers are made.
+    lmtp_tls_fingerprint_digest: Text = "${{$compatibility_level} <level {3.6} ? {md5} : {sha256}}", used by ["remote-delivery"];
+    /// The old way to use TLS in LMTP where it is offered.
+    lmtp_use_tls: YesNo = "no", used by ["remote-delivery"];
+    /// The old way to require TLS in LMTP.
+    lmtp_enforce_tls: YesNo = "no", used by ["remote-delivery"];
+    /// Whether TLS begins with the first octet in LMTP.
+    lmtp_tls_wrappermode: YesNo = "no", used by ["remote-delivery"];
+    /// The protocol versions for opportunistic TLS in LMTP. Ours are 1.2 and 1.3; a list without 1.2 stops the start.
+    lmtp_tls_protocols: TlsVersions = ">=TLSv1", used by ["remote-delivery"];
+    /// The protocol versions for required TLS in LMTP. Ours are 1.2 and 1.3; a list without 1.2 stops the start.
+    lmtp_tls_mandatory_protocols: TlsVersions = ">=TLSv1", used by ["remote-delivery"];
+    /// How long the TLS handshake may take in LMTP.
+    lmtp_starttls_timeout: Span = "300s", used by ["remote-delivery"];
+    /// How much the LMTP client's TLS writes into the log: from 1 a line for each handshake.
+    lmtp_tls_loglevel: Count = "0", used by ["remote-delivery"];
     /// The old way to use TLS where it is offered.
     smtp_use_tls: YesNo = "no", used by ["remote-delivery"];
     /// The old way to require TLS.
