@@ -6,4 +6,4 @@ mod scan;
 mod trace;
 
 pub use scan::{Field, Header};
-pub use trace::{Received, TlsTrace, date, delivered_to, return_path, x_original_to};
+pub use trace::{CertificateTrace, Received, TlsTrace, date, delivered_to, return_path, x_original_to};

@@ -42,6 +42,19 @@ pub struct Encryption<'a> {
     pub bits: u32,
 }
 
+/// A client's certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Certificate<'a> {
+    /// The common name of its holder.
+    pub subject: &'a str,
+    /// The common name of who issued it.
+    pub issuer: &'a str,
+    /// Its fingerprint and that of its public key, as `smtpd_tls_fingerprint_digest` says.
+    pub fingerprints: [&'a str; 2],
+    /// Whether an authority that we trust vouches for it.
+    pub trusted: bool,
+}
+
 /// Client, session and command. What has not come yet is none.
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'a> {
@@ -67,6 +80,8 @@ pub struct Input<'a> {
     pub tls: bool,
     /// What TLS it is.
     pub encryption: Option<Encryption<'a>>,
+    /// The certificate that the client showed.
+    pub certificate: Option<Certificate<'a>>,
     /// The client's port; 0 if nobody knows.
     pub client_port: u16,
     /// Our address and port of the connection.
@@ -109,6 +124,7 @@ impl<'a> Input<'a> {
             method: None,
             tls: false,
             encryption: None,
+            certificate: None,
             client_port: 0,
             server: None,
             protocol: "ESMTP",

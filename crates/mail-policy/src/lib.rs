@@ -31,7 +31,7 @@ pub use facts::{
     AddressFact, Classified, DnsFact, DomainClass, Existence, Fact, Facts, Host, HostKind, HostsFact, ListFact,
     Missing, PolicyFact, PolicyRequest, PolicyService, Question, VerifiedFact,
 };
-pub use input::{ClientName, Encryption, Input};
+pub use input::{Certificate, ClientName, Encryption, Input};
 pub use plan::{Plan, Stage};
 pub use templates::with_footer;
 pub use verdict::{Action, Actions, Decision, Effect, Outcome, Verdict};

@@ -89,8 +89,8 @@ const BUILT: [(&str, Restriction); 42] = [
     ("reject_unauthenticated_sender_login_mismatch", login::reject_unauthenticated_mismatch),
     ("reject_known_sender_login_mismatch", login::reject_known_mismatch),
     ("permit_mx_backup", mx_backup::permit),
-    ("permit_tls_clientcerts", certificate::permit),
-    ("permit_tls_all_clientcerts", certificate::permit),
+    ("permit_tls_clientcerts", certificate::permit_listed),
+    ("permit_tls_all_clientcerts", certificate::permit_trusted),
     ("reject_maps_rbl", dns_list::reject_all),
     ("reject_unverified_sender", verified::reject_sender),
     ("reject_unverified_recipient", verified::reject_recipient),
@@ -159,7 +159,7 @@ pub(crate) fn apply(run: &mut Run<'_>, rule: &Rule) -> Result<Applied, Missing> 
         (Some(stage), _) => access::check(run, table, stage),
         (None, "check_sasl_access") => access::check_sasl(run, table),
         (None, "check_reverse_client_hostname_access") => access::check_reverse_client(run, table),
-        (None, "check_ccert_access") => certificate::check(run).map(Applied::Effect),
+        (None, "check_ccert_access") => certificate::check(run, table),
         (None, _) => Ok(not_built(rule).into()),
     }
 }

@@ -1,5 +1,6 @@
 //! Whole plans over made-up facts.
 
+mod certificates;
 mod outside;
 
 use std::collections::HashMap;
@@ -11,9 +12,9 @@ use mail_tables::{Remote, Snapshot, TableKind, TableRef};
 use mail_types::{Address, Domain, Sender};
 
 use crate::{
-    Action, Actions, AddressFact, Classified, ClientName, Decision, DnsFact, DomainClass, Effect, Existence, Fact,
-    Facts, Host, HostKind, HostsFact, Input, ListFact, Missing, Outcome, Plan, PolicyFact, Question, Stage, Verdict,
-    VerifiedFact, evaluate, relay,
+    Action, Actions, AddressFact, Certificate, Classified, ClientName, Decision, DnsFact, DomainClass, Effect,
+    Existence, Fact, Facts, Host, HostKind, HostsFact, Input, ListFact, Missing, Outcome, Plan, PolicyFact, Question,
+    Stage, Verdict, VerifiedFact, evaluate, relay,
 };
 
 /// Tables by name, users by address, DNS by name; what is not there is not known.
@@ -91,6 +92,7 @@ struct Case<'a> {
     to: &'a str,
     user: Option<&'a str>,
     tls: bool,
+    certificate: Option<Certificate<'a>>,
     pipelining: bool,
 }
 
@@ -101,6 +103,7 @@ const STRANGER: Case<'static> = Case {
     to: "john@info.net",
     user: None,
     tls: false,
+    certificate: None,
     pipelining: false,
 };
 
@@ -114,6 +117,7 @@ fn run(main_cf: &str, case: &Case<'_>, stage: Stage, facts: &Made) -> (Result<Ve
         recipient: Some(&recipient),
         user: case.user,
         tls: case.tls,
+        certificate: case.certificate,
         pipelining: case.pipelining,
         ..Input::new(case.client.parse().expect("an address"), &name)
     };

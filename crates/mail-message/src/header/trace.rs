@@ -16,6 +16,55 @@ pub struct TlsTrace<'a> {
     pub cipher: &'a str,
     /// Its strength in bits.
     pub bits: u16,
+    /// How keys were exchanged and how the server signed; empty if nobody tells.
+    pub exchange: &'a str,
+    /// How the client signed; empty if it did not.
+    pub client_signature: &'a str,
+    /// What the client showed of itself.
+    pub certificate: CertificateTrace<'a>,
+}
+
+/// A client's certificate in a trace field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CertificateTrace<'a> {
+    /// None was asked for.
+    NotAsked,
+    /// None was shown.
+    NotShown,
+    /// This one.
+    Shown {
+        /// The common name of its holder.
+        subject: &'a str,
+        /// The common name of who issued it.
+        issuer: &'a str,
+        /// Whether an authority that we trust vouches for it.
+        verified: bool,
+    },
+}
+
+impl TlsTrace<'_> {
+    /// The comments of a Received field, each with the line end before it.
+    fn write(&self, out: &mut String) -> std::fmt::Result {
+        let Self { version, cipher, bits, exchange, client_signature, certificate } = self;
+        write!(out, "\r\n\t(using {version} with cipher {cipher} ({bits}/{bits} bits)")?;
+        for line in [exchange, client_signature].into_iter().filter(|line| !line.is_empty()) {
+            write!(out, "\r\n\t {line}")?;
+        }
+        match certificate {
+            CertificateTrace::NotAsked => out.write_str(")\r\n\t(No client certificate requested)"),
+            CertificateTrace::NotShown => out.write_str(")\r\n\t(Client did not present a certificate)"),
+            CertificateTrace::Shown { subject, issuer, verified } => {
+                let verified = if *verified { "verified OK" } else { "not verified" };
+                let (subject, issuer) = (quoted(subject), quoted(issuer));
+                write!(out, ")\r\n\t(Client CN \"{subject}\", Issuer \"{issuer}\" ({verified}))")
+            }
+        }
+    }
+}
+
+/// A name from a certificate inside the quotation marks of a comment.
+fn quoted(text: &str) -> String {
+    safe(text).replace('"', "?")
 }
 
 /// What a Received field tells. Text from the network is made printable when it is written.
@@ -54,8 +103,8 @@ impl Received<'_> {
         let _ = match self {
             Self::Network { helo, name, address, tls, login, .. } => {
                 let _ = write!(out, "Received: from {} ({} [{}])", safe(helo), safe(name), literal(*address));
-                if let Some(TlsTrace { version, cipher, bits }) = tls {
-                    let _ = write!(out, "\r\n\t(using {version} with cipher {cipher} ({bits}/{bits} bits))");
+                if let Some(tls) = tls {
+                    let _ = tls.write(&mut out);
                 }
                 if let Some(login) = login {
                     let _ = write!(out, "\r\n\t(Authenticated sender: {})", safe(login));
@@ -154,15 +203,23 @@ mod tests {
             helo: "client.example",
             name: "unknown",
             address: [192, 0, 2, 1].into(),
-            tls: Some(TlsTrace { version: "TLSv1.3", cipher: "TLS_AES_256_GCM_SHA384", bits: 256 }),
+            tls: Some(TlsTrace {
+                version: "TLSv1.3",
+                cipher: "TLS_AES_256_GCM_SHA384",
+                bits: 256,
+                exchange: "key-exchange X25519 server-signature RSA-PSS (2048 bits) server-digest SHA256",
+                client_signature: "client-signature ED25519",
+                certificate: CertificateTrace::Shown { subject: "a\r\n(b)", issuer: "A \"CA\"", verified: true },
+            }),
             login: Some("john"),
             protocol: "ESMTPSA",
             recipient: Some(&recipient),
         };
         let field = received.field("server.info.net", "Postrider", id(), at());
         let expected = format!(
-            "Received: from client.example (unknown [192.0.2.1])\r\n\t(using TLSv1.3 with cipher TLS_AES_256_GCM_SHA384 (256/256 bits))\
-             \r\n\t(Authenticated sender: john)\r\n\tby server.info.net (Postrider) with ESMTPSA id {}\r\n\tfor <john@info.net>; {}\r\n",
+            "Received: from client.example (unknown [192.0.2.1])\r\n\t(using TLSv1.3 with cipher TLS_AES_256_GCM_SHA384 (256/256 bits)\
+             \r\n\t key-exchange X25519 server-signature RSA-PSS (2048 bits) server-digest SHA256\r\n\t client-signature ED25519)\
+             \r\n\t(Client CN \"a???b?\", Issuer \"A ?CA?\" (verified OK))\r\n\t(Authenticated sender: john)\r\n\tby server.info.net (Postrider) with ESMTPSA id {}\r\n\tfor <john@info.net>; {}\r\n",
             id(),
             date(at())
         );

@@ -102,6 +102,10 @@ fn attributes(run: &Run<'_>, context: String) -> Vec<(&'static str, String)> {
     let input = run.input;
     let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
     let encryption = input.encryption;
+    // What nobody vouches for is only a claim.
+    let vouched = input.certificate.filter(|certificate| certificate.trusted);
+    let [fingerprint, key_fingerprint] =
+        input.certificate.map(|certificate| certificate.fingerprints).unwrap_or_default();
     let recipients = if matches!(run.command, Stage::Data | Stage::EndOfData) { input.recipients } else { 0 };
     let port = |port: u16| if port == 0 { String::new() } else { port.to_string() };
     let mut all = vec![
@@ -126,10 +130,10 @@ fn attributes(run: &Run<'_>, context: String) -> Vec<(&'static str, String)> {
         ("sasl_method", text(input.method)),
         ("sasl_username", text(input.user)),
         ("sasl_sender", String::new()),
-        ("ccert_subject", String::new()),
-        ("ccert_issuer", String::new()),
-        ("ccert_fingerprint", String::new()),
-        ("ccert_pubkey_fingerprint", String::new()),
+        ("ccert_subject", vouched.map(|certificate| xtext(certificate.subject)).unwrap_or_default()),
+        ("ccert_issuer", vouched.map(|certificate| xtext(certificate.issuer)).unwrap_or_default()),
+        ("ccert_fingerprint", fingerprint.to_owned()),
+        ("ccert_pubkey_fingerprint", key_fingerprint.to_owned()),
         ("encryption_protocol", text(encryption.map(|tls| tls.protocol))),
         ("encryption_cipher", text(encryption.map(|tls| tls.cipher))),
         ("encryption_keysize", encryption.map_or(0, |tls| tls.bits).to_string()),
@@ -141,4 +145,12 @@ fn attributes(run: &Run<'_>, context: String) -> Vec<(&'static str, String)> {
         }
     }
     all
+}
+
+/// A name as policy services read it: `+` and what is not printable as `+` and two digits (RFC 3461 section 4).
+fn xtext(text: &str) -> String {
+    let plain = |octet: u8| octet.is_ascii_graphic() && octet != b'+' && octet != b'=';
+    text.bytes()
+        .map(|octet| if plain(octet) { char::from(octet).to_string() } else { format!("+{octet:02X}") })
+        .collect()
 }
