@@ -1,6 +1,7 @@
 //! The same story on Postfix or Dovecot and on us: what a client or an administrator sees must not change with the switch.
 
 mod addresses;
+mod certificates;
 mod dialogue;
 mod dovecot;
 mod fetch;
@@ -25,6 +26,9 @@ const WITH_DOVECOT: &[Need] = &[Need::Root, Need::Program("dovecot")];
 const WITH_BOTH: &[Need] = &[Need::Root, Need::Program("postfix"), Need::Program("dovecot")];
 /// Postfix needs root to become its own users.
 const WITH_POSTFIX: &[Need] = &[Need::Root, Need::Program("postfix")];
+/// Certificates are made with openssl.
+const WITH_CERTIFICATES: &[Need] =
+    &[Need::Root, Need::Program("postfix"), Need::Program("swaks"), Need::Program("openssl")];
 /// Its postmap needs no rights.
 const WITH_POSTMAP: &[Need] = &[Need::Program("postmap")];
 const WITH_SQLITE: &[Need] = &[Need::Program("postmap"), Need::Program("sqlite3")];
@@ -55,6 +59,11 @@ fn main() -> ExitCode {
             "unknown domains, DNS lists and the hosts of a name decide as with Postfix",
             WITH_POSTFIX_INSIDE,
             names::decide_as_with_postfix,
+        ),
+        test(
+            "certificates of clients and servers are judged, logged and told as Postfix does it",
+            WITH_CERTIFICATES,
+            certificates::are_judged_alike,
         ),
         // L01, L02
         test("a Postfix beside us delivers through our LMTP listener", WITH_POSTFIX, lmtp::takes_mail_from_postfix),

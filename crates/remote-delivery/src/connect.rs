@@ -291,7 +291,7 @@ impl Attempt<'_> {
         };
         let stream = match (&client, policy.tls) {
             (Some((client, name)), Tls::Wrapped) => {
-                let limit = *self.main.smtp_starttls_timeout;
+                let limit = settings.timeouts.starttls;
                 match tokio::time::timeout(limit, client.connect(stream, name)).await {
                     Ok(Ok(stream)) => stream,
                     _ => return Some((job, SessionEnd::TlsFailed(client.refusal()))),

@@ -1,7 +1,6 @@
 //! What changes at reload: the configuration as each transport sees it, its tables, the authorities that are trusted.
 
 use std::collections::HashMap;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,9 +13,6 @@ use mail_daemon::{Running, TlsFiles};
 use mail_net::tls::Roots;
 use mail_route::{Answers, Question, Stop};
 use mail_tables::{Answer, Disk, Files, Scope, Snapshot, Stamp, TableSet};
-
-/// The certificates of the machine's own authorities (`tls_append_default_CA`).
-const DEFAULT_AUTHORITIES: &str = "/etc/ssl/certs";
 
 /// Questions to other processes that one decision may need.
 const QUESTIONS_MAX: usize = 100;
@@ -31,7 +27,7 @@ pub struct Generation {
 }
 
 /// Where authorities stand: a file, a directory, and whether the machine's own are trusted too.
-type Authorities = (Option<PathBuf>, Option<PathBuf>, bool);
+pub type Authorities = (Option<PathBuf>, Option<PathBuf>, bool);
 
 /// The files with passwords that the configuration names, each once. They are read by the process with rights, as keys are.
 #[must_use]
@@ -75,7 +71,8 @@ impl Generation {
         let mut wanted: Vec<(TableRef, bool)> = Vec::new();
         for main in mains.values() {
             let secret = main.smtp_sasl_password_maps.iter().filter(|_| *main.smtp_sasl_auth_enable);
-            let named = main.smtp_tls_policy_maps.iter().chain(secret).flat_map(TableRef::with_parts);
+            let policies = main.smtp_tls_policy_maps.iter().chain(main.lmtp_tls_policy_maps.iter());
+            let named = policies.chain(secret).flat_map(TableRef::with_parts);
             wanted.extend(named.map(|table| (table, true)));
             wanted.extend(generic_tables(main));
         }
@@ -115,13 +112,17 @@ impl Generation {
         self.tables.check(SystemTime::now())
     }
 
-    /// The authorities that a transport trusts.
+    /// The authorities of a place; those that cannot be read are not trusted.
     #[must_use]
-    pub fn roots(&self, main: &Main) -> Roots {
-        let place =
-            (main.smtp_tls_CAfile.value.clone(), main.smtp_tls_CApath.value.clone(), *main.tls_append_default_CA);
+    pub fn roots(&self, place: &Authorities) -> Roots {
         let mut known = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
-        known.entry(place).or_insert_with_key(read_roots).clone()
+        if let Some(roots) = known.get(place) {
+            return roots.clone();
+        }
+        let (file, directory, own) = place;
+        let (roots, _) = mail_daemon::authorities(file.as_deref(), directory.as_deref(), *own);
+        known.insert(place.clone(), roots.clone());
+        roots
     }
 }
 
@@ -159,20 +160,6 @@ impl View {
             Answer::Missing(query) => Err(Stop::Missing(Question::Table(query))),
         }
     }
-}
-
-fn read_roots((file, directory, own): &Authorities) -> Roots {
-    let mut pem = file.as_ref().and_then(|file| fs::read(file).ok()).unwrap_or_default();
-    // As with Postfix the machine's own authorities only join others.
-    let own = (*own && (file.is_some() || directory.is_some())).then(|| PathBuf::from(DEFAULT_AUTHORITIES));
-    for directory in directory.iter().chain(&own) {
-        let Ok(entries) = fs::read_dir(directory) else { continue };
-        for entry in entries.flatten() {
-            pem.push(b'\n');
-            pem.extend(fs::read(entry.path()).unwrap_or_default());
-        }
-    }
-    Roots::from_pem(&pem)
 }
 
 /// The file system, but files with passwords as they were when somebody with rights read them.

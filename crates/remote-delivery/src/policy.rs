@@ -40,7 +40,7 @@ pub fn settings(main: &Main, kind: TransportKind, starttls: Starttls) -> Setting
         discard_ehlo_keywords: discarded(main, lmtp),
         timeouts: Timeouts {
             helo: pick(&main.smtp_helo_timeout, &main.lmtp_lhlo_timeout),
-            starttls: *main.smtp_starttls_timeout,
+            starttls: pick(&main.smtp_starttls_timeout, &main.lmtp_starttls_timeout),
             mail: pick(&main.smtp_mail_timeout, &main.lmtp_mail_timeout),
             rcpt: pick(&main.smtp_rcpt_timeout, &main.lmtp_rcpt_timeout),
             data_init: pick(&main.smtp_data_init_timeout, &main.lmtp_data_init_timeout),

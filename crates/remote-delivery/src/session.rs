@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use decision::{Event, Record, Stage};
 use mail_config::Main;
-use mail_ipc::delivery::Destination;
+use mail_ipc::delivery::{Destination, TransportKind};
 use mail_net::tls::ClientTls;
 use mail_net::{Answers, Driver, Handler, Stream};
 use mail_smtp::client::{Answer, Client, Failure, Limits, Question, RcptOutcome, Settings};
@@ -13,7 +14,7 @@ use session::AskId;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::Shared;
-use crate::job::{Job, Peer};
+use crate::job::{self, Job, Peer};
 
 /// Octets of content per piece.
 const PIECE: usize = 64 * 1024;
@@ -81,7 +82,7 @@ pub async fn run(
     let (sender, receiver) = mpsc::channel(1);
     let idle_limit = idle_limit(&main);
     let destination = first.job.lease.destination.clone();
-    let mut feeder = Feeder {
+    let feeder = Feeder {
         shared,
         main,
         sender,
@@ -93,6 +94,9 @@ pub async fn run(
         served: 0,
         idle_limit,
     };
+    // TLS from the first octet is there already.
+    feeder.log_tls(&stream);
+    let mut feeder = feeder;
     let (_events, mut heard) = mpsc::channel(1);
     let driver = Driver::new(Client::new(settings, wrapped), stream, Vec::new());
     let tls = tls.as_ref().map(|(tls, name)| (tls, name.as_str()));
@@ -160,6 +164,21 @@ impl Feeder {
         if self.shared.pool.withdraw(&self.destination, number) { None } else { self.receiver.recv().await }
     }
 
+    /// `Untrusted TLS connection established to ...`, as `smtp_tls_loglevel` and `lmtp_tls_loglevel` ask.
+    fn log_tls(&self, stream: &Stream) {
+        let Some(tls) = stream.tls() else { return };
+        let (name, level) = match self.destination.kind {
+            TransportKind::Lmtp => ("lmtp_tls_loglevel", &self.main.lmtp_tls_loglevel),
+            _ => ("smtp_tls_loglevel", &self.main.smtp_tls_loglevel),
+        };
+        if **level > 0 {
+            let text = format!("{} TLS connection established to {}: {tls}", tls.trust, self.peer.relay);
+            let ident = job::ident(&self.main.syslog_name, self.destination.kind);
+            let record = Record::new(&ident, Stage::Connect, Event::Text(&text)).by(name, &level.source);
+            self.shared.log.record(&record);
+        }
+    }
+
     fn content(&mut self) -> Answer {
         let Some(handed) = &self.current else { return Answer::Abort };
         match handed.job.read(self.at, PIECE) {
@@ -193,7 +212,9 @@ impl Handler<Client> for Feeder {
 
     async fn give(&mut self, _chunk: Vec<u8>) {}
 
-    fn tls_started(&mut self, _stream: &Stream) {}
+    fn tls_started(&mut self, stream: &Stream) {
+        self.log_tls(stream);
+    }
 }
 
 impl Peer {

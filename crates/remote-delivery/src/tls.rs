@@ -1,14 +1,15 @@
-//! The TLS policy of a next hop: `smtp_tls_policy_maps`, then `smtp_tls_security_level`.
+//! The TLS policy of a next hop: `smtp_tls_policy_maps`, then `smtp_tls_security_level`; for LMTP their `lmtp_` sisters.
 
 use mail_config::Main;
 use mail_config::main_cf::kinds::ClientTls as Level;
+use mail_config::main_cf::lists::TableRef;
 use mail_daemon::lookups::Lookups;
 use mail_ipc::delivery::TransportKind;
 use mail_net::tls::{Check, Digest, NamePattern, Roots};
 use mail_route::{NextHop, Stop};
 use mail_tables::Scope;
 
-use crate::generation::{Generation, View};
+use crate::generation::{Authorities, Generation, View};
 
 /// How TLS is used towards a destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,9 +35,23 @@ pub struct Policy {
 /// What is asked of a certificate, before the host is known.
 #[derive(Debug, Clone)]
 enum Demand {
-    Nothing,
-    Fingerprints { digest: Digest, prints: Vec<Vec<u8>> },
-    Names { roots: Roots, words: Vec<String>, domain: String },
+    /// Nothing; the log says whether these vouch for it.
+    Nothing(Roots),
+    Fingerprints {
+        digest: Digest,
+        prints: Vec<Vec<u8>>,
+    },
+    Names {
+        roots: Roots,
+        words: Vec<String>,
+        domain: String,
+    },
+}
+
+impl Demand {
+    fn nothing() -> Self {
+        Self::Nothing(Roots::default())
+    }
 }
 
 impl Policy {
@@ -44,7 +59,7 @@ impl Policy {
     #[must_use]
     pub fn check(&self, host: &str) -> Check {
         match &self.demand {
-            Demand::Nothing => Check::Any,
+            Demand::Nothing(roots) => Check::Any(roots.clone()),
             Demand::Fingerprints { digest, prints } => Check::Fingerprints { digest: *digest, prints: prints.clone() },
             Demand::Names { roots, words, domain } => {
                 let names = words.iter().map(|word| pattern(word, host, domain)).collect();
@@ -56,13 +71,13 @@ impl Policy {
     /// Whether the certificate is checked.
     #[must_use]
     pub fn verifies(&self) -> bool {
-        !matches!(self.demand, Demand::Nothing)
+        !matches!(self.demand, Demand::Nothing(_))
     }
 
     /// The same host without TLS, after an opportunistic handshake that failed.
     #[must_use]
     pub fn in_clear() -> Self {
-        Self { tls: Tls::Off, demand: Demand::Nothing }
+        Self { tls: Tls::Off, demand: Demand::nothing() }
     }
 }
 
@@ -91,60 +106,94 @@ pub async fn policy(
     text: &str,
     hop: &NextHop,
 ) -> Result<Policy, String> {
-    if kind == TransportKind::Lmtp {
-        return lmtp(main);
-    }
-    let entry = match generation.decide(lookups, |view| look_up(main, view, text, hop)).await? {
+    let words = Words::of(main, kind);
+    let entry = match generation.decide(lookups, |view| look_up(words.maps, view, text, hop)).await? {
         Some(value) => Entry::read(&value)?,
-        None => Entry { level: level(main), ..Entry::default() },
+        None => Entry { level: words.level, ..Entry::default() },
     };
-    let tls = match (entry.level, *main.smtp_tls_wrappermode) {
+    let tls = match (entry.level, words.wrapped) {
         (Level::Unset | Level::None | Level::May, true) => {
-            return Err("smtp_tls_wrappermode needs smtp_tls_security_level = encrypt or more".to_owned());
+            let name = words.name;
+            return Err(format!("{name}_tls_wrappermode needs {name}_tls_security_level = encrypt or more"));
         }
         (Level::Unset | Level::None, false) => Tls::Off,
         (Level::May, false) => Tls::May,
         (_, true) => Tls::Wrapped,
         (_, false) => Tls::Required,
     };
-    Ok(Policy { tls, demand: demand(generation, main, entry, hop)? })
+    Ok(Policy { tls, demand: demand(generation, &words, entry, hop)? })
 }
 
-fn lmtp(main: &Main) -> Result<Policy, String> {
-    let tls = match main.lmtp_tls_security_level.value {
-        Level::Unset | Level::None => Tls::Off,
-        Level::May => Tls::May,
-        Level::Encrypt => Tls::Required,
-        _ => return Err("certificates of LMTP servers cannot be checked by this version".to_owned()),
-    };
-    Ok(Policy { tls, demand: Demand::Nothing })
+/// What main.cf says about TLS: the parameters of smtp(8), or of lmtp(8).
+struct Words<'a> {
+    name: &'static str,
+    level: Level,
+    wrapped: bool,
+    maps: &'a [TableRef],
+    authorities: Authorities,
+    verify: &'a [String],
+    secure: &'a [String],
+    prints: &'a [String],
+    digest: &'a str,
+    /// Whether handshakes are logged, so that it matters who is trusted.
+    logged: bool,
 }
 
-fn level(main: &Main) -> Level {
-    match main.smtp_tls_security_level.value {
-        Level::Unset if *main.smtp_enforce_tls => Level::Encrypt,
-        Level::Unset if *main.smtp_use_tls => Level::May,
-        other => other,
+impl<'a> Words<'a> {
+    fn of(main: &'a Main, kind: TransportKind) -> Self {
+        macro_rules! words {
+            ($name:literal, $level:ident $use_tls:ident $enforce:ident $wrapped:ident $maps:ident $file:ident $path:ident
+             $verify:ident $secure:ident $prints:ident $digest:ident $logged:ident) => {
+                Self {
+                    name: $name,
+                    level: match main.$level.value {
+                        Level::Unset if *main.$enforce => Level::Encrypt,
+                        Level::Unset if *main.$use_tls => Level::May,
+                        other => other,
+                    },
+                    wrapped: *main.$wrapped,
+                    maps: &main.$maps,
+                    authorities: (main.$file.value.clone(), main.$path.value.clone(), *main.tls_append_default_CA),
+                    verify: &main.$verify,
+                    secure: &main.$secure,
+                    prints: &main.$prints,
+                    digest: &main.$digest,
+                    logged: *main.$logged > 0,
+                }
+            };
+        }
+        match kind {
+            TransportKind::Lmtp => {
+                words!("lmtp", lmtp_tls_security_level lmtp_use_tls lmtp_enforce_tls lmtp_tls_wrappermode
+                lmtp_tls_policy_maps lmtp_tls_CAfile lmtp_tls_CApath lmtp_tls_verify_cert_match lmtp_tls_secure_cert_match
+                lmtp_tls_fingerprint_cert_match lmtp_tls_fingerprint_digest lmtp_tls_loglevel)
+            }
+            _ => words!("smtp", smtp_tls_security_level smtp_use_tls smtp_enforce_tls smtp_tls_wrappermode
+                smtp_tls_policy_maps smtp_tls_CAfile smtp_tls_CApath smtp_tls_verify_cert_match smtp_tls_secure_cert_match
+                smtp_tls_fingerprint_cert_match smtp_tls_fingerprint_digest smtp_tls_loglevel),
+        }
     }
 }
 
-fn demand(generation: &Generation, main: &Main, entry: Entry, hop: &NextHop) -> Result<Demand, String> {
+fn demand(generation: &Generation, words: &Words<'_>, entry: Entry, hop: &NextHop) -> Result<Demand, String> {
     let or = |words: &[String]| if entry.matches.is_empty() { words.to_vec() } else { entry.matches.clone() };
-    let names = |words: &[String]| {
+    let names = |wanted: &[String]| {
         let roots = match &entry.authorities {
             Some(file) => Roots::from_pem(&std::fs::read(file).map_err(|error| format!("{file}: {error}"))?),
-            None => generation.roots(main),
+            None => generation.roots(&words.authorities),
         };
-        Ok(Demand::Names { roots, words: split(&or(words)), domain: domain(hop).to_owned() })
+        Ok(Demand::Names { roots, words: split(&or(wanted)), domain: domain(hop).to_owned() })
     };
     match entry.level {
-        Level::Unset | Level::None | Level::May | Level::Encrypt => Ok(Demand::Nothing),
-        Level::Verify => names(&main.smtp_tls_verify_cert_match),
-        Level::Secure => names(&main.smtp_tls_secure_cert_match),
+        Level::Unset | Level::None => Ok(Demand::nothing()),
+        Level::May | Level::Encrypt if words.logged => Ok(Demand::Nothing(generation.roots(&words.authorities))),
+        Level::May | Level::Encrypt => Ok(Demand::nothing()),
+        Level::Verify => names(words.verify),
+        Level::Secure => names(words.secure),
         Level::Fingerprint => {
-            let name = main.smtp_tls_fingerprint_digest.as_str();
+            let name = words.digest;
             let digest = Digest::named(name).ok_or_else(|| format!("unknown digest `{name}'"))?;
-            let prints = fingerprints(&or(&main.smtp_tls_fingerprint_cert_match))?;
+            let prints = fingerprints(&or(words.prints))?;
             Ok(Demand::Fingerprints { digest, prints })
         }
         Level::Dane | Level::DaneOnly => {
@@ -176,8 +225,7 @@ fn domain(hop: &NextHop) -> &str {
 }
 
 /// The entry of a next hop: as it is written, then for a bare domain its parents with their dots.
-fn look_up(main: &Main, view: &View, text: &str, hop: &NextHop) -> Result<Option<String>, Stop> {
-    let maps = &main.smtp_tls_policy_maps;
+fn look_up(maps: &[TableRef], view: &View, text: &str, hop: &NextHop) -> Result<Option<String>, Stop> {
     let mut keys = vec![(text, Scope::Full)];
     if matches!(hop, NextHop::Domain { port: None, .. }) {
         keys.extend(

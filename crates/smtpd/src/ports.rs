@@ -13,7 +13,7 @@ use mail_smtp::server::Settings;
 use mail_tables::TableSet;
 use mail_types::SourceLine;
 
-use crate::certificates::tls_files;
+use crate::certificates::{ask_clients, tls_files};
 use crate::settings::{machine_settings, pickup_main};
 
 /// One listener: main.cf as its line of master.cf has it.
@@ -80,7 +80,9 @@ impl Shared {
             // A listener's own syslog_name is its smtpd's; cleanup(8) is a service of its own.
             port.cleanup = Ident::postfix(&config.main.syslog_name, "cleanup");
             if let Some(pem) = tls_files(&listener.main).and_then(|_| pems.next()) {
-                match ServerTls::from_pem(&pem.certificate, &pem.key) {
+                let mut tell = |text: &str| warn(&port.ident, &format!("{}: {text}", listener.service.source));
+                let clients = ask_clients(&listener.main, &mut tell);
+                match ServerTls::asking(&pem.certificate, &pem.key, clients) {
                     Ok(tls) => port.tls = Some(tls),
                     Err(error) => warn(&port.ident, &format!("{}: {error}", listener.service.source)),
                 }

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use mail_net::tls::Peer;
 use mail_net::{Answers, Handler, Stream, TlsInfo};
 use mail_policy::{ClientName, Stage};
 use mail_smtp::server::{Answer, MailCommand, Note, Question, RcptCommand, Server};
@@ -18,6 +19,7 @@ use mail_tables::lists::match_client;
 use mail_types::{Address, Client, Domain, EnhancedStatus, Octets, QueueId, Reply, ReplyCode, Sender};
 use session::AskId;
 
+use crate::certificates::needs_certificate;
 use crate::clients::{Held, Rate};
 use crate::content::Content;
 use crate::facts::Fetched;
@@ -121,7 +123,41 @@ impl Session {
         match_client(list, self.name.shown(), self.client.ip(), true, &self.tables, &()).is_in()
     }
 
+    /// What a client hears that showed no certificate as `smtpd_tls_req_ccert` wants it.
+    fn certificate_refusal(&self) -> Option<Reply> {
+        let tls = self.greeting.tls.as_ref().filter(|_| needs_certificate(&self.port.main))?;
+        let why = match &tls.peer {
+            None => "No client certificate presented",
+            Some(Peer { trust: Err(_), .. }) => "Client certificate not trusted",
+            Some(Peer { trust: Ok(()), .. }) => return None,
+        };
+        Some(reply(421, (4, 7, 1), format!("{} Error: {why}", *self.port.main.myhostname)))
+    }
+
+    /// Writes what the log says of a handshake.
+    fn log_tls(&self) {
+        let (main, peer) = (&self.port.main, format!("{}[{}]", self.log.name, self.client.ip()));
+        let Some(tls) = &self.greeting.tls else { return };
+        let needed = Some(("smtpd_tls_req_ccert", &main.smtpd_tls_req_ccert.source));
+        if let (true, Some(Peer { trust: Err(why), .. })) = (needs_certificate(main), &tls.peer) {
+            self.log.text(&format!("certificate verification failed for {peer}: {why}"), needed);
+        }
+        if *main.smtpd_tls_loglevel > 0 {
+            let text = format!("{} TLS connection established from {peer}: {tls}", tls.trust);
+            self.log.text(&text, Some(("smtpd_tls_loglevel", &main.smtpd_tls_loglevel.source)));
+        }
+        if let Some(refusal) = self.certificate_refusal() {
+            let why = refusal.text.rsplit("Error: ").next().unwrap_or_default();
+            self.log.text(&format!("NOQUEUE: abort: TLS from {peer}: {why}"), needed);
+        }
+    }
+
     async fn carry_out(&mut self, question: Question) -> Option<Answer> {
+        if let Some(refusal) =
+            self.certificate_refusal().filter(|_| !matches!(question, Question::Connect | Question::Note(_)))
+        {
+            return Some(Answer::Hangup(refusal));
+        }
         let answer = self.answer(question).await?;
         Some(match answer {
             // access(5), and RFC 5321 section 3.8: these codes end the session.
@@ -176,7 +212,9 @@ impl Session {
     async fn connect(&mut self) -> Answer {
         self.find_name().await;
         self.log.connected();
-        if let Some(refusal) = self.too_busy() {
+        // TLS from the first octet is there already.
+        self.log_tls();
+        if let Some(refusal) = self.certificate_refusal().or_else(|| self.too_busy()) {
             return Answer::Hangup(refusal);
         }
         self.judge_client().await
@@ -535,13 +573,6 @@ impl Handler<Server> for Session {
             pipelining: self.greeting.pipelining,
         };
         self.transaction = None;
-        if let Some(tls) = self.greeting.tls.as_ref().filter(|_| *self.port.main.smtpd_tls_loglevel > 0) {
-            let (name, address) = (&self.log.name, self.client.ip());
-            let (version, cipher, bits) = (tls.version, &tls.cipher, tls.bits);
-            let text = format!(
-                "Anonymous TLS connection established from {name}[{address}]: {version} with cipher {cipher} ({bits}/{bits} bits)"
-            );
-            self.log.text(&text, Some(("smtpd_tls_loglevel", &self.port.main.smtpd_tls_loglevel.source)));
-        }
+        self.log_tls();
     }
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use admission::origin::header_origin;
-use mail_message::header::{Received, TlsTrace};
+use mail_message::header::{CertificateTrace, Received, TlsTrace};
 use mail_net::TlsInfo;
 use mail_tables::Snapshot;
 use mail_types::{Address, QueueId, Reply, Sender};
@@ -73,7 +73,7 @@ impl HeaderMaker {
             helo: &self.helo,
             name: &self.name,
             address: self.address,
-            tls: tls.map(|tls| TlsTrace { version: tls.version, cipher: &tls.cipher, bits: tls.bits }),
+            tls: tls.map(tls_trace),
             login: self.login.as_deref(),
             protocol: &self.protocol,
             recipient: self.recipient.as_ref(),
@@ -87,6 +87,24 @@ impl HeaderMaker {
             prepared.header = header;
         }
         Ok(prepared)
+    }
+}
+
+/// TLS as the Received field tells it.
+fn tls_trace(tls: &TlsInfo) -> TlsTrace<'_> {
+    TlsTrace {
+        version: tls.version,
+        cipher: &tls.cipher,
+        bits: tls.bits,
+        exchange: &tls.exchange,
+        client_signature: &tls.client_signature,
+        certificate: match &tls.peer {
+            Some(peer) => {
+                CertificateTrace::Shown { subject: &peer.subject, issuer: &peer.issuer, verified: peer.trust.is_ok() }
+            }
+            None if tls.asked => CertificateTrace::NotShown,
+            None => CertificateTrace::NotAsked,
+        },
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mail_policy::{Decision, Encryption, Fact, Input, Outcome, Question, Stage, Verdict, evaluate};
+use mail_policy::{Certificate, Decision, Encryption, Fact, Input, Outcome, Question, Stage, Verdict, evaluate};
 use mail_tables::{Answer, Scope};
 use mail_types::{Address, Reply, Sender};
 
@@ -105,6 +105,12 @@ impl Session {
                 protocol: tls.version,
                 cipher: &tls.cipher,
                 bits: u32::from(tls.bits),
+            }),
+            certificate: tls.and_then(|tls| tls.peer.as_ref()).map(|peer| Certificate {
+                subject: &peer.subject,
+                issuer: &peer.issuer,
+                fingerprints: [&peer.fingerprint, &peer.key_fingerprint],
+                trusted: peer.trust.is_ok(),
             }),
             client_port: self.client.port(),
             server: Some(self.local),
