@@ -12,6 +12,7 @@ mod postfix;
 mod relay;
 mod response;
 mod restrictions;
+mod servers;
 mod store;
 mod switch;
 mod tables;
@@ -32,6 +33,16 @@ const WITH_CERTIFICATES: &[Need] =
 /// Its postmap needs no rights.
 const WITH_POSTMAP: &[Need] = &[Need::Program("postmap")];
 const WITH_SQLITE: &[Need] = &[Need::Program("postmap"), Need::Program("sqlite3")];
+/// The types of tables whose servers we start are modules of Postfix's, in packages of their own.
+const WITH_SLAPD: &[Need] =
+    &[Need::Program("postmap"), Need::File("/usr/lib/postfix/postfix-ldap.so"), Need::Program("slapd")];
+const WITH_MARIADB: &[Need] = &[
+    Need::Program("postmap"),
+    Need::File("/usr/lib/postfix/postfix-mysql.so"),
+    Need::Program("mariadbd"),
+    Need::Program("mariadb-install-db"),
+];
+const WITH_MEMCACHED: &[Need] = &[Need::Program("postmap"), Need::Program("memcached")];
 
 /// Name servers and ports of their own need a machine of their own.
 const WITH_POSTFIX_INSIDE: &[Need] =
@@ -91,5 +102,14 @@ fn main() -> ExitCode {
         test("tables of patterns give what Postfix's give", WITH_POSTMAP, tables::of_patterns_give_the_same_values),
         test("tables in main.cf give what Postfix's give", WITH_POSTMAP, tables::in_main_cf_give_the_same_values),
         test("tables in SQLite give what Postfix's give", WITH_SQLITE, tables::in_sqlite_give_the_same_values),
+        test("tables in a directory give what Postfix's give", WITH_SLAPD, servers::ldap::gives_the_same_values),
+        test(
+            "a list in a directory is expanded, mail for it waits while nobody answers, and check says so",
+            WITH_SLAPD,
+            servers::ldap::expands_lists,
+        ),
+        test("tables in MariaDB give what Postfix's give", WITH_MARIADB, servers::mysql::gives_the_same_values),
+        test("tables in memcached give what Postfix's give", WITH_MEMCACHED, servers::memcache::gives_the_same_values),
+        test("tables of a tcp server give what Postfix's give", WITH_POSTMAP, servers::tcp::gives_the_same_values),
     ])
 }

@@ -15,38 +15,38 @@ const ROUNDS: u64 = 6;
 const KEYS: usize = 120;
 
 /// Numbers that look random and are the same each time.
-struct Dice(u64);
+pub struct Dice(u64);
 
 impl Dice {
-    fn new(round: u64, kind: &str) -> Self {
+    pub fn new(round: u64, kind: &str) -> Self {
         let seed = kind.bytes().fold(round + 1, |seed, octet| seed.wrapping_mul(1_099_511_628_211) ^ u64::from(octet));
         Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
 
-    fn below(&mut self, most: u64) -> u64 {
+    pub fn below(&mut self, most: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         (self.0 >> 11) % most
     }
 
-    fn chance(&mut self, per_cent: u64) -> bool {
+    pub fn chance(&mut self, per_cent: u64) -> bool {
         self.below(100) < per_cent
     }
 
-    fn of<'a>(&mut self, all: &[&'a str]) -> &'a str {
+    pub fn of<'a>(&mut self, all: &[&'a str]) -> &'a str {
         let at = self.below(all.len() as u64);
         all[usize::try_from(at).unwrap_or(0)]
     }
 }
 
 /// A directory with a main.cf for both.
-struct Place {
+pub struct Place {
     directory: tempfile::TempDir,
 }
 
 impl Place {
-    fn new() -> Result<Self, String> {
+    pub fn new() -> Result<Self, String> {
         let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
         let shown = directory.path().display().to_string();
         let main = format!(
@@ -61,26 +61,26 @@ impl Place {
         Ok(place)
     }
 
-    fn root(&self) -> &Path {
+    pub fn root(&self) -> &Path {
         self.directory.path()
     }
 
-    fn write(&self, name: &str, text: &str) -> Result<(), String> {
+    pub fn write(&self, name: &str, text: &str) -> Result<(), String> {
         fs::write(self.root().join(name), text).map_err(|error| format!("{name}: {error}"))
     }
 
-    fn theirs(&self, arguments: &[&str], input: &str) -> Result<Output, String> {
+    pub fn theirs(&self, arguments: &[&str], input: &str) -> Result<Output, String> {
         let mut command = Command::new("/usr/sbin/postmap");
         run(command.arg("-c").arg(self.root()).args(arguments).current_dir(self.root()), input)
     }
 
-    fn ours(&self, arguments: &[&str], input: &str) -> Result<Output, String> {
+    pub fn ours(&self, arguments: &[&str], input: &str) -> Result<Output, String> {
         let mut command = Command::new(program()?);
         run(command.args(["postmap", "-c"]).arg(self.root()).args(arguments).current_dir(self.root()), input)
     }
 
     /// Both are asked for the same keys of a table.
-    fn compare(&self, table: &str, keys: &[String], shown: &str) -> Result<usize, String> {
+    pub fn compare(&self, table: &str, keys: &[String], shown: &str) -> Result<usize, String> {
         self.compare_two(table, table, keys, shown)
     }
 
@@ -114,7 +114,7 @@ fn program() -> Result<&'static Path, String> {
     built.as_ref().map(PathBuf::as_path).map_err(Clone::clone)
 }
 
-fn run(command: &mut Command, input: &str) -> Result<Output, String> {
+pub fn run(command: &mut Command, input: &str) -> Result<Output, String> {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -130,11 +130,11 @@ fn run(command: &mut Command, input: &str) -> Result<Output, String> {
     Ok(output)
 }
 
-fn text(octets: &[u8]) -> String {
+pub fn text(octets: &[u8]) -> String {
     String::from_utf8_lossy(octets).into_owned()
 }
 
-fn rounds() -> u64 {
+pub fn rounds() -> u64 {
     std::env::var("TABLE_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(ROUNDS)
 }
 
@@ -159,7 +159,7 @@ const WORDS: [&str; 16] = [
 const DOMAINS: [&str; 8] =
     ["example.org", "Example.COM", "sub.example.org", "org", "x..y", "info.net", ".org", "localhost"];
 
-fn key(dice: &mut Dice) -> String {
+pub fn key(dice: &mut Dice) -> String {
     let (word, domain) = (dice.of(&WORDS).to_owned(), dice.of(&DOMAINS));
     match dice.below(6) {
         0 => word,
@@ -170,7 +170,7 @@ fn key(dice: &mut Dice) -> String {
     }
 }
 
-fn keys(dice: &mut Dice) -> Vec<String> {
+pub fn keys(dice: &mut Dice) -> Vec<String> {
     let change = |dice: &mut Dice, key: String| match dice.below(5) {
         0 => key.to_uppercase(),
         1 => format!("{key}x"),
@@ -461,6 +461,6 @@ pub fn in_sqlite_give_the_same_values() -> Result<(), String> {
 }
 
 /// So many lookups make the comparison worth its name.
-fn enough(asked: usize) -> Result<(), String> {
+pub fn enough(asked: usize) -> Result<(), String> {
     if asked < 100 { Err(format!("only {asked} keys were compared")) } else { Ok(()) }
 }

@@ -7,8 +7,8 @@ use mail_tables::access::Action;
 use mail_tables::aliases::{file_members, members};
 use mail_tables::{Answer, Scope, Table, TableKind, TableRef, parse_entries};
 use table_clients::{
-    RemoteAnswer, decode_memcache, decode_mysql, decode_mysql_row, decode_netstring, decode_pgsql, decode_pgsql_row,
-    decode_socketmap, decode_tcp_reply, decode_tcp_text,
+    RemoteAnswer, decode_ldap, decode_memcache, decode_mysql, decode_mysql_row, decode_netstring, decode_pgsql,
+    decode_pgsql_row, decode_socketmap, decode_tcp_reply, decode_tcp_text, encode_ldap_filter,
 };
 
 use crate::Target;
@@ -136,6 +136,11 @@ pub const REPLIES: Target = Target {
         "\0\0\0\x01",
         "\x01\0\0\0",
         "\u{fb}",
+        "0\x0c\x02\x01\x01a\x07\x0a\x01\0\x04\0\x04\0",
+        "0\x05\x02\x01\x02d\0",
+        "\x04\x01a",
+        "1\x03\x04\x01a",
+        "0\x10",
     ],
     cost: 1,
 };
@@ -225,6 +230,7 @@ fn files(input: &[u8]) {
 fn replies(input: &[u8]) {
     let used = [
         decode_netstring(input, 1000).ok().flatten().map(|(_, used)| used),
+        decode_ldap(input).ok().flatten(),
         decode_memcache(input, 1000).ok().flatten().map(|(_, used)| used),
         decode_pgsql(input).ok().flatten().map(|(_, used)| used),
         decode_mysql(input).ok().flatten().map(|(_, used)| used),
@@ -235,6 +241,7 @@ fn replies(input: &[u8]) {
         assert!(!matches!(&said, RemoteAnswer::Found(text) if text.is_empty()), "a value is never empty");
         assert!(said != RemoteAnswer::NotFound || reply.starts_with(b"NOTFOUND"), "only a clear no is one");
     }
+    let _ = encode_ldap_filter(&String::from_utf8_lossy(input));
     let _ = (decode_tcp_reply(input), decode_tcp_text(input), decode_pgsql_row(input), decode_mysql_row(input, 3));
 }
 

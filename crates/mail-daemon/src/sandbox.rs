@@ -23,7 +23,7 @@ pub enum Place {
     Logs,
     /// The directories of the tables that the configuration names: a table that is replaced is another file.
     Tables,
-    /// The directories of what describes the servers of tables, and of SQLite databases.
+    /// The directories of what describes the servers of tables, and of the SQLite databases and certificates that it names.
     TableClients,
     /// /etc, for the users of the machine, the name servers and the tables there. Its secrets have modes of their own.
     Etc,
@@ -148,7 +148,15 @@ pub const TABLE: &[Row] = &[
     Row {
         role: Role::Authd,
         // The name service switch runs foreign code: SSSD, LDAP. A passwd-file elsewhere is opened by the monitor.
-        read: &[GENERATIONS, Place::TableClients, Place::Etc, Place::NameService, Place::NameServers, Place::LocalTime],
+        read: &[
+            GENERATIONS,
+            Place::TableClients,
+            Place::Etc,
+            Place::NameService,
+            Place::NameServers,
+            Place::Authorities,
+            Place::LocalTime,
+        ],
         write: &[Place::Logs],
         sockets: &[],
         tcp: Tcp::Anybody,
@@ -165,7 +173,7 @@ pub struct Facts {
     pub logs: Vec<PathBuf>,
     /// The files of tables.
     pub tables: Vec<PathBuf>,
-    /// What describes the servers of tables, and the databases that it names.
+    /// What describes the servers of tables, and the files that it names.
     pub clients: Vec<PathBuf>,
     /// The directories of certificates of authorities that the configuration names, and those of such files.
     pub authorities: Vec<PathBuf>,
@@ -233,17 +241,18 @@ impl Place {
     }
 }
 
-/// The files that describe the servers of tables, and the databases of SQLite that they name.
+/// The files that describe the servers of tables, and what they name: the databases of SQLite, the certificates of authorities.
 fn clients(config: &Config) -> Vec<PathBuf> {
     let named = config.tables().into_iter().map(|(table, _)| table).chain(config.secret_tables());
     let files: Vec<PathBuf> = named.filter_map(|table| table.client_file()).collect();
-    let database = |file: &PathBuf| {
-        let text = std::fs::read_to_string(file).ok()?;
-        let value = text.lines().filter_map(|line| line.split_once('=')).find(|(name, _)| name.trim() == "dbpath");
-        value.map(|(_, path)| PathBuf::from(path.trim()))
+    let named = |file: &PathBuf| {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let values = text.lines().filter_map(|line| line.split_once('='));
+        let paths = values.filter(|(name, _)| ["dbpath", "tls_CAfile", "tls_ca_cert_file"].contains(&name.trim()));
+        paths.map(|(_, path)| PathBuf::from(path.trim())).collect::<Vec<_>>()
     };
-    let databases: Vec<PathBuf> = files.iter().filter_map(database).collect();
-    files.into_iter().chain(databases).filter(|path| path.is_absolute()).collect()
+    let others: Vec<PathBuf> = files.iter().flat_map(named).collect();
+    files.into_iter().chain(others).filter(|path| path.is_absolute()).collect()
 }
 
 /// The directories of authorities that main.cf, or a line of master.cf, names, and those of such files.

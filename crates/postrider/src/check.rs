@@ -2,6 +2,7 @@
 //! checked files the generation that the daemons read.
 
 mod dangers;
+mod servers;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -71,6 +72,7 @@ pub fn run(arguments: &[OsString]) -> Outcome {
         };
     }
     reports.extend(dangers::dangers(&config));
+    reports.extend(servers::remarks(&config));
     if parsed.has('j') {
         let remarks: Vec<Remark<'_>> = reports.iter().map(Remark::of).collect();
         let json = serde_json::to_string_pretty(&remarks).map_err(|error| Failure::new(SOFTWARE, error.to_string()))?;

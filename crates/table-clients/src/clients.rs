@@ -6,15 +6,17 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use mail_config::Main;
+use mail_config::{Level, Main, Report, nearest};
 use mail_tables::lists::{Match, match_domain};
 use mail_tables::{Answer, Disk, Files, Query, RemoteAnswer as Said, Scope, Stamp, TableKind, TableRef, TableSet};
+use mail_types::SourceLine;
 
 use crate::RemoteAnswer;
+use crate::ldap::{self, Ldap};
 use crate::memcache::{self, Memcache};
 use crate::mysql::{self, Mysql};
 use crate::pgsql::{self, Pgsql};
-use crate::settings::Settings;
+use crate::settings::{Mistake, Settings};
 use crate::socketmap::Socketmap;
 use crate::sql::{self, Plan, Question, Values};
 use crate::sqlite::{self, Sqlite};
@@ -26,6 +28,10 @@ const LOOKED_AT: Duration = Duration::from_secs(1);
 const DEPTH_MAX: u32 = 4;
 /// Tables that one table may ask about one key.
 const QUESTIONS_MAX: usize = 10;
+/// How long [`Clients::reach`] waits for each server.
+const TRIED: Duration = Duration::from_secs(3);
+/// What a mistake in a description means.
+const BROKEN: &str = "lookups fail temporarily until it is mended";
 
 /// The clients of a process.
 pub struct Clients {
@@ -54,6 +60,7 @@ enum Server {
     Sqlite(Sqlite),
     Pgsql(Pgsql),
     Mysql(Mysql),
+    Ldap(Ldap),
     Memcache(Memcache),
 }
 
@@ -71,12 +78,33 @@ impl Clients {
         self.ask_within(table, key, 0).await
     }
 
-    /// What is wrong with the description of a table; nothing is asked.
-    ///
-    /// # Errors
-    /// The mistake.
-    pub fn check(&self, table: &TableRef) -> Result<(), String> {
-        self.describe(table).map(drop).map_err(|why| format!("{table}: {why}"))
+    /// What is wrong with the description of a table, with its lines; nothing is asked.
+    #[must_use]
+    pub fn check(&self, table: &TableRef) -> Vec<Report> {
+        let settings = match self.settings(table) {
+            Ok(settings) => settings,
+            Err(why) => return vec![about(table, None, why.to_string(), BROKEN)],
+        };
+        let mut reports = remarks(table, &settings);
+        if let Err(mistake) = self.describe(table) {
+            let source = mistake.parameter.as_deref().and_then(|parameter| settings.source(parameter));
+            reports.push(about(table, source, mistake.to_string(), BROKEN));
+        }
+        reports
+    }
+
+    /// Tries the servers of a table: what is wrong with each that does not answer.
+    pub async fn reach(&self, table: &TableRef) -> Vec<String> {
+        let Ok(client) = self.client(table) else { return Vec::new() };
+        match &client.server {
+            Server::Socketmap(map) => map.reach(TRIED).await,
+            Server::Tcp(map) => map.reach(TRIED).await,
+            Server::Sqlite(database) => database.reach().into_iter().collect(),
+            Server::Pgsql(servers) => servers.reach(TRIED).await,
+            Server::Mysql(servers) => servers.reach(TRIED).await,
+            Server::Ldap(servers) => servers.reach(TRIED).await,
+            Server::Memcache(cache) => cache.reach(TRIED).await,
+        }
     }
 
     fn ask_within<'a>(&'a self, table: &'a TableRef, key: &'a str, depth: u32) -> Asking<'a> {
@@ -84,7 +112,7 @@ impl Clients {
             let answer = match self.client(table) {
                 Ok(client) if depth < DEPTH_MAX => self.put(&client, key, depth).await,
                 Ok(_) => RemoteAnswer::Temporary("tables lead to tables in a circle".to_owned()),
-                Err(why) => RemoteAnswer::Temporary(why),
+                Err(why) => RemoteAnswer::Temporary(why.to_string()),
             };
             match answer {
                 RemoteAnswer::Temporary(why) => RemoteAnswer::Temporary(format!("{table}: {why}")),
@@ -112,6 +140,7 @@ impl Clients {
             },
             (Server::Pgsql(servers), Some(plan)) => servers.ask(&question(plan)).await,
             (Server::Mysql(servers), Some(plan)) => servers.ask(&question(plan)).await,
+            (Server::Ldap(servers), Some(plan)) => servers.ask(plan, key).await,
             (_, None) => Err("it has no query".to_owned()),
         };
         match (values, &client.plan) {
@@ -145,14 +174,11 @@ impl Clients {
 
     /// A cache first, then the table behind it, whose value the cache is told.
     async fn cached(&self, client: &Client, cache: &Memcache, key: &str, depth: u32) -> RemoteAnswer {
-        let own_key = cache.key(key);
-        let failure = match &own_key {
-            None => None,
-            Some(own_key) => match cache.get(own_key).await {
-                Ok(Some(value)) => return RemoteAnswer::Found(value),
-                Ok(None) => None,
-                Err(why) => Some(why),
-            },
+        let Some(own_key) = cache.key(key) else { return RemoteAnswer::NotFound };
+        let failure = match cache.get(&own_key).await {
+            Ok(Some(value)) => return RemoteAnswer::Found(value),
+            Ok(None) => None,
+            Err(why) => Some(why),
         };
         let Some(backup) = &client.backup else {
             return failure.map_or(RemoteAnswer::NotFound, RemoteAnswer::Temporary);
@@ -164,8 +190,8 @@ impl Clients {
                 Answer::Temporary(why) => return RemoteAnswer::Temporary(why),
                 Answer::Missing(query) => self.fetch(query, &mut answers, depth).await,
                 Answer::Found(found) => {
-                    if let (Some(own_key), None) = (&own_key, &failure) {
-                        cache.set(own_key, &found.value).await;
+                    if failure.is_none() {
+                        cache.set(&own_key, &found.value).await;
                     }
                     return RemoteAnswer::Found(found.value);
                 }
@@ -180,7 +206,7 @@ impl Clients {
     }
 
     /// The client of a table, opened anew when the file that describes it has changed.
-    fn client(&self, table: &TableRef) -> Result<Arc<Client>, String> {
+    fn client(&self, table: &TableRef) -> Result<Arc<Client>, Mistake> {
         let known = self.open().get(table).cloned();
         if let Some(client) = known.filter(|client| !client.is_outdated(self.files.as_ref())) {
             return Ok(client);
@@ -190,7 +216,7 @@ impl Clients {
         Ok(client)
     }
 
-    fn describe(&self, table: &TableRef) -> Result<Client, String> {
+    fn describe(&self, table: &TableRef) -> Result<Client, Mistake> {
         let file = table.client_file();
         let stamp = file.as_ref().and_then(|file| self.files.stamp(file).ok());
         let settings = self.settings(table)?;
@@ -201,12 +227,15 @@ impl Clients {
             TableKind::Sqlite => (Server::Sqlite(Sqlite::new(&settings)?), planned()?),
             TableKind::Pgsql => (Server::Pgsql(Pgsql::new(&settings)?), planned()?),
             TableKind::Mysql => (Server::Mysql(Mysql::new(&settings)?), planned()?),
+            TableKind::Ldap => (Server::Ldap(Ldap::new(&settings)?), Some(Arc::new(Ldap::plan(&settings)?))),
             TableKind::Memcache => {
-                (Server::Memcache(Memcache::new(&settings)?), Some(Arc::new(Plan::new("%s", "%s", &settings)?)))
+                let plan = Plan::new(("", "%s"), ("", "%s"), &settings)?;
+                (Server::Memcache(Memcache::new(&settings)?), Some(Arc::new(plan)))
             }
-            _ => return Err("this type of table is not built".to_owned()),
+            _ => return Err("this type of table is not built".into()),
         };
-        let backup = settings.get("backup").map(mail_tables::parse_table).transpose()?.flatten();
+        let backup = settings.get("backup").map(mail_tables::parse_table).transpose();
+        let backup = backup.map_err(|what| Mistake::of("backup", what))?.flatten();
         let domains = plan.iter().flat_map(|plan| plan.domains.iter().flatten());
         let named = domains.filter_map(|item| match &item.pattern {
             mail_config::main_cf::lists::Pattern::Table(table) => Some(table.clone()),
@@ -218,20 +247,14 @@ impl Clients {
         Ok(Client { server, plan, backup, tables, file, stamp, looked: Mutex::new(Instant::now()) })
     }
 
-    fn settings(&self, table: &TableRef) -> Result<Settings, String> {
-        let names: &[&str] = match table.kind {
-            TableKind::Sqlite => &sqlite::PARAMETERS,
-            TableKind::Pgsql => &pgsql::PARAMETERS,
-            TableKind::Mysql => &mysql::PARAMETERS,
-            TableKind::Memcache => &memcache::PARAMETERS,
-            _ => return Ok(Settings::default()),
-        };
-        let Some(file) = table.client_file() else {
-            let names: Vec<&str> = names.iter().chain(&sql::PARAMETERS).copied().collect();
-            return Ok(Settings::of_main(&self.main, &table.name, &names));
-        };
+    fn settings(&self, table: &TableRef) -> Result<Settings, Mistake> {
+        let names = parameters(table.kind);
+        if names.is_empty() {
+            return Ok(Settings::default());
+        }
+        let Some(file) = table.client_file() else { return Ok(Settings::of_main(&self.main, &table.name, &names)) };
         let octets = self.files.read(&file).map_err(|error| error.to_string())?;
-        Ok(Settings::of_text(&String::from_utf8_lossy(&octets)))
+        Ok(Settings::of_file(&table.name, &String::from_utf8_lossy(&octets)))
     }
 
     fn open(&self) -> MutexGuard<'_, HashMap<TableRef, Arc<Client>>> {
@@ -251,5 +274,134 @@ impl Client {
         // While it cannot be read the old one serves.
         let now = self.file.as_ref().and_then(|file| files.stamp(file).ok());
         now.is_some() && now != self.stamp
+    }
+}
+
+/// The parameters of a type of table; none for one that has no file.
+fn parameters(kind: TableKind) -> Vec<&'static str> {
+    let with_sql = |own: &[&'static str]| [own, &sql::PARAMETERS].concat();
+    match kind {
+        TableKind::Sqlite => with_sql(&sqlite::PARAMETERS),
+        TableKind::Pgsql => with_sql(&pgsql::PARAMETERS),
+        TableKind::Mysql => with_sql(&mysql::PARAMETERS),
+        TableKind::Ldap => ldap::PARAMETERS.to_vec(),
+        TableKind::Memcache => memcache::PARAMETERS.to_vec(),
+        _ => Vec::new(),
+    }
+}
+
+/// What of a file is passed over, as Postfix does without a word.
+fn remarks(table: &TableRef, settings: &Settings) -> Vec<Report> {
+    let known = parameters(table.kind);
+    let unknown = settings.names().into_iter().filter(|name| !known.contains(name)).map(|name| {
+        let hint = nearest(name, known.iter().copied()).map(|near| format!("did you mean `{near}'?"));
+        let message = format!("unknown parameter `{name}'");
+        about(table, settings.source(name), message, &hint.unwrap_or_else(|| "it is ignored".to_owned()))
+    });
+    let idle = settings.idle_lines().iter().map(|line| {
+        let source = SourceLine::new(table.name.as_str(), *line);
+        about(table, Some(&source), "no `name = value'".to_owned(), "the line is ignored")
+    });
+    unknown.chain(idle).collect()
+}
+
+/// A report about a table, at a line of what describes it if one is to blame.
+fn about(table: &TableRef, source: Option<&SourceLine>, message: String, hint: &str) -> Report {
+    let source = source.cloned().unwrap_or_else(|| SourceLine::new(table.name.as_str(), 0));
+    Report::new(Level::Warning, source, message, hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(kind: TableKind, text: &str) -> Vec<(u32, String)> {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("client.cf");
+        std::fs::write(&file, text).expect("writable");
+        std::fs::write(directory.path().join("main.cf"), "").expect("writable");
+        let (config, _) = mail_config::Config::examine(directory.path(), None).expect("a configuration");
+        let clients = Clients::new(Arc::clone(&config.main), Arc::new(Disk));
+        let table = TableRef { kind, name: file.display().to_string(), proxy: false };
+        clients.check(&table).into_iter().map(|report| (report.source.line, report.message)).collect()
+    }
+
+    #[test]
+    fn a_mistake_is_reported_at_its_line() {
+        let lines = |kind, text: &str| check(kind, text).into_iter().map(|(line, _)| line).collect::<Vec<_>>();
+        assert!(
+            lines(
+                TableKind::Mysql,
+                "user = u
+password = p
+dbname = d
+query = SELECT '%s'
+"
+            )
+            .is_empty()
+        );
+        assert_eq!(
+            lines(
+                TableKind::Mysql,
+                "query = SELECT '%s'
+tls_verify_cert = yes
+"
+            ),
+            [2]
+        );
+        assert_eq!(
+            lines(
+                TableKind::Pgsql,
+                "user = u
+
+result_format = %x
+query = x
+host = x
+"
+            ),
+            [5, 3]
+        );
+        assert_eq!(
+            lines(
+                TableKind::Sqlite,
+                "query = x
+nothing
+"
+            ),
+            [2, 0]
+        );
+        assert_eq!(
+            lines(
+                TableKind::Memcache,
+                "memcache = inet:localhost
+ttl = long
+"
+            ),
+            [2]
+        );
+        assert_eq!(
+            lines(
+                TableKind::Memcache,
+                "backup = hsh:/etc/x
+"
+            ),
+            [1]
+        );
+        assert_eq!(
+            lines(
+                TableKind::Ldap,
+                "server_host = ldap://x
+scope = all
+serch_base = dc=x
+"
+            ),
+            [3, 2]
+        );
+        let said = check(
+            TableKind::Ldap,
+            "query_filtr = x
+",
+        );
+        assert_eq!(said, [(1, "unknown parameter `query_filtr'".to_owned())]);
     }
 }

@@ -106,8 +106,7 @@ impl Connection {
         self.stream.flush().await
     }
 
-    /// Reads until `decode` finds something in what came; it says what, and how many octets that took. More than `limit` octets without finding anything
-    /// end the connection.
+    /// Reads until `decode` finds something in what came; it says what, and how many octets that took. More than `limit` octets end the connection.
     pub(crate) async fn read<T>(
         &mut self,
         limit: usize,
@@ -115,17 +114,24 @@ impl Connection {
     ) -> Result<T, Failure> {
         loop {
             if let Some((found, used)) = decode(&self.buffer).map_err(Failure::Broken)? {
+                if used > limit {
+                    return Err(too_long(limit));
+                }
                 self.buffer.drain(..used);
                 return Ok(found);
             }
             if self.buffer.len() > limit {
-                return Err(Failure::Broken(format!("the reply is longer than {limit} octets")));
+                return Err(too_long(limit));
             }
             if self.stream.read_buf(&mut self.buffer).await? == 0 {
                 return Err(Failure::Broken("the server closed the connection".to_owned()));
             }
         }
     }
+}
+
+fn too_long(limit: usize) -> Failure {
+    Failure::Broken(format!("the reply is longer than {limit} octets"))
 }
 
 #[cfg(test)]

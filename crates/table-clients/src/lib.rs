@@ -1,5 +1,5 @@
 //! Clients of the servers that answer lookup tables: socketmap_table(5), tcp_table(5), memcache_table(5), sqlite_table(5),
-//! pgsql_table(5), mysql_table(5).
+//! pgsql_table(5), mysql_table(5), ldap_table(5).
 //!
 //! [`Clients`] asks a table for a key and gives what `mail-tables` calls a [`RemoteAnswer`]: a value, "not found", or a temporary failure, which are
 //! never mixed up. It keeps connections open between questions and limits the time of each question and the size of each answer.
@@ -9,6 +9,7 @@
 
 mod clients;
 mod connection;
+mod ldap;
 mod memcache;
 mod mysql;
 mod netstring;
@@ -24,6 +25,7 @@ mod template;
 mod tls;
 
 pub use clients::Clients;
+pub use ldap::{decode as decode_ldap, encode_filter as encode_ldap_filter};
 pub use mail_tables::RemoteAnswer;
 pub use memcache::value as decode_memcache;
 pub use mysql::{packet as decode_mysql, row as decode_mysql_row};

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use crate::connection::{Connection, Endpoint, Failure};
 use crate::pool::{Pool, Protocol};
-use crate::settings::Settings;
+use crate::settings::{Mistake, Settings};
 use crate::template::Template;
 
-pub(crate) const PARAMETERS: [&str; 10] = [
+pub(crate) const PARAMETERS: [&str; 11] = [
     "memcache",
     "backup",
     "flags",
@@ -16,6 +16,7 @@ pub(crate) const PARAMETERS: [&str; 10] = [
     "data_size_limit",
     "line_size_limit",
     "max_try",
+    "retry_pause",
     "timeout",
     "domain",
 ];
@@ -42,30 +43,39 @@ pub(crate) struct Command {
 }
 
 impl Memcache {
-    pub(crate) fn new(settings: &Settings) -> Result<Self, String> {
-        let size = |name, default| -> Result<usize, String> {
-            usize::try_from(settings.number(name, default)?).map_err(|_| format!("{name} is too large"))
+    pub(crate) fn new(settings: &Settings) -> Result<Self, Mistake> {
+        let size = |name, default| -> Result<usize, Mistake> {
+            usize::try_from(settings.number(name, default)?).map_err(|_| Mistake::of(name, "it is too large"))
         };
         let lines = Lines { data_max: size("data_size_limit", 10240)?, line_max: size("line_size_limit", 1024)? };
         let server = settings.text("memcache", "inet:localhost:11211");
-        let server = Endpoint::parse(server, Some(11211)).ok_or_else(|| format!("`{server}' names no server"))?;
+        let server = Endpoint::parse(server, Some(11211))
+            .ok_or_else(|| Mistake::of("memcache", format!("`{server}' names no server")))?;
         let timeout = settings.number("timeout", 2)?.saturating_mul(settings.number("max_try", 2)?.max(1));
         Ok(Self {
             pool: Pool::new(lines, vec![server], Duration::from_secs(timeout)),
-            key_format: Template::parse(settings.text("key_format", "%s"))?,
+            key_format: Template::parse(settings.text("key_format", "%s"))
+                .map_err(|what| Mistake::of("key_format", what))?,
             flags: settings.number("flags", 0)?,
             ttl: settings.number("ttl", 3600)?,
         })
     }
 
-    /// The key as the server knows it; none where it can have no such key.
+    pub(crate) async fn reach(&self, patience: Duration) -> Vec<String> {
+        self.pool.reach(patience).await
+    }
+
+    /// The key as the server knows it; none where it can have no such key, and then neither has the table behind it.
     pub(crate) fn key(&self, key: &str) -> Option<String> {
         let key = self.key_format.query(key, &str::to_owned)?;
-        let plain = !key.contains(|c: char| c.is_whitespace() || c.is_control());
-        (plain && !key.is_empty() && key.len() <= KEY_MAX).then_some(key)
+        let plain = !key.contains(|c: char| c.is_ascii_whitespace() || c.is_ascii_control());
+        (plain && !key.is_empty()).then_some(key)
     }
 
     pub(crate) async fn get(&self, key: &str) -> Result<Option<String>, String> {
+        if key.len() > KEY_MAX {
+            return Err(format!("a key of {} octets is too long for the server", key.len()));
+        }
         self.pool.ask(&Command { text: format!("get {key}\r\n"), get: true }).await
     }
 
@@ -146,6 +156,6 @@ mod tests {
     fn keys_that_the_protocol_cannot_carry_are_not_asked_for() {
         let cache = Memcache::new(&Settings::of_text("key_format = v:%s\n")).expect("a cache");
         assert_eq!(cache.key("john@x.org").as_deref(), Some("v:john@x.org"));
-        assert_eq!((cache.key("a b"), cache.key("a\r\nset x"), cache.key(&"k".repeat(300))), (None, None, None));
+        assert_eq!((cache.key("a b"), cache.key("a\r\nset x"), cache.key("")), (None, None, None));
     }
 }

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::connection::{Connection, Endpoint, Failure};
 use crate::pool::{Pool, Protocol};
-use crate::settings::Settings;
+use crate::settings::{Mistake, Settings};
 use crate::sql::{ANSWER_MAX, Question, Values};
 use crate::tls::Trust;
 
@@ -68,11 +68,11 @@ pub(crate) struct Line {
 }
 
 impl Mysql {
-    pub(crate) fn new(settings: &Settings) -> Result<Self, String> {
+    pub(crate) fn new(settings: &Settings) -> Result<Self, Mistake> {
         settings.refuse(&["option_file", "tls_cert_file", "tls_key_file", "tls_CApath", "tls_ciphers"])?;
         let trust = match (settings.get("tls_CAfile"), settings.yes("tls_verify_cert", false)?) {
             (Some(file), true) => Trust::Verified { authorities: file.to_owned() },
-            (None, true) => return Err("tls_verify_cert needs tls_CAfile".to_owned()),
+            (None, true) => return Err(Mistake::of("tls_verify_cert", "it needs tls_CAfile")),
             (Some(_), false) => Trust::Required,
             (None, false) => Trust::Never,
         };
@@ -91,12 +91,18 @@ impl Mysql {
             "localhost" => Some(Endpoint::Unix(LOCAL.into())),
             _ => Endpoint::parse(host, Some(PORT)),
         };
-        let named = hosts.iter().map(|host| place(host).ok_or_else(|| format!("hosts: `{host}' names no server")));
+        let named = hosts
+            .iter()
+            .map(|host| place(host).ok_or_else(|| Mistake::of("hosts", format!("`{host}' names no server"))));
         Ok(Self(Pool::new(server, named.collect::<Result<Vec<_>, _>>()?, PATIENCE)))
     }
 
     pub(crate) async fn ask(&self, question: &Question) -> Result<Values, String> {
         self.0.ask(question).await
+    }
+
+    pub(crate) async fn reach(&self, patience: Duration) -> Vec<String> {
+        self.0.reach(patience).await
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::connection::{Connection, Endpoint, Failure};
 use crate::pool::{Pool, Protocol};
 use crate::scram::Scram;
-use crate::settings::Settings;
+use crate::settings::{Mistake, Settings};
 use crate::sql::{ANSWER_MAX, Question, Values};
 use crate::tls::Trust;
 
@@ -38,7 +38,7 @@ pub(crate) struct Line {
 }
 
 impl Pgsql {
-    pub(crate) fn new(settings: &Settings) -> Result<Self, String> {
+    pub(crate) fn new(settings: &Settings) -> Result<Self, Mistake> {
         let mut server = Server {
             user: settings.text("user", "").to_owned(),
             password: settings.text("password", "").to_owned(),
@@ -52,14 +52,16 @@ impl Pgsql {
         let mut endpoints = Vec::new();
         for host in &hosts {
             let endpoint = match host.strip_prefix("postgresql://").or_else(|| host.strip_prefix("postgres://")) {
-                Some(_) if hosts.len() > 1 => return Err("only one server can be named with postgresql://".to_owned()),
-                Some(rest) => server.uri(rest)?,
+                Some(_) if hosts.len() > 1 => {
+                    return Err(Mistake::of("hosts", "only one server can be named with postgresql://"));
+                }
+                Some(rest) => server.uri(rest).map_err(|what| Mistake::of("hosts", what))?,
                 None => place(host),
             };
-            endpoints.push(endpoint.ok_or_else(|| format!("hosts: `{host}' names no server"))?);
+            endpoints.push(endpoint.ok_or_else(|| Mistake::of("hosts", format!("`{host}' names no server")))?);
         }
         if server.user.is_empty() {
-            return Err("user names nobody".to_owned());
+            return Err(Mistake::of("user", "it names nobody"));
         }
         if server.database.is_empty() {
             server.database.clone_from(&server.user);
@@ -69,6 +71,10 @@ impl Pgsql {
 
     pub(crate) async fn ask(&self, question: &Question) -> Result<Values, String> {
         self.0.ask(question).await
+    }
+
+    pub(crate) async fn reach(&self, patience: Duration) -> Vec<String> {
+        self.0.reach(patience).await
     }
 }
 
@@ -107,7 +113,7 @@ impl Server {
                     Trust::Verified { authorities }
                 }
                 ("sslrootcert" | "connect_timeout" | "application_name", _) => continue,
-                _ => return Err(format!("hosts: `{name}={value}' is not built")),
+                _ => return Err(format!("`{name}={value}' is not built")),
             };
         }
         Ok(place(&decoded(host)?))

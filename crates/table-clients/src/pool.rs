@@ -42,6 +42,8 @@ pub(crate) struct Pool<P: Protocol> {
     state: Mutex<State<P::Line>>,
     connections: Semaphore,
     patience: Duration,
+    /// Whether the servers take turns.
+    takes_turns: bool,
 }
 
 struct State<L> {
@@ -55,7 +57,27 @@ impl<P: Protocol> Pool<P> {
     /// Connections to any of these servers; a question may take `patience` in all.
     pub(crate) fn new(protocol: P, endpoints: Vec<Endpoint>, patience: Duration) -> Self {
         let state = State { idle: Vec::new(), failed: HashMap::new(), turn: 0 };
-        Self { protocol, endpoints, state: Mutex::new(state), connections: Semaphore::new(CONNECTIONS_MAX), patience }
+        let connections = Semaphore::new(CONNECTIONS_MAX);
+        Self { protocol, endpoints, state: Mutex::new(state), connections, patience, takes_turns: true }
+    }
+
+    /// The same to the first of these servers that answers.
+    pub(crate) fn in_order(protocol: P, endpoints: Vec<Endpoint>, patience: Duration) -> Self {
+        Self { takes_turns: false, ..Self::new(protocol, endpoints, patience) }
+    }
+
+    /// Tries every server with a new connection, and the login where there is one; what is wrong with which.
+    pub(crate) async fn reach(&self, patience: Duration) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for endpoint in &self.endpoints {
+            let why = match tokio::time::timeout(patience, self.protocol.connect(endpoint)).await {
+                Ok(Ok(_)) => continue,
+                Ok(Err(failure)) => failure.text(),
+                Err(_) => format!("no answer within {} seconds", patience.as_secs()),
+            };
+            wrong.push(format!("{endpoint}: {why}"));
+        }
+        wrong
     }
 
     /// Puts a question to the servers in turn until one answers.
@@ -103,11 +125,11 @@ impl<P: Protocol> Pool<P> {
         done
     }
 
-    /// The servers, another one first each time; those that failed lately last.
+    /// The servers, another one first each time if they take turns; those that failed lately last.
     fn order(&self) -> Vec<usize> {
         let mut state = self.state();
         let count = self.endpoints.len();
-        state.turn = state.turn.wrapping_add(1);
+        state.turn = if self.takes_turns { state.turn.wrapping_add(1) } else { 0 };
         let turn = state.turn;
         let mut order: Vec<usize> = (0..count).map(|at| (at + turn) % count.max(1)).collect();
         order.sort_by_key(|at| state.failed.get(at).is_some_and(|since| since.elapsed() < LEFT_ALONE));

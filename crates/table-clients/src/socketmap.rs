@@ -28,6 +28,10 @@ impl Socketmap {
         Ok(Self { pool: Pool::new(Netstrings, vec![server], PATIENCE), map: map.to_owned() })
     }
 
+    pub(crate) async fn reach(&self, patience: Duration) -> Vec<String> {
+        self.pool.reach(patience).await
+    }
+
     pub(crate) async fn ask(&self, key: &str) -> RemoteAnswer {
         match self.pool.ask(&format!("{} {key}", self.map)).await {
             Ok(reply) => answer(&reply),

@@ -6,7 +6,7 @@ use mail_config::main_cf::kinds::{Context, Kind as _};
 use mail_config::main_cf::lists::{Domains, MatchList};
 
 use crate::RemoteAnswer;
-use crate::settings::Settings;
+use crate::settings::{Mistake, Settings};
 use crate::template::Template;
 
 /// The longest answer in octets, as for socketmap.
@@ -55,23 +55,25 @@ pub(crate) const PARAMETERS: [&str; 9] = [
 
 impl Plan {
     /// The plan of an SQL table.
-    pub(crate) fn sql(settings: &Settings) -> Result<Self, String> {
+    pub(crate) fn sql(settings: &Settings) -> Result<Self, Mistake> {
         let query = match (settings.get("query"), settings.get("select_function")) {
             (Some(query), _) => query.to_owned(),
             (None, Some(function)) => format!("SELECT {function}('%s')"),
             (None, None) => {
-                let need = |name: &str| settings.get(name).ok_or_else(|| "there is no query".to_owned());
+                let need = |name: &str| settings.get(name).ok_or("there is no query");
                 let (field, table, key) = (need("select_field")?, need("table")?, need("where_field")?);
                 format!("SELECT {field} FROM {table} WHERE {key} = '%s' {}", settings.text("additional_conditions", ""))
             }
         };
-        Self::new(&query, settings.text("result_format", "%s"), settings)
+        Self::new(("query", &query), ("result_format", settings.text("result_format", "%s")), settings)
     }
 
-    pub(crate) fn new(query: &str, result: &str, settings: &Settings) -> Result<Self, String> {
+    /// A plan of a query and the form of a result, each with the parameter that states it.
+    pub(crate) fn new(query: (&str, &str), result: (&str, &str), settings: &Settings) -> Result<Self, Mistake> {
+        let template = |(name, text): (&str, &str)| Template::parse(text).map_err(|what| Mistake::of(name, what));
         Ok(Self {
-            query: Template::parse(query)?,
-            result: Template::parse(result)?,
+            query: template(query)?,
+            result: template(result)?,
             domains: settings.get("domain").map(domains).transpose()?,
             limit: settings.number("expansion_limit", 0)?,
         })
@@ -96,10 +98,10 @@ impl Plan {
     }
 }
 
-fn domains(text: &str) -> Result<MatchList<String>, String> {
+fn domains(text: &str) -> Result<MatchList<String>, Mistake> {
     let mut context =
         Context { default: "", written: true, run_without: &[], default_table: "hash", warnings: Vec::new() };
-    Domains::parse(text, &mut context).map_err(|mistake| format!("domain: {}", mistake.what))
+    Domains::parse(text, &mut context).map_err(|mistake| Mistake::of("domain", mistake.what))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mail_posix::sqlite::Database;
 
-use crate::settings::Settings;
+use crate::settings::{Mistake, Settings};
 use crate::sql::{ANSWER_MAX, Values};
 
 /// How long a question may take.
@@ -21,13 +21,19 @@ pub(crate) struct Sqlite {
 }
 
 impl Sqlite {
-    pub(crate) fn new(settings: &Settings) -> Result<Self, String> {
-        let path = PathBuf::from(settings.get("dbpath").ok_or("dbpath names no file")?);
+    pub(crate) fn new(settings: &Settings) -> Result<Self, Mistake> {
+        let named = settings.get("dbpath").ok_or_else(|| Mistake::of("dbpath", "it names no file"))?;
+        let path = PathBuf::from(named);
         Ok(Self { path, open: Arc::default() })
     }
 
     pub(crate) fn quote(text: &str) -> String {
         text.replace('\'', "''")
+    }
+
+    /// Why the database cannot be opened, if it cannot.
+    pub(crate) fn reach(&self) -> Option<String> {
+        Database::open(&self.path).err().map(|why| format!("{}: {why}", self.path.display()))
     }
 
     pub(crate) async fn ask(&self, query: String) -> Result<Values, String> {

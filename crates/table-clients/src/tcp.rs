@@ -6,7 +6,7 @@ use crate::RemoteAnswer;
 use crate::connection::{Connection, Endpoint, Failure};
 use crate::pool::{Pool, Protocol};
 
-/// The longest reply with its line end.
+/// The longest reply without its line end.
 const REPLY_MAX: usize = 4096;
 /// How long a question may take, as in Postfix.
 const PATIENCE: Duration = Duration::from_secs(100);
@@ -22,6 +22,10 @@ impl Tcp {
         let server = Endpoint::parse(name, None).filter(|server| matches!(server, Endpoint::Tcp(..)));
         let server = server.ok_or("write HOST:PORT")?;
         Ok(Self { pool: Pool::new(Lines, vec![server], PATIENCE) })
+    }
+
+    pub(crate) async fn reach(&self, patience: Duration) -> Vec<String> {
+        self.pool.reach(patience).await
     }
 
     pub(crate) async fn ask(&self, key: &str) -> RemoteAnswer {
@@ -45,7 +49,7 @@ impl Protocol for Lines {
 
     async fn ask(&self, line: &mut Connection, key: &str) -> Result<Vec<u8>, Failure> {
         line.send(format!("get {}\n", encoded(key)).as_bytes()).await?;
-        line.read(REPLY_MAX, |octets| {
+        line.read(REPLY_MAX + 1, |octets| {
             let end = octets.iter().position(|&octet| octet == b'\n');
             Ok(end.map(|end| (octets[..end].to_vec(), end + 1)))
         })
@@ -83,7 +87,6 @@ pub fn decoded(text: &[u8]) -> Option<Vec<u8>> {
 /// What a line without its end says.
 #[must_use]
 pub fn reply(line: &[u8]) -> RemoteAnswer {
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
     let shown = || String::from_utf8_lossy(line).into_owned();
     let wrong = || RemoteAnswer::Temporary(format!("the server says what is no reply: {:.100}", shown()));
     let Some((code, text)) = line.split_at_checked(4) else { return wrong() };

@@ -85,6 +85,11 @@ impl Template {
         Ok(Self(pieces))
     }
 
+    /// Whether what comes of it depends on the key.
+    pub(crate) fn asks_for_the_key(&self) -> bool {
+        self.0.iter().any(|piece| !matches!(piece, Piece::Text(_)))
+    }
+
     /// A query for a key; none where the key lacks what the template asks for, so that nothing is asked.
     pub(crate) fn query(&self, key: &str, quote: &dyn Fn(&str) -> String) -> Option<String> {
         self.expand(key, key, quote)

@@ -52,6 +52,8 @@ pub enum TableKind {
     Pgsql,
     /// A MySQL or MariaDB server; authd asks it.
     Mysql,
+    /// A directory; authd asks its servers.
+    Ldap,
     /// A memcached server, with another table behind it; authd asks it.
     Memcache,
     /// `unix:passwd.byname`, answered by authd.
@@ -60,7 +62,7 @@ pub enum TableKind {
     ListFile,
 }
 
-const TABLE_KINDS: [(&str, TableKind); 21] = [
+const TABLE_KINDS: [(&str, TableKind); 22] = [
     ("hash", TableKind::Hash),
     ("btree", TableKind::Btree),
     ("texthash", TableKind::Texthash),
@@ -81,6 +83,7 @@ const TABLE_KINDS: [(&str, TableKind); 21] = [
     ("sqlite", TableKind::Sqlite),
     ("pgsql", TableKind::Pgsql),
     ("mysql", TableKind::Mysql),
+    ("ldap", TableKind::Ldap),
     ("memcache", TableKind::Memcache),
 ];
 
@@ -99,13 +102,12 @@ impl TableKind {
     /// Whether a file says how the table is asked.
     #[must_use]
     pub fn has_client_file(self) -> bool {
-        matches!(self, Self::Sqlite | Self::Pgsql | Self::Mysql | Self::Memcache)
+        matches!(self, Self::Sqlite | Self::Pgsql | Self::Mysql | Self::Ldap | Self::Memcache)
     }
 }
 
 /// The table types that Postfix has and we do not build.
-const UNBUILT_TABLES: [&str; 10] =
-    ["dbm", "internal", "ldap", "netinfo", "nis", "nisplus", "sdbm", "unix", "mongodb", "redis"];
+const UNBUILT_TABLES: [&str; 9] = ["dbm", "internal", "netinfo", "nis", "nisplus", "sdbm", "unix", "mongodb", "redis"];
 
 /// A table that a parameter names.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -115,7 +115,7 @@ fn table_files(config: &Config) -> Vec<Report> {
 }
 
 /// The parameter that names a table, and its line; the file itself where only a default does.
-fn named_by(config: &Config, table: &TableRef) -> (String, SourceLine) {
+pub(super) fn named_by(config: &Config, table: &TableRef) -> (String, SourceLine) {
     let raw = config.main.raw();
     let overrides = config.master.services.iter().flat_map(|service| &service.overrides);
     let names = |entry: &&Entry| raw.expand(&entry.value).is_ok_and(|value| value.contains(&table.name));
