@@ -89,16 +89,27 @@ fn compare_each<'a>(
     keys: impl IntoIterator<Item = &'a String>,
     shown: &str,
 ) -> Result<(usize, usize), String> {
+    compare_each_of(place, (table, table), keys, shown)
+}
+
+/// The same of a table of theirs and one of ours.
+fn compare_each_of<'a>(
+    place: &Place,
+    tables: (&str, &str),
+    keys: impl IntoIterator<Item = &'a String>,
+    shown: &str,
+) -> Result<(usize, usize), String> {
     let outcomes: Vec<Result<Said, String>> = std::thread::scope(|scope| {
-        let asked: Vec<_> = keys.into_iter().map(|key| scope.spawn(|| compare_one(place, table, key, shown))).collect();
+        let asked: Vec<_> =
+            keys.into_iter().map(|key| scope.spawn(|| compare_one(place, tables, key, shown))).collect();
         asked.into_iter().map(|one| one.join().unwrap_or_else(|_| Err("a comparison panicked".to_owned()))).collect()
     });
     let said = outcomes.into_iter().collect::<Result<Vec<Said>, String>>()?;
     Ok((said.len(), said.iter().filter(|said| **said == Said::Failed).count()))
 }
 
-fn compare_one(place: &Place, table: &str, key: &str, shown: &str) -> Result<Said, String> {
-    let (their, our) = (place.theirs(&["-q", key, table], "")?, place.ours(&["-q", key, table], "")?);
+fn compare_one(place: &Place, (table, own): (&str, &str), key: &str, shown: &str) -> Result<Said, String> {
+    let (their, our) = (place.theirs(&["-q", key, table], "")?, place.ours(&["-q", key, own], "")?);
     let (theirs, ours) = (Said::of(&their, "fatal:"), Said::of(&our, ""));
     if theirs == ours {
         return Ok(ours);

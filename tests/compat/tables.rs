@@ -84,7 +84,7 @@ impl Place {
         self.compare_two(table, table, keys, shown)
     }
 
-    fn compare_two(&self, theirs: &str, ours: &str, keys: &[String], shown: &str) -> Result<usize, String> {
+    pub fn compare_two(&self, theirs: &str, ours: &str, keys: &[String], shown: &str) -> Result<usize, String> {
         let input = keys.join("\n") + "\n";
         let (their, our) = (self.theirs(&["-q", "-", theirs], &input)?, self.ours(&["-q", "-", ours], &input)?);
         let (their_text, our_text) = (text(&their.stdout), text(&our.stdout));

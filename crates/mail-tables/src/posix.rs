@@ -1,34 +1,31 @@
-//! POSIX extended expressions of `regexp:` tables in the words of our engine, which takes linear time whatever the key.
+//! POSIX extended expressions of `regexp:` tables in the words of our engines: of the one that takes linear time whatever the key or, for references to
+//! groups, of the one that goes back.
 //!
-//! What glibc reads beyond POSIX (`\w`, `\<`, `a{,3}`) is read too. References to groups are refused: a table with one fails temporarily as a whole.
+//! What glibc reads beyond POSIX (`\w`, `\<`, `a{,3}`, `\1`) is read too.
 
-use regex::bytes::{Regex, RegexBuilder};
-
-use crate::pcre::escape;
+use crate::pattern::{Pattern, Reading};
+use crate::pcre::{Words, escape};
 
 /// Compiles an expression with the flags of regexp_table(5).
 ///
 /// # Errors
 /// What is wrong, or is not built.
-pub(crate) fn compile(expression: &str, flags: &str) -> Result<Regex, String> {
+pub(crate) fn compile(expression: &str, flags: &str) -> Result<Pattern, String> {
     // `i` makes case count (it does not by default), `m` makes `^` and `$` match at line ends.
-    let (mut case_insensitive, mut multi_line) = (true, false);
+    let mut reading = Reading { case_insensitive: true, ..Reading::default() };
     for flag in flags.chars() {
         match flag {
-            'i' => case_insensitive = !case_insensitive,
-            'm' => multi_line = !multi_line,
+            'i' => reading.case_insensitive = !reading.case_insensitive,
+            'm' => reading.multi_line = !reading.multi_line,
             other => return Err(format!("flag `{other}' is not built")),
         }
     }
-    let mut builder = RegexBuilder::new(&translate(expression)?);
-    // As in Postfix an expression is of octets: a dot is one.
-    builder.unicode(false);
-    builder.case_insensitive(case_insensitive).multi_line(multi_line).dot_matches_new_line(!multi_line);
-    builder.build().map_err(|error| {
-        let text = error.to_string();
-        let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
-        format!("the pattern cannot be used: {reason}")
-    })
+    reading.dot_all = !reading.multi_line;
+    let translated = translate(expression)?;
+    match translated.refers {
+        true => Pattern::backtracking(&translated.out, reading),
+        false => Pattern::linear(&translated.out, reading),
+    }
 }
 
 /// An expression in our engine's words, as far as it is written.
@@ -38,10 +35,14 @@ struct Translation {
     atom: Option<(usize, bool)>,
     /// Where the open groups begin.
     groups: Vec<usize>,
+    /// Whether it refers to what a group matched.
+    refers: bool,
 }
 
-fn translate(expression: &str) -> Result<String, String> {
-    let mut made = Translation { out: String::new(), atom: None, groups: Vec::new() };
+fn translate(expression: &str) -> Result<Translation, String> {
+    let mut made = Translation { out: String::new(), atom: None, groups: Vec::new(), refers: false };
+    let words = if refers(expression) { Words::Backtracking } else { Words::Linear };
+    made.refers = words == Words::Backtracking;
     let mut rest = expression;
     while let Some(c) = rest.chars().next() {
         rest = &rest[c.len_utf8()..];
@@ -49,7 +50,7 @@ fn translate(expression: &str) -> Result<String, String> {
             '\\' => {
                 let escaped = rest.chars().next().ok_or("trailing backslash")?;
                 rest = &rest[escaped.len_utf8()..];
-                made.atom(&escape_posix(escaped)?);
+                made.atom(&escape_posix(escaped, words)?);
             }
             '[' => {
                 let (class, after) = class(rest)?;
@@ -89,7 +90,7 @@ fn translate(expression: &str) -> Result<String, String> {
             c => octets(c).iter().for_each(|octet| made.atom(octet)),
         }
     }
-    if made.groups.is_empty() { Ok(made.out) } else { Err("a parenthesis is not closed".to_owned()) }
+    if made.groups.is_empty() { Ok(made) } else { Err("a parenthesis is not closed".to_owned()) }
 }
 
 impl Translation {
@@ -175,15 +176,35 @@ pub(crate) fn octets(c: char) -> Vec<String> {
     }
 }
 
-fn escape_posix(escaped: char) -> Result<String, String> {
-    Ok(match escaped {
-        'w' | 'W' | 's' | 'S' | 'b' | 'B' => escape(escaped, false)?,
-        '<' => "(?-u:\\b{start})".to_owned(),
-        '>' => "(?-u:\\b{end})".to_owned(),
-        '`' => "\\A".to_owned(),
-        '\'' => "\\z".to_owned(),
-        '1'..='9' => return Err(format!("`\\{escaped}' in a pattern is not built")),
-        c => octets(c).concat(),
+/// Whether a `\\1` stands in an expression; within a class a backslash stands for itself.
+fn refers(expression: &str) -> bool {
+    let mut rest = expression;
+    while let Some(c) = rest.chars().next() {
+        rest = &rest[c.len_utf8()..];
+        match c {
+            '\\' => match rest.chars().next() {
+                Some('1'..='9') => return true,
+                Some(escaped) => rest = &rest[escaped.len_utf8()..],
+                None => {}
+            },
+            '[' => rest = class(rest).map_or("", |(_, after)| after),
+            _ => {}
+        }
+    }
+    false
+}
+
+fn escape_posix(escaped: char, words: Words) -> Result<String, String> {
+    Ok(match (escaped, words) {
+        ('w' | 'W' | 's' | 'S' | 'b' | 'B', _) => escape(escaped, false, words)?,
+        ('<', Words::Linear) => "(?-u:\\b{start})".to_owned(),
+        ('>', Words::Linear) => "(?-u:\\b{end})".to_owned(),
+        ('<', Words::Backtracking) => "(?:\\b(?=\\w))".to_owned(),
+        ('>', Words::Backtracking) => "(?:\\b(?<=\\w))".to_owned(),
+        ('`', _) => "\\A".to_owned(),
+        ('\'', _) => "\\z".to_owned(),
+        ('1'..='9', _) => format!("(?:\\{escaped})"),
+        (c, _) => octets(c).concat(),
     })
 }
 
@@ -211,21 +232,26 @@ mod tests {
             ("\\<foo\\>", "afoo", false),
             ("a.c", "a\nc", true),
             ("^[a-c]$", "b", true),
+            ("^(a)\\1$", "aa", true),
+            ("^(.*)x\\1$", "abxab", true),
+            ("^(.*)x\\1$", "abxa", false),
+            ("^[\\1]$", "1", true),
+            ("\\<(o)\\1\\>", "a oo", true),
         ] {
             let pattern = compile(expression, "").unwrap_or_else(|error| panic!("{expression}: {error}"));
-            assert_eq!(pattern.is_match(key.as_bytes()), wanted, "{expression} {key}");
+            assert_eq!(pattern.is_match(key.as_bytes()), Ok(wanted), "{expression} {key}");
         }
-        for wrong in ["(", "*a", "(?:a)", "(a)\\1", "[a", "a\\", "a|*"] {
-            compile(wrong, "").expect_err(wrong);
+        for wrong in ["(", "*a", "(?:a)", "(a)\\2", "[a", "a\\", "a|*"] {
+            assert!(compile(wrong, "").is_err(), "{wrong}");
         }
-        compile("a", "x").expect_err("basic expressions");
+        assert!(compile("a", "x").is_err(), "basic expressions");
     }
 
     proptest::proptest! {
         #[test]
         fn no_expression_breaks_the_translation(expression in "[a(|)*+?{},0-9\\[\\].^$\\\\:é-]{0,20}", key in "[a-c0-9é]{0,6}") {
             if let Ok(pattern) = compile(&expression, "") {
-                let _ = pattern.is_match(key.as_bytes());
+                let _ = pattern.find(key.as_bytes());
             }
         }
     }

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use mail_config::lines::logical_lines;
 use mail_config::{Level, Report};
 use mail_types::SourceLine;
-use regex::bytes::{Captures, Regex};
+
+use crate::pattern::{Groups, Pattern};
 
 #[derive(Debug)]
 enum Rule {
     /// `/pattern/flags value`.
-    Match { negated: bool, pattern: Regex, value: Vec<Piece>, line: u32 },
+    Match { negated: bool, pattern: Pattern, value: Vec<Piece>, line: u32 },
     /// `if /pattern/flags`; the index of the line after its `endif`.
-    If { negated: bool, pattern: Regex, end: usize },
+    If { negated: bool, pattern: Pattern, end: usize, line: u32 },
 }
 
 /// A part of a value: text, or what a group matched.
@@ -23,11 +24,12 @@ enum Piece {
 }
 
 /// How an expression with its flags becomes a pattern.
-pub(crate) type Compile = fn(&str, &str) -> Result<Regex, String>;
+pub(crate) type Compile = fn(&str, &str) -> Result<Pattern, String>;
 
 /// A table of patterns.
 #[derive(Debug)]
 pub(crate) struct RegexpTable {
+    file: Arc<str>,
     rules: Vec<Rule>,
     /// The first expression that cannot be carried out, with its line.
     broken: Option<String>,
@@ -96,7 +98,7 @@ impl RegexpTable {
             }
         }
         open.into_iter().for_each(|at| close(&mut rules, at));
-        (Self { rules, broken }, reports)
+        (Self { file: Arc::clone(file), rules, broken }, reports)
     }
 
     /// Why no lookup can succeed, if none can.
@@ -105,24 +107,37 @@ impl RegexpTable {
     }
 
     /// The value, with what its groups matched, and the line.
-    pub(crate) fn get(&self, key: &str) -> Option<(String, u32)> {
+    ///
+    /// # Errors
+    /// A line that cannot say, since its pattern takes too many steps for this key: nothing behind it may decide.
+    pub(crate) fn get(&self, key: &str) -> Result<Option<(String, u32)>, String> {
+        let octets = key.as_bytes();
         let mut at = 0;
         while let Some(rule) = self.rules.get(at) {
             at += 1;
             match rule {
                 Rule::Match { negated: false, pattern, value, line } => {
-                    if let Some(groups) = pattern.captures(key.as_bytes()) {
-                        return Some((substituted(value, Some(&groups)), *line));
+                    if let Some(groups) = pattern.find(octets).map_err(|why| self.at(*line, &why))? {
+                        return Ok(Some((substituted(value, octets, &groups), *line)));
                     }
                 }
-                Rule::Match { negated: true, pattern, value, line } if !pattern.is_match(key.as_bytes()) => {
-                    return Some((substituted(value, None), *line));
+                Rule::Match { negated: true, pattern, value, line } => {
+                    if !pattern.is_match(octets).map_err(|why| self.at(*line, &why))? {
+                        return Ok(Some((substituted(value, octets, &Groups::new()), *line)));
+                    }
                 }
-                Rule::If { negated, pattern, end } if pattern.is_match(key.as_bytes()) == *negated => at = *end,
-                _ => {}
+                Rule::If { negated, pattern, end, line } => {
+                    if pattern.is_match(octets).map_err(|why| self.at(*line, &why))? == *negated {
+                        at = *end;
+                    }
+                }
             }
         }
-        None
+        Ok(None)
+    }
+
+    fn at(&self, line: u32, why: &str) -> String {
+        format!("{}: {why}", SourceLine::new(Arc::clone(&self.file), line))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -153,10 +168,10 @@ fn rule(text: &str, line: u32, compile: Compile) -> Result<Rule, Wrong> {
     let regex = compile(&expression, &rest[..flags_end]).map_err(Wrong::Expression)?;
     let value = rest[flags_end..].trim();
     if is_if {
-        return Ok(Rule::If { negated, pattern: regex, end: 0 });
+        return Ok(Rule::If { negated, pattern: regex, end: 0, line });
     }
     let value = pieces(value)?;
-    let groups = if negated { 0 } else { regex.captures_len() - 1 };
+    let groups = if negated { 0 } else { regex.groups() };
     match value.iter().find(|piece| matches!(piece, Piece::Group(n) if *n > groups)) {
         Some(Piece::Group(n)) => Err(Wrong::Line(format!("the pattern has no group ${n}"))),
         _ => Ok(Rule::Match { negated, pattern: regex, value, line }),
@@ -221,13 +236,14 @@ fn pieces(text: &str) -> Result<Vec<Piece>, String> {
     Ok(pieces)
 }
 
-fn substituted(pieces: &[Piece], groups: Option<&Captures<'_>>) -> String {
+fn substituted(pieces: &[Piece], key: &[u8], groups: &Groups) -> String {
     let mut out = Vec::new();
     for piece in pieces {
         match piece {
             Piece::Text(text) => out.extend_from_slice(text.as_bytes()),
             Piece::Group(n) => {
-                out.extend_from_slice(groups.and_then(|g| g.get(*n)).map_or(b"", |group| group.as_bytes()));
+                let taken = groups.get(*n).cloned().flatten().and_then(|range| key.get(range));
+                out.extend_from_slice(taken.unwrap_or_default());
             }
         }
     }
@@ -256,7 +272,7 @@ mod tests {
         ];
         for (key, wanted) in cases {
             let wanted = wanted.map(|(value, line)| (value.to_owned(), line));
-            assert_eq!(table.get(key), wanted, "{key}");
+            assert_eq!(table.get(key), Ok(wanted), "{key}");
         }
     }
 

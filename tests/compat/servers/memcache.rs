@@ -5,11 +5,10 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::tables::{Dice, Place, enough, key, keys, rounds};
 
-use super::{NOBODY, Server, compare_each, side_by_side};
+use super::{NOBODY, Server, compare_each_of};
 
 /// Puts values into the cache, with and without a prefix of the key.
 fn fill(port: u16) -> Result<(), String> {
@@ -35,8 +34,8 @@ fn fill(port: u16) -> Result<(), String> {
     Ok(())
 }
 
-pub fn gives_the_same_values() -> Result<(), String> {
-    let place = Place::new()?;
+/// A server with values; each program has its own, since both put what they find behind it into the cache.
+fn start() -> Result<(Server, u16), String> {
     let port = test_support::free_port(Ipv4Addr::LOCALHOST).map_err(|error| error.to_string())?;
     let mut command = Command::new("memcached");
     command.args(["-l", "127.0.0.1", "-p", &port.to_string(), "-U", "0", "-m", "16", "-t", "1"]);
@@ -46,47 +45,68 @@ pub fn gives_the_same_values() -> Result<(), String> {
     let mut server = Server::start(&mut command)?;
     server.wait_for_port(port)?;
     fill(port)?;
-    let table = |name: &str| format!("memcache:{}/{name}", place.root().display());
-    let numbers: Vec<u64> = (0..rounds()).collect();
-    let mut asked = side_by_side(&numbers, |number| {
-        let mut dice = Dice::new(*number, "memcache");
-        let mut lines = format!("memcache = inet:127.0.0.1:{port}\n");
-        for (chance, name, values) in [
-            (60, "key_format", &["v:%s", "%u@%d", "v:%s", "%2.%1"][..]),
-            (60, "backup", &["inline:{john=back}", "static:all", "texthash:nosuch", "inline:{a=b,info@info.net=c d}"]),
-            (30, "domain", &["example.org", "!org, static:x"]),
-            (20, "data_size_limit", &["100", "1000"]),
-            (20, "ttl", &["10", "0"]),
-        ] {
-            if dice.chance(chance) {
-                let _ = writeln!(lines, "{name} = {}", dice.of(values));
-            }
-        }
-        let name = format!("generated{number}.cf");
-        place.write(&name, &lines)?;
-        let keys = keys(&mut dice);
-        match lines.contains("nosuch") || lines.contains("size_limit") {
-            true => Ok(compare_each(&place, &table(&name), keys.iter().take(15), &lines)?.0),
-            false => place.compare(&table(&name), &keys, &lines),
-        }
-    })?;
-    place.write("plain.cf", &format!("memcache = inet:127.0.0.1:{port}\n"))?;
-    let odd = ["a b", "a\tb", "\u{a0}", &"k".repeat(260)].map(str::to_owned);
-    asked += compare_each(&place, &table("plain.cf"), &odd, "")?.0;
-    drop(server);
-    let failures = AtomicUsize::new(0);
-    let tables = ["", "backup = inline:{john=back}\n", "backup = fail:x\n"];
-    asked += side_by_side(&tables, |lines| {
-        let name = format!("down{}.cf", lines.len());
-        let lines = format!("memcache = inet:127.0.0.1:{port}\nmax_try = 1\nretry_pause = 1\n{lines}");
-        place.write(&name, &lines)?;
-        let (asked, failed) = compare_each(&place, &table(&name), &["john", "mary"].map(str::to_owned), &lines)?;
-        failures.fetch_add(failed, Ordering::Relaxed);
-        Ok(asked)
-    })?;
-    if failures.into_inner() == 0 {
-        Err("a server that is not there fails no lookup".to_owned())
-    } else {
-        enough(asked)
+    Ok((server, port))
+}
+
+/// The same table for both programs, each with its server.
+struct Tables<'a> {
+    place: &'a Place,
+    ports: (u16, u16),
+}
+
+impl Tables<'_> {
+    fn write(&self, lines: &str) -> Result<(String, String), String> {
+        let table = |name: &str, port: u16| {
+            self.place.write(name, &format!("memcache = inet:127.0.0.1:{port}\n{lines}"))?;
+            Ok::<String, String>(format!("memcache:{}/{name}", self.place.root().display()))
+        };
+        Ok((table("theirs.cf", self.ports.0)?, table("ours.cf", self.ports.1)?))
     }
+
+    fn compare_each(&self, lines: &str, keys: &[String]) -> Result<(usize, usize), String> {
+        let (theirs, ours) = self.write(lines)?;
+        compare_each_of(self.place, (&theirs, &ours), keys, lines)
+    }
+}
+
+pub fn gives_the_same_values() -> Result<(), String> {
+    let place = Place::new()?;
+    let ((theirs, their_port), (ours, our_port)) = (start()?, start()?);
+    let tables = Tables { place: &place, ports: (their_port, our_port) };
+    let mut asked = 0;
+    for round in 0..rounds() {
+        let mut dice = Dice::new(round, "memcache");
+        let lines = generated(&mut dice);
+        let keys = keys(&mut dice);
+        asked += if lines.contains("nosuch") || lines.contains("size_limit") {
+            tables.compare_each(&lines, &keys[..15])?.0
+        } else {
+            let (theirs, ours) = tables.write(&lines)?;
+            place.compare_two(&theirs, &ours, &keys, &lines)?
+        };
+    }
+    asked += tables.compare_each("", &["a b", "a\tb", "\u{a0}", &"k".repeat(260)].map(str::to_owned))?.0;
+    drop((theirs, ours));
+    let mut failures = 0;
+    for behind in ["", "backup = inline:{john=back}\n", "backup = fail:x\n"] {
+        let lines = format!("max_try = 1\nretry_pause = 1\n{behind}");
+        failures += tables.compare_each(&lines, &["john", "mary"].map(str::to_owned))?.1;
+    }
+    if failures == 0 { Err("a server that is not there fails no lookup".to_owned()) } else { enough(asked) }
+}
+
+fn generated(dice: &mut Dice) -> String {
+    let mut lines = String::new();
+    for (chance, name, values) in [
+        (60, "key_format", &["v:%s", "%u@%d", "v:%s", "%2.%1"][..]),
+        (60, "backup", &["inline:{john=back}", "static:all", "texthash:nosuch", "inline:{a=b,info@info.net=c d}"]),
+        (30, "domain", &["example.org", "!org, static:x"]),
+        (20, "data_size_limit", &["100", "1000"]),
+        (20, "ttl", &["10", "0"]),
+    ] {
+        if dice.chance(chance) {
+            let _ = writeln!(lines, "{name} = {}", dice.of(values));
+        }
+    }
+    lines
 }
