@@ -26,8 +26,9 @@ use crate::store::{Answer, Answers, Op, Refusal, Shared};
 const BATCH_OPS: usize = 4096;
 /// Octets of content of one batch.
 const BATCH_OCTETS: u64 = 4 * 1024 * 1024;
-/// Writes that go into the index at once. Until they are there they are in memory three times: here, on their way, and in sled.
-const FREEZE_AT: usize = 16_000;
+/// Writes that go into the index at once. Until they are there they are in memory three times: here, on their way, and in sled, which
+/// keeps besides a copy of a page for each write of a batch until the batch is done.
+const FREEZE_AT: usize = 2_000;
 /// How long a write may wait for the index: what ends sooner never reaches it.
 const FREEZE_AFTER: Duration = Duration::from_secs(2);
 /// How long free space is believed, and how long a disk that failed is left alone.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::{Index, IndexError, Key, Value, Write};
 
 /// Octets of sled's page cache. What it drops is still in the kernel's; in this process every octet of it would count several times.
-const CACHE: u64 = 8 * 1024 * 1024;
+const CACHE: u64 = 1024 * 1024;
 
 /// sled as the index.
 ///
