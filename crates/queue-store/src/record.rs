@@ -319,6 +319,44 @@ pub(crate) fn is_false(value: &bool) -> bool {
     !*value
 }
 
+/// What a reader must know to treat a message as its sender wants it. One that does not know an entry sets the record aside and delivers nothing.
+const KNOWN: [&str; 1] = [ONLY_ASKS];
+
+/// Nothing of the message may be delivered ([`mail_types::Purpose::is_verification`]).
+const ONLY_ASKS: &str = "only-asks";
+
+/// How metadata begins that requires something.
+const REQUIRES: &[u8] = b"{\"requires\":";
+
+/// Metadata within what a reader must know. A build from before this form finds none of the fields that it looks for, and sets the record aside.
+#[derive(Serialize, Deserialize)]
+struct Needing<T> {
+    requires: Vec<String>,
+    record: T,
+}
+
+fn write_needing<T: Serialize>(out: &mut Vec<u8>, envelope: &Envelope, meta: &T) -> Result<(), serde_json::Error> {
+    if envelope.purpose.is_verification() {
+        serde_json::to_writer(out, &Needing { requires: vec![ONLY_ASKS.to_owned()], record: meta })
+    } else {
+        serde_json::to_writer(out, meta)
+    }
+}
+
+fn read_needing<T: serde::de::DeserializeOwned>(meta: &[u8]) -> Result<T, serde_json::Error> {
+    if !meta.starts_with(REQUIRES) {
+        return serde_json::from_slice(meta);
+    }
+    // What is required may change what the record looks like, so it is read first.
+    let needing: Needing<serde::de::IgnoredAny> = serde_json::from_slice(meta)?;
+    if let Some(unknown) = needing.requires.iter().find(|entry| !KNOWN.contains(&entry.as_str())) {
+        return Err(serde::de::Error::custom(format!(
+            "the record requires `{unknown}', which this version does not know"
+        )));
+    }
+    serde_json::from_slice::<Needing<T>>(meta).map(|needing| needing.record)
+}
+
 impl Record {
     /// The type in the header.
     #[must_use]
@@ -344,12 +382,12 @@ impl Record {
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
         match self {
             Self::Granted(meta) => serde_json::to_writer(out, meta),
-            Self::Accepted(meta) => serde_json::to_writer(out, meta),
+            Self::Accepted(meta) => write_needing(out, &meta.envelope, meta),
             Self::Outcome(meta) => serde_json::to_writer(out, meta),
             Self::Expanded(meta) => serde_json::to_writer(out, meta),
             Self::Held(meta) | Self::Released(meta) | Self::Requeued(meta) => serde_json::to_writer(out, meta),
             Self::Deleted(meta) => serde_json::to_writer(out, meta),
-            Self::Moved(meta) => serde_json::to_writer(out, meta),
+            Self::Moved(meta) => write_needing(out, &meta.envelope, meta),
             Self::Void(meta) => serde_json::to_writer(out, meta),
         }
     }
@@ -361,15 +399,67 @@ impl Record {
     pub fn decode(kind: Kind, meta: &[u8]) -> Result<Self, serde_json::Error> {
         Ok(match kind {
             Kind::Granted => Self::Granted(serde_json::from_slice(meta)?),
-            Kind::Accepted => Self::Accepted(serde_json::from_slice(meta)?),
+            Kind::Accepted => Self::Accepted(read_needing(meta)?),
             Kind::Outcome => Self::Outcome(serde_json::from_slice(meta)?),
             Kind::Expanded => Self::Expanded(serde_json::from_slice(meta)?),
             Kind::Held => Self::Held(serde_json::from_slice(meta)?),
             Kind::Released => Self::Released(serde_json::from_slice(meta)?),
             Kind::Requeued => Self::Requeued(serde_json::from_slice(meta)?),
             Kind::Deleted => Self::Deleted(serde_json::from_slice(meta)?),
-            Kind::Moved => Self::Moved(serde_json::from_slice(meta)?),
+            Kind::Moved => Self::Moved(read_needing(meta)?),
             Kind::Void => Self::Void(serde_json::from_slice(meta)?),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mail_types::{Body, Client, DsnOptions, Purpose};
+
+    use super::*;
+
+    fn accepted(purpose: Purpose) -> Accepted {
+        let id = QueueId::new(1, 1, 1).expect("in range");
+        let envelope = Envelope {
+            sender: Sender::Null,
+            recipients: vec![Recipient::new("a@b.org".parse().expect("an address"))],
+            arrival: UnixTime(1),
+            size: 1,
+            body: Body::SevenBit,
+            smtputf8: false,
+            dsn: DsnOptions::default(),
+            message_id: None,
+            client: Client::default(),
+            purpose,
+        };
+        Accepted { id, at: UnixTime(1), envelope: Arc::new(envelope), place: Place::Segment, hold: false }
+    }
+
+    fn encoded(purpose: Purpose) -> Vec<u8> {
+        let mut out = Vec::new();
+        Record::Accepted(accepted(purpose)).encode(&mut out).expect("encoded");
+        out
+    }
+
+    #[test]
+    fn who_does_not_know_what_a_message_requires_reads_nothing_of_it() {
+        for purpose in [Purpose::Deliver, Purpose::Trace, Purpose::Verify, Purpose::Probe] {
+            let meta = encoded(purpose);
+            let read = Record::decode(Kind::Accepted, &meta).expect("our own");
+            assert_eq!(read, Record::Accepted(accepted(purpose)));
+            // A build from before `requires' reads the fields of the record itself; it must find none where nothing may be delivered.
+            let older = serde_json::from_slice::<Accepted>(&meta);
+            assert_eq!(older.is_err(), purpose.is_verification(), "{purpose:?}");
+        }
+        let text = String::from_utf8(encoded(Purpose::Verify)).expect("text");
+        let later = text.replacen("only-asks", "only-asks\",\"colour", 1);
+        let error = Record::decode(Kind::Accepted, later.as_bytes()).expect_err("a later version").to_string();
+        assert!(error.contains("requires `colour'"), "{error}");
+        // As builds between wrote it.
+        let between = serde_json::to_vec(&accepted(Purpose::Verify)).expect("encoded");
+        assert_eq!(
+            Record::decode(Kind::Accepted, &between).expect("read"),
+            Record::Accepted(accepted(Purpose::Verify))
+        );
     }
 }
