@@ -23,6 +23,9 @@ pub struct Left {
 /// The account of an import.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Account {
+    /// Users and groups that were made for the daemons.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub made: Vec<String>,
     /// Messages that are in our queue and go their way.
     pub imported: u64,
     /// Messages that are in our queue on hold.
@@ -67,6 +70,9 @@ impl Account {
             self.submitted,
             self.left.len()
         );
+        if !self.made.is_empty() {
+            out.push_str(&format!("made: {}\n", self.made.join(", ")));
+        }
         if self.resumed > 0 {
             out.push_str(&format!("finished what an earlier run began: {}\n", self.resumed));
         }

@@ -5,6 +5,7 @@ mod import;
 mod listeners;
 mod maildrop;
 pub mod moving;
+mod role_users;
 mod survey;
 
 use std::ffi::OsString;
@@ -13,7 +14,7 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use mail_config::Loaded;
+use mail_config::{Config, Loaded};
 use serde::Serialize;
 
 use self::account::Account;
@@ -48,17 +49,44 @@ pub fn run(arguments: &[OsString]) -> Outcome {
         return Err(Failure::new(USAGE, USAGE_LINE));
     }
     let places = places(&parsed);
-    let loaded = load(&places.postfix, places.dovecot.as_deref())?;
-    let spool = Spool::of(&loaded.config)?;
-    let survey = Survey::of(&places, &loaded, &spool)?;
     let json = parsed.has('j');
+    let loaded = match load(&places.postfix, places.dovecot.as_deref()) {
+        Ok(loaded) => loaded,
+        Err(mistakes) => return Err(what_can_be_seen(&places, json, mistakes)),
+    };
+    let spool = Spool::of(&loaded.config)?;
+    let mut survey = Survey::of(&places, &loaded, &spool)?;
     if !parsed.has('y') {
         return show(&survey, None, json).map(|()| 0);
     }
-    let account = take_over(&places, &loaded, &spool, !parsed.has('R'))?;
+    let made = if parsed.has('R') { Vec::new() } else { users_of_roles(&mut survey)? };
+    let mut account = take_over(&places, &loaded, &spool, !parsed.has('R'))?;
+    account.made = made;
     show(&survey, Some(&account), json)?;
     // What stays behind is a reason to look, whatever else went well.
     Ok(if account.left.is_empty() { 0 } else { TEMPORARY })
+}
+
+/// The survey of a machine whose files would not start, and what is wrong with them. Nothing is prepared then.
+fn what_can_be_seen(places: &Places, json: bool, mistakes: Failure) -> Failure {
+    let Ok((config, reports)) = Config::examine(&places.postfix, places.dovecot.as_deref()) else { return mistakes };
+    let loaded = Loaded { config, reports };
+    let seen = Spool::of(&loaded.config).and_then(|spool| Survey::of(places, &loaded, &spool));
+    // What is wrong with the files is the answer; what else was seen is an extra.
+    match seen.and_then(|survey| show(&survey.after_mistakes(), None, json)) {
+        Ok(()) => mistakes,
+        Err(failure) => Failure::new(mistakes.code, format!("{}\n{}", mistakes.text, failure.text)),
+    }
+}
+
+/// Makes the users and groups that the daemons run as, where root asks and they are missing; the names of those that were.
+fn users_of_roles(survey: &mut Survey) -> Result<Vec<String>, Failure> {
+    if survey.missing.is_empty() || !rustix::process::geteuid().is_root() {
+        return Ok(Vec::new());
+    }
+    role_users::make(Path::new("/"))?;
+    let left = mail_daemon::state::missing().map_err(|error| Failure::new(IO, error.to_string()))?;
+    Ok(std::mem::replace(&mut survey.missing, left))
 }
 
 fn show(survey: &Survey, account: Option<&Account>, json: bool) -> Result<(), Failure> {

@@ -134,11 +134,18 @@ impl Survey {
         Ok(survey)
     }
 
+    /// The same for files that would not start: they come first.
+    #[must_use]
+    pub fn after_mistakes(mut self) -> Self {
+        self.steps.insert(
+            0,
+            format!("mend what is wrong in {} (postrider check), then ask again", self.configuration.display()),
+        );
+        self
+    }
+
     fn steps(&self, places: &Places) -> Vec<String> {
         let mut steps = Vec::new();
-        if !self.missing.is_empty() && rustix::process::geteuid().is_root() {
-            steps.push("systemd-sysusers postrider.conf".to_owned());
-        }
         steps.extend(self.without_text.iter().cloned());
         if self.running.postfix {
             steps.push(format!("postfix -c {} stop", self.configuration.display()));
@@ -183,7 +190,7 @@ impl Survey {
             line(format!("listens                 {} {who}", one.address));
         }
         if !self.missing.is_empty() {
-            line(format!("missing                 {}", self.missing.join(", ")));
+            line(format!("missing                 {} (adopt --yes makes them)", self.missing.join(", ")));
         }
         let counts: Vec<String> = self.coverage.iter().map(|(status, count)| format!("{status} {count}")).collect();
         line(format!("\nParameters and settings: {}", counts.join(", ")));

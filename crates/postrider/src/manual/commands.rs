@@ -252,8 +252,8 @@ fn system() -> Vec<Page> {
             "take over from Postfix and Dovecot",
             &["postrider adopt [-c DIR] [--dovecot FILE] [--root DIR] [--json] [--yes]"],
             &[
-                "Looks at the machine and prints what is there: the files, tables without their text, Maildirs, the ports of mail with the programs that listen on them, missing users, the messages of Postfix's queue by state. Then how much of the files is carried out, what will differ, and the commands to type. Without --yes nothing is changed.",
-                "With --yes /etc/postrider becomes a link to the directory of main.cf, and Postfix's queue is taken over: envelope, content, time of arrival, hold, DSN parameters, the reasons of deferred mail. Postfix and Postrider must be stopped. Files of Postfix's configuration are never edited. The log names each message's old and new id.",
+                "Looks at the machine and prints what is there: the files, tables without their text, Maildirs, the ports of mail with the programs that listen on them, missing users, the messages of Postfix's queue by state. Then how much of the files is carried out, what will differ, and the commands to type. Without --yes nothing is changed. Files that would not start are surveyed as far as they can be read; what is wrong with them comes last.",
+                "With --yes users and groups of the daemons that are missing are made (root asks; with --root they are not), /etc/postrider becomes a link to the directory of main.cf, and Postfix's queue is taken over: envelope, content, time of arrival, hold, DSN parameters, the reasons of deferred mail. Postfix and Postrider must be stopped. Files of Postfix's configuration are never edited. The log names each message's old and new id.",
                 "What only Postfix can carry out (content filters, VERP), what is incomplete, damaged or not understood is left in its queue and named. Files that were taken lie in adopted/files of the state directory.",
                 "The command may be killed at any moment and run again.",
             ],
@@ -267,6 +267,7 @@ fn system() -> Vec<Page> {
             &[
                 ("0", "Done; with --yes, nothing was left behind."),
                 ("75", "Postfix or Postrider runs, or messages were left behind."),
+                ("69", "The users of the daemons cannot be made."),
                 ("78", "The files would not start, /etc/postrider is something else, or a user is missing."),
             ],
         ),
