@@ -280,8 +280,8 @@ fn overrides(chance: &mut Chance, directory: &Path) -> String {
         }
     }
     // A list that permits everybody first would keep Postfix from starting.
-    let relay = list(chance, directory).replace("permit, ", "");
-    let relay = relay.strip_suffix("permit").map_or(relay.as_str(), |rest| rest.trim_end_matches(", "));
+    let relay = list(chance, directory);
+    let relay = relay.split(", ").filter(|rule| *rule != "permit").collect::<Vec<_>>().join(", ");
     set(
         "smtpd_relay_restrictions",
         format!("{relay}{}reject_unauth_destination", if relay.is_empty() { "" } else { ", " }),
@@ -295,8 +295,16 @@ fn overrides(chance: &mut Chance, directory: &Path) -> String {
     if chance.is_once_in(4) {
         set("parent_domain_matches_subdomains", String::new());
     }
-    if chance.is_once_in(4) {
-        set("smtpd_log_access_permit_actions", "permit_mynetworks, permit, permit_auth_destination".to_owned());
+    match chance.below(6) {
+        0 => {
+            set("smtpd_log_access_permit_actions", "permit_mynetworks, permit, permit_auth_destination, OK".to_owned())
+        }
+        1 => set("smtpd_log_access_permit_actions", "!permit, static:all".to_owned()),
+        2 => set("smtpd_log_access_permit_actions", "static:all".to_owned()),
+        _ => {}
+    }
+    if chance.is_once_in(5) {
+        set("smtpd_delay_open_until_valid_rcpt", "no".to_owned());
     }
     text
 }
@@ -489,7 +497,8 @@ fn reply(stream: &mut BufReader<TcpStream>) -> std::io::Result<String> {
 
 /// Lines about decisions, without time, process and queue id, and how often each comes.
 fn decisions(log: &str) -> BTreeMap<String, i64> {
-    const WORDS: [&str; 7] = ["reject: ", "reject_warning: ", "hold: ", "discard: ", "redirect: ", "warn: ", "info: "];
+    const WORDS: [&str; 8] =
+        ["reject: ", "reject_warning: ", "hold: ", "discard: ", "redirect: ", "warn: ", "info: ", "permit: "];
     let mut all = BTreeMap::new();
     for line in log.lines().filter(|line| line.contains("/smtpd[")) {
         let Some((_, text)) = line.split_once("]: ") else { continue };

@@ -17,14 +17,18 @@ pub struct Peer<'a> {
     pub name: &'a str,
     /// The address; none for local submission.
     pub address: Option<IpAddr>,
+    /// The port, where it is logged (`smtpd_client_port_logging`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
 }
 
 impl fmt::Display for Peer<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.address {
-            Some(address) => write!(f, "{}[{address}]", Safe(self.name)),
-            None => write!(f, "{}", Safe(self.name)),
+            Some(address) => write!(f, "{}[{address}]", Safe(self.name))?,
+            None => write!(f, "{}", Safe(self.name))?,
         }
+        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
     }
 }
 
@@ -424,7 +428,7 @@ mod tests {
         let event = Event::Reject {
             action: "reject",
             command: "RCPT",
-            peer: Peer { name: "unknown", address: Some([192, 0, 2, 1].into()) },
+            peer: Peer { name: "unknown", address: Some([192, 0, 2, 1].into()), port: None },
             said: Said::Reply(&reply),
             from: Some("a@b"),
             to: Some("x@y.z"),

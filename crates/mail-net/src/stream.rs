@@ -61,6 +61,8 @@ pub struct TlsInfo {
     pub asked: bool,
     /// The client's certificate.
     pub peer: Option<Peer>,
+    /// Whether an earlier session goes on.
+    pub resumed: bool,
 }
 
 impl fmt::Display for TlsInfo {
@@ -94,7 +96,8 @@ impl Stream {
             _ => ("TLSv1.2", openssl_name(&suite), String::new(), String::new()),
         };
         let (trust, asked, peer) = (seen.trust, seen.asked, seen.peer.clone());
-        Some(TlsInfo { version, cipher, bits, exchange, client_signature, trust, asked, peer })
+        let resumed = common.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
+        Some(TlsInfo { version, cipher, bits, exchange, client_signature, trust, asked, peer, resumed })
     }
 
     /// The name that the client asked for in the handshake (RFC 6066 section 3), where we are the server.

@@ -173,7 +173,7 @@ pub(crate) fn ask(run: &mut Run<'_>, table: &TableRef, keys: &[Key]) -> Result<A
 }
 
 /// What an answer comes to.
-pub(crate) fn judge(run: &Run<'_>, answer: Asking, subject: &Subject, yes: Yes) -> Applied {
+pub(crate) fn judge(run: &mut Run<'_>, answer: Asking, subject: &Subject, yes: Yes) -> Applied {
     match answer {
         Asking::NotFound => Effect::Neutral.into(),
         Asking::Temporary(why) => {
@@ -181,10 +181,26 @@ pub(crate) fn judge(run: &Run<'_>, answer: Asking, subject: &Subject, yes: Yes) 
             Effect::Fail { reply, why }.into()
         }
         Asking::Found(found) => match carry_out(run, &found.value, subject) {
-            Carried::Yes => yes.effect().into(),
-            Carried::Effect(effect) => effect.into(),
+            Carried::Yes => {
+                run.grant(&found.value, subject, &found.table);
+                yes.effect().into()
+            }
+            Carried::Effect(effect) => {
+                if let Effect::Act(Action::Discard(_)) = effect {
+                    run.grant(&found.value, subject, &found.table);
+                }
+                effect.into()
+            }
             Carried::Rules(rules) => Applied::Rules { rules, source: found.source, yes, subject: subject.clone() },
         },
+    }
+}
+
+impl Run<'_> {
+    /// Remembers the word with which a table or service says yes, for the log.
+    pub(crate) fn grant(&mut self, value: &str, subject: &Subject, from: &str) {
+        let word = value.split([' ', '\t']).next().unwrap_or_default();
+        self.granted = Some((word.to_owned(), subject.clone(), from.to_owned()));
     }
 }
 
@@ -235,6 +251,7 @@ fn act(run: &Run<'_>, asked: Asked, subject: &Subject) -> Effect {
     }
     let or = |text: String, default: &str| subject.remark(if text.is_empty() { default } else { &text });
     let action = match asked {
+        Asked::Hold(_) if run.held => return Effect::Neutral,
         Asked::Hold(text) => Action::Hold(or(text, "triggers HOLD action")),
         Asked::Discard(text) => Action::Discard(or(text, "triggers DISCARD action")),
         Asked::Redirect(to) => return copied(&to, "REDIRECT", subject, Action::Redirect),

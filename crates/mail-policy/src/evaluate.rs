@@ -12,7 +12,7 @@ use crate::plan::{List, Plan, Stage};
 use crate::replies::Subject;
 use crate::restrictions;
 use crate::unlisted;
-use crate::verdict::{Action, Decision, Effect, Outcome, Verdict};
+use crate::verdict::{Action, Decision, Effect, Outcome, Permission, Verdict};
 
 /// How deep classes and access tables may name each other (`smtpd_restriction_classes`).
 const DEPTH_MAX: usize = 100;
@@ -42,11 +42,15 @@ pub(crate) struct Run<'a> {
     subject: Option<Subject>,
     /// Lookups of the rule that is running.
     pub lookups: Vec<Lookup>,
+    /// The word of a table or service that said yes, what it judged, and which it is.
+    pub granted: Option<(String, Subject, String)>,
     decisions: Vec<Decision>,
     defer_if_permit: Option<Reply>,
     defer_if_reject: Option<Reply>,
     /// An access table said `DISCARD`: nothing is judged any more.
     discarded: bool,
+    /// An access table said `HOLD`.
+    pub held: bool,
     /// The existence of recipient or sender was judged by a rule already.
     pub recipient_checked: bool,
     pub sender_checked: bool,
@@ -71,10 +75,12 @@ pub fn evaluate(plan: &Plan, stage: Stage, input: &Input<'_>, facts: &dyn Facts)
         named_by: None,
         subject: None,
         lookups: Vec::new(),
+        granted: None,
         decisions: Vec::new(),
         defer_if_permit: input.deferral.cloned(),
         defer_if_reject: None,
         discarded: input.discarded,
+        held: input.held,
         recipient_checked: false,
         sender_checked: false,
         depth: 0,
@@ -265,9 +271,14 @@ impl<'a> Run<'a> {
                 self.discarded = true;
                 Flow::Permit
             }
+            Effect::Act(Action::Hold(_)) => {
+                self.held = true;
+                Flow::Neutral
+            }
             Effect::Neutral | Effect::Act(_) | Effect::Warn(_) | Effect::Log(..) | Effect::Ignored(_) => Flow::Neutral,
         };
         let subject = self.subject();
+        let permission = self.permission(&rule, &effect, &subject);
         self.decisions.push(Decision {
             list: self.list,
             rule,
@@ -277,8 +288,44 @@ impl<'a> Run<'a> {
             class: subject.class,
             lookups: lookups::every(self.facts.tables().take_asked(), std::mem::take(&mut self.lookups)),
             effect,
+            permission,
         });
         flow
+    }
+
+    /// A yes as the log may show it. One that an earlier deferral overrules is none.
+    fn permission(&mut self, rule: &str, effect: &Effect, subject: &Subject) -> Option<Permission> {
+        let granted = self.granted.take();
+        let is_yes = match effect {
+            Effect::Permit | Effect::Act(Action::Discard(_)) => true,
+            // A table that may not say yes has said it all the same.
+            Effect::Fail { .. } => granted.is_some(),
+            _ => false,
+        };
+        if !is_yes || self.defer_if_permit.is_some() {
+            return None;
+        }
+        let (action, of, from) = match granted {
+            Some((word, of, from)) => (word, of, format!("from {from}")),
+            None => {
+                let plain = rule.trim_start_matches("warn_if_reject ");
+                let (name, argument) = plain.split_once(' ').unwrap_or((plain, ""));
+                let client = || Subject { name: self.input.peer(), class: "Client host" };
+                let of = match name {
+                    "permit_mynetworks"
+                    | "permit_inet_interfaces"
+                    | "permit_sasl_authenticated"
+                    | "permit_dnswl_client"
+                    | "permit_rhswl_client" => client(),
+                    "permit_auth_destination" | "permit_mx_backup" => Subject::of(Stage::Recipient, self.input),
+                    _ => subject.clone(),
+                };
+                let from = if argument.is_empty() { String::new() } else { format!("from {argument}") };
+                (name.to_owned(), of, from)
+            }
+        };
+        let text = format!("action={action} for {}={} {from}", of.class, of.name);
+        Some(Permission { action, text })
     }
 
     /// What a rule judges that names nothing of its own: what its list judges, or the table that named it.

@@ -84,6 +84,8 @@ pub struct Input<'a> {
     pub certificate: Option<Certificate<'a>>,
     /// The client's port; 0 if nobody knows.
     pub client_port: u16,
+    /// Whether the port is part of the client's name (`smtpd_client_port_logging`).
+    pub shows_port: bool,
     /// Our address and port of the connection.
     pub server: Option<SocketAddr>,
     /// `SMTP` or `ESMTP`.
@@ -106,6 +108,8 @@ pub struct Input<'a> {
     pub deferral: Option<&'a Reply>,
     /// Whether an access table said `DISCARD` in this transaction: nothing is judged any more.
     pub discarded: bool,
+    /// Whether one said `HOLD`: saying so again does nothing, and is not logged.
+    pub held: bool,
 }
 
 impl<'a> Input<'a> {
@@ -126,6 +130,7 @@ impl<'a> Input<'a> {
             encryption: None,
             certificate: None,
             client_port: 0,
+            shows_port: false,
             server: None,
             protocol: "ESMTP",
             command: None,
@@ -137,13 +142,15 @@ impl<'a> Input<'a> {
             recipients: 0,
             deferral: None,
             discarded: false,
+            held: false,
         }
     }
 
-    /// `name[address]`, as logs and replies name the client.
+    /// `name[address]`, as logs and replies name the client; with its port where that is shown.
     #[must_use]
     pub fn peer(&self) -> String {
-        format!("{}[{}]", self.name.shown(), self.client)
+        let port = if self.shows_port { format!(":{}", self.client_port) } else { String::new() };
+        format!("{}[{}]{port}", self.name.shown(), self.client)
     }
 
     pub(crate) fn recipient_name(&self) -> String {

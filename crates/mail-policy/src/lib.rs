@@ -34,4 +34,4 @@ pub use facts::{
 pub use input::{Certificate, ClientName, Encryption, Input};
 pub use plan::{Plan, Stage};
 pub use templates::with_footer;
-pub use verdict::{Action, Actions, Decision, Effect, Outcome, Verdict};
+pub use verdict::{Action, Actions, Decision, Effect, Outcome, Permission, Verdict};

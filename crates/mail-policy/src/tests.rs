@@ -380,6 +380,30 @@ fn access_tables_decide() {
 }
 
 #[test]
+fn a_yes_is_told_in_the_words_of_whoever_says_it() {
+    let facts = tables(&[("/yes", "192.0.2.1 ok by name\n"), ("/held", "192.0.2.1 HOLD\n")]);
+    let said = |main: &str| {
+        let (_, decisions) = run(main, &STRANGER, Stage::Recipient, &facts);
+        decisions.into_iter().filter_map(|one| one.permission).map(|one| one.text).collect::<Vec<_>>()
+    };
+    let table = "smtpd_client_restrictions = check_client_access hash:/yes\nsmtpd_relay_restrictions = reject_unauth_destination";
+    assert_eq!(said(table), ["action=ok for Client host=unknown[192.0.2.1] from hash:/yes"]);
+    let overruled = table.replace("= check", "= defer_if_permit, check");
+    assert_eq!(said(&overruled), Vec::<String>::new());
+    let logged = |words: &str, action: &str| {
+        let permission = crate::Permission { action: action.to_owned(), text: String::new() };
+        permission.is_logged(&main_of(&format!("smtpd_log_access_permit_actions = {words}")))
+    };
+    assert!(
+        logged("permit, OK", "ok") && logged("!permit, static:all", "OK") && !logged("!permit, static:all", "permit")
+    );
+    let twice = "smtpd_client_restrictions = check_client_access hash:/held, check_client_access hash:/held";
+    let (_, decisions) = run(twice, &STRANGER, Stage::Recipient, &facts);
+    let holds = decisions.iter().filter(|one| matches!(one.effect, Effect::Act(Action::Hold(_)))).count();
+    assert_eq!(holds, 1);
+}
+
+#[test]
 fn a_network_as_key_is_honoured_where_it_is_meant() {
     // The user's page, row 7.
     let facts = tables(&[("/c", "192.168.2.0/24 OK\n192.168.2.10 REJECT\n198.51.100.0/24 REJECT")]);

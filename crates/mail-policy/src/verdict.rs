@@ -1,6 +1,7 @@
 //! What comes out: the verdict and every decision on the way.
 
 use decision::Lookup;
+use mail_config::Main;
 use mail_types::{Address, Reply, SourceLine};
 
 use crate::facts::Question;
@@ -134,6 +135,34 @@ pub struct Decision {
     pub lookups: Vec<Lookup>,
     /// What it did.
     pub effect: Effect,
+    /// Its yes, as the log may show it; none where it said none, or where an earlier deferral overrules it.
+    pub permission: Option<Permission>,
+}
+
+/// A yes in the words of `smtpd_log_access_permit_actions`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Permission {
+    /// The action that the parameter names: a restriction, or the word of a table.
+    pub action: String,
+    /// `action=OK for Client host=unknown[192.0.2.1] from hash:/etc/postfix/access`
+    pub text: String,
+}
+
+impl Permission {
+    /// Whether it is logged.
+    #[must_use]
+    pub fn is_logged(&self, main: &Main) -> bool {
+        let wanted = &main.smtpd_log_access_permit_actions;
+        let matches = |word: &str| word.starts_with("static:") || word.eq_ignore_ascii_case(&self.action);
+        for word in wanted.iter() {
+            match word.strip_prefix('!') {
+                Some(word) if matches(word) => return false,
+                None if matches(word) => return true,
+                _ => {}
+            }
+        }
+        false
+    }
 }
 
 impl Decision {

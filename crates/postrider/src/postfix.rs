@@ -183,6 +183,7 @@ pub fn reload(option: Option<&OsStr>) -> Outcome {
         return Err(Failure::new(1, "the mail system is not running"));
     }
     let dovecot = dovecot_of(&directory, &state);
+    let reachable = generation::read(&state).map(|(_, config)| config.policy_ports());
     let published = publish_tested(&directory, dovecot.as_deref())?;
     for report in published.reports.iter().filter(|report| report.level >= mail_config::Level::Warning) {
         say(&report.line());
@@ -192,6 +193,13 @@ pub fn reload(option: Option<&OsStr>) -> Outcome {
         kill_process(pid, Signal::HUP).map_err(|error| Failure::new(1, error.to_string()))?;
     }
     say(&format!("refreshing the mail system, generation {}", published.number));
+    let unreached = |port: &u16| reachable.as_ref().is_ok_and(|reachable| !reachable.contains(port));
+    for port in published.config.policy_ports().into_iter().filter(unreached) {
+        say(&format!(
+            "smtpd may connect to the ports that the configuration named when it started: the policy service on TCP port {port} \
+             is reached after `systemctl restart smtpd' (or postfix stop, postfix start)"
+        ));
+    }
     let mut lagging = Vec::new();
     for said in daemons::ask(&state, &DaemonRequest::Reload) {
         match said.answer {

@@ -19,6 +19,8 @@ pub enum Rate {
     Recipients,
     /// AUTH commands.
     Logins,
+    /// TLS handshakes that resume no session.
+    TlsSessions,
 }
 
 impl Rate {
@@ -32,6 +34,21 @@ impl Rate {
             Self::Messages => ("smtpd_client_message_rate_limit", &main.smtpd_client_message_rate_limit.source),
             Self::Recipients => ("smtpd_client_recipient_rate_limit", &main.smtpd_client_recipient_rate_limit.source),
             Self::Logins => ("smtpd_client_auth_rate_limit", &main.smtpd_client_auth_rate_limit.source),
+            Self::TlsSessions => {
+                ("smtpd_client_new_tls_session_rate_limit", &main.smtpd_client_new_tls_session_rate_limit.source)
+            }
+        }
+    }
+
+    /// What is counted, in Postfix's words.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Connections => "Connection",
+            Self::Messages => "Message delivery request",
+            Self::Recipients => "Recipient address",
+            Self::Logins => "AUTH command",
+            Self::TlsSessions => "New TLS session",
         }
     }
 }
@@ -40,7 +57,7 @@ impl Rate {
 struct Counts {
     open: u64,
     since: Instant,
-    rates: [u64; 4],
+    rates: [u64; 5],
 }
 
 /// The counts of all clients of a daemon; clients that hold nothing and were not seen for a unit of time are forgotten.
@@ -60,7 +77,7 @@ impl Drop for Held {
         let mut all = self.clients.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(counts) = all.get_mut(&self.client) {
             counts.open = counts.open.saturating_sub(1);
-            if counts.open == 0 && counts.rates == [0; 4] {
+            if counts.open == 0 && counts.rates == [0; 5] {
                 all.remove(&self.client);
             }
         }
@@ -84,7 +101,7 @@ impl Clients {
     pub fn connect(&self, client: IpAddr) -> Held {
         let client = counted(client);
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let counts = all.entry(client).or_insert(Counts { open: 0, since: Instant::now(), rates: [0; 4] });
+        let counts = all.entry(client).or_insert(Counts { open: 0, since: Instant::now(), rates: [0; 5] });
         counts.open += 1;
         Held { clients: self.clone(), client, open: counts.open }
     }
@@ -96,10 +113,10 @@ impl Clients {
         if all.len() > 10_000 {
             all.retain(|_, counts| counts.open > 0 || now.duration_since(counts.since) < unit);
         }
-        let counts = all.entry(counted(client)).or_insert(Counts { open: 0, since: now, rates: [0; 4] });
+        let counts = all.entry(counted(client)).or_insert(Counts { open: 0, since: now, rates: [0; 5] });
         if now.duration_since(counts.since) >= unit {
             counts.since = now;
-            counts.rates = [0; 4];
+            counts.rates = [0; 5];
         }
         counts.rates[rate as usize] += 1;
         counts.rates[rate as usize]

@@ -1,6 +1,6 @@
 //! Log lines of a session, as Postfix's smtpd and cleanup write them, made from decision records.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -25,6 +25,8 @@ pub struct SessionLog {
     pub name: String,
     /// The client's address.
     pub address: IpAddr,
+    /// The client's port.
+    pub client_port: u16,
 }
 
 /// A rule and where it is written.
@@ -50,15 +52,23 @@ pub struct About<'a> {
 impl SessionLog {
     /// The log of a session that has no client name yet.
     #[must_use]
-    pub fn new(log: Log, port: Arc<Port>, address: IpAddr) -> Self {
+    pub fn new(log: Log, port: Arc<Port>, client: SocketAddr) -> Self {
         static SESSIONS: AtomicU64 = AtomicU64::new(0);
         let number = SESSIONS.fetch_add(1, Ordering::Relaxed);
         let session = format!("{:x}-{number:x}", std::process::id());
-        Self { log, port, session, name: "unknown".to_owned(), address }
+        let (address, client_port) = (client.ip().to_canonical(), client.port());
+        Self { log, port, session, name: "unknown".to_owned(), address, client_port }
     }
 
-    fn peer(&self) -> Peer<'_> {
-        Peer { name: &self.name, address: Some(self.address) }
+    /// The client as lines and replies name it.
+    pub fn peer(&self) -> Peer<'_> {
+        Peer { name: &self.name, address: Some(self.address), port: self.shown_port() }
+    }
+
+    /// Its port, where that is shown (`smtpd_client_port_logging`).
+    #[must_use]
+    pub fn shown_port(&self) -> Option<u16> {
+        Some(self.client_port).filter(|_| *self.port.main.smtpd_client_port_logging)
     }
 
     /// A record of this session, ruled by the listener's line.
@@ -117,29 +127,13 @@ impl SessionLog {
                         self.judged(word, stage, Said::Text(text), Some(decision), about);
                     }
                 }
-                Effect::Permit => self.permitted(stage, decision, about),
                 Effect::Fail { why, .. } => self.warning(why, Some((&decision.rule, &decision.source))),
                 Effect::Ignored(why) => self.warning(why, Some((&decision.rule, &decision.source))),
                 _ => {}
             }
-        }
-    }
-
-    /// `permit: RCPT from ...: action=permit_mynetworks for Client host=...`
-    fn permitted(&self, stage: Stage, decision: &Decision, about: About<'_>) {
-        let wanted = &self.port.main.smtpd_log_access_permit_actions;
-        let action = decision.rule.trim_start_matches("warn_if_reject ").split(' ').next().unwrap_or_default();
-        if wanted.iter().any(|word| word.eq_ignore_ascii_case(action) || word == "static:all") {
-            let peer = self.peer();
-            let (class, name) = match action {
-                "permit_mynetworks" | "permit_inet_interfaces" | "permit_sasl_authenticated" => {
-                    ("Client host", peer.to_string())
-                }
-                _ => (decision.class, decision.input.clone()),
-            };
-            // The blank at the end is Postfix's.
-            let text = format!("action={action} for {class}={name} ");
-            self.judged("permit", stage, Said::Text(&text), Some(decision), about);
+            if let Some(permission) = decision.permission.as_ref().filter(|one| one.is_logged(&self.port.main)) {
+                self.judged("permit", stage, Said::Text(&permission.text), Some(decision), about);
+            }
         }
     }
 

@@ -138,7 +138,7 @@ async fn converse(
         stream = match handshake {
             Ok(Ok(stream)) => stream,
             _ => {
-                let log = SessionLog::new(door.log.clone(), port, client.ip().to_canonical());
+                let log = SessionLog::new(door.log.clone(), port, client);
                 log.connected();
                 let nothing = Summary { commands: Vec::new(), last: "CONNECT", content_octets: None };
                 log.ended(&::session::Close::Hangup("TLS handshake failed"), &nothing);
@@ -179,6 +179,7 @@ async fn watch_tables(door: Arc<Door>, mut changed: tokio::sync::broadcast::Rece
 
 /// Takes each new generation, and the mechanisms of authd once it answers.
 async fn reload(door: Arc<Door>, mut running: watch::Receiver<Arc<Running>>) {
+    let reachable = running.borrow().config.policy_ports();
     let mut mechanisms = MECHANISMS.map(str::to_owned).to_vec();
     let mut asked = false;
     loop {
@@ -202,7 +203,14 @@ async fn reload(door: Arc<Door>, mut running: watch::Receiver<Arc<Running>>) {
         let mut warn = |ident: &Ident, text: &str| door.log.warning(ident, text);
         let shared = Shared::new(&now, &mechanisms, Some(&door.shared()), &mut warn);
         match crate::relay::refuse_open_relay(&shared) {
-            Ok(()) => door.replace(shared),
+            Ok(()) => {
+                // The sandbox was closed when the daemon started, and nothing opens it again.
+                for port in now.config.policy_ports().iter().filter(|port| !reachable.contains(port)) {
+                    let text = format!("the policy service on TCP port {port} is reached after a restart of smtpd");
+                    door.log.warning(&shared.pickup, &text);
+                }
+                door.replace(shared);
+            }
             Err(text) => door.log.warning(&shared.pickup, &format!("the configuration stays as it was: {text}")),
         }
     }

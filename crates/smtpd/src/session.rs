@@ -55,6 +55,8 @@ pub struct Session {
     exchange: Option<Exchange>,
     /// The command is VRFY, which is judged as RCPT is.
     verifying: bool,
+    /// The last handshake was one too many: the session ends with its next command.
+    too_many_handshakes: bool,
     /// What client and HELO restrictions left for later, where `smtpd_delay_reject = no`.
     deferrals: [Option<Reply>; 2],
     /// How many transactions the session has begun, and the name of the one that is open.
@@ -80,7 +82,7 @@ impl Session {
         tls: Option<TlsInfo>,
     ) -> Self {
         let address = client.ip().to_canonical();
-        let log = SessionLog::new(door.log.clone(), Arc::clone(&port), address);
+        let log = SessionLog::new(door.log.clone(), Arc::clone(&port), client);
         Self {
             held: door.clients.connect(address),
             tables: shared.tables.snapshot(),
@@ -90,6 +92,7 @@ impl Session {
             transaction: None,
             exchange: None,
             verifying: false,
+            too_many_handshakes: false,
             deferrals: [None, None],
             transactions: 0,
             instance: String::new(),
@@ -136,7 +139,7 @@ impl Session {
 
     /// Writes what the log says of a handshake.
     fn log_tls(&self) {
-        let (main, peer) = (&self.port.main, format!("{}[{}]", self.log.name, self.client.ip()));
+        let (main, peer) = (&self.port.main, self.log.peer());
         let Some(tls) = &self.greeting.tls else { return };
         let needed = Some(("smtpd_tls_req_ccert", &main.smtpd_tls_req_ccert.source));
         if let (true, Some(Peer { trust: Err(why), .. })) = (needs_certificate(main), &tls.peer) {
@@ -157,6 +160,11 @@ impl Session {
             self.certificate_refusal().filter(|_| !matches!(question, Question::Connect | Question::Note(_)))
         {
             return Some(Answer::Hangup(refusal));
+        }
+        if std::mem::take(&mut self.too_many_handshakes) && !matches!(question, Question::Note(_)) {
+            let (host, address) = (self.port.main.myhostname.as_str(), self.client.ip());
+            let text = format!("{host} Error: too many new TLS sessions from {address}");
+            return Some(Answer::Hangup(reply(421, (4, 7, 0), text)));
         }
         let answer = self.answer(question).await?;
         Some(match answer {
@@ -214,6 +222,7 @@ impl Session {
         self.log.connected();
         // TLS from the first octet is there already.
         self.log_tls();
+        self.too_many_handshakes = self.counts_handshake();
         if let Some(refusal) = self.certificate_refusal().or_else(|| self.too_busy()) {
             return Answer::Hangup(refusal);
         }
@@ -222,8 +231,7 @@ impl Session {
 
     /// The client restrictions, and what every command hears where they refuse.
     async fn judge_client(&mut self) -> Answer {
-        let (name, address) = (self.log.name.clone(), self.log.address);
-        let then = reply(503, (5, 7, 0), format!("Error: access denied for {name}[{address}]"));
+        let then = reply(503, (5, 7, 0), format!("Error: access denied for {}", self.log.peer()));
         self.judge(Stage::Client).await.map_or_else(|refusal| Answer::Shut(refusal, then), |()| Answer::Accept)
     }
 
@@ -252,11 +260,8 @@ impl Session {
         let exempt = || self.is_listed(&main.smtpd_client_event_limit_exceptions);
         let host = main.myhostname.as_str();
         if count > 0 && self.held.open > count && !exempt() {
-            let (open, name) = (self.held.open, &self.log.name);
-            let text = format!(
-                "Connection concurrency limit exceeded: {open} from {name}[{address}] for service {}",
-                self.port.name
-            );
+            let (open, peer, service) = (self.held.open, self.log.peer(), &self.port.name);
+            let text = format!("Connection concurrency limit exceeded: {open} from {peer} for service {service}");
             let source = &main.smtpd_client_connection_count_limit.source;
             self.log.warning(&text, Some(("smtpd_client_connection_count_limit", source)));
             return Some(reply(421, (4, 7, 0), format!("{host} Error: too many connections from {address}")));
@@ -264,6 +269,13 @@ impl Session {
         let limit = *main.smtpd_client_connection_rate_limit;
         let over = self.is_over(limit, Rate::Connections);
         over.then(|| reply(421, (4, 7, 0), format!("{host} Error: too many connections from {address}")))
+    }
+
+    /// Counts a TLS handshake that resumes no session, and says whether there were too many (`smtpd_client_new_tls_session_rate_limit`).
+    fn counts_handshake(&self) -> bool {
+        let limit = *self.port.main.smtpd_client_new_tls_session_rate_limit;
+        let is_new = self.greeting.tls.as_ref().is_some_and(|tls| !tls.resumed);
+        is_new && self.is_over(limit, Rate::TlsSessions)
     }
 
     /// Counts an event where a limit is set, and says whether it goes over it.
@@ -275,7 +287,8 @@ impl Session {
         let (unit, address) = (*main.anvil_rate_time_unit, self.client.ip());
         let count = self.door.clients.count(address, rate, unit, Instant::now());
         if count > limit {
-            let text = format!("{rate:?} rate limit exceeded: {count} from {}[{address}]", self.log.name);
+            let (what, service) = (rate.words(), &self.port.name);
+            let text = format!("{what} rate limit exceeded: {count} from {} for service {service}", self.log.peer());
             self.log.warning(&text, Some(rate.rule(main)));
         }
         count > limit
@@ -338,6 +351,16 @@ impl Session {
                 self.transaction = None;
                 Answer::Refuse(refusal)
             }
+            None if !*main.smtpd_delay_open_until_valid_rcpt => match self.queue_id().await {
+                Ok(id) => {
+                    self.transaction.iter_mut().for_each(|transaction| transaction.id = Some(id));
+                    Answer::Accept
+                }
+                Err(refusal) => {
+                    self.transaction = None;
+                    Answer::Refuse(refusal)
+                }
+            },
             None => Answer::Accept,
         }
     }
@@ -411,7 +434,8 @@ impl Session {
         self.door.recipient(&mut view, address, text).await
     }
 
-    /// The id of the transaction; minted with the first recipient, which is when the log first names the client with it.
+    /// The id of the transaction; minted with the first recipient, or with MAIL (`smtpd_delay_open_until_valid_rcpt`), which is when the log first
+    /// names the client with it.
     async fn queue_id(&mut self) -> Result<QueueId, Reply> {
         if let Some(id) = self.transaction.as_ref().and_then(|transaction| transaction.id) {
             return Ok(id);
@@ -574,5 +598,6 @@ impl Handler<Server> for Session {
         };
         self.transaction = None;
         self.log_tls();
+        self.too_many_handshakes = self.counts_handshake();
     }
 }

@@ -227,6 +227,12 @@ parameters! {
     smtpd_client_recipient_rate_limit: Count = "0", used by ["smtpd"];
     /// How many AUTH commands one client may send per `anvil_rate_time_unit`; 0 for no limit.
     smtpd_client_auth_rate_limit: Count = "0", used by ["smtpd"];
+    /// How many new TLS sessions one client may negotiate per `anvil_rate_time_unit`; 0 for no limit. The one too many hears 421 after its handshake.
+    smtpd_client_new_tls_session_rate_limit: Count = "0", used by ["smtpd"];
+    /// Whether replies and log lines name the client's port too: `host[address]:port`.
+    smtpd_client_port_logging: YesNo = "no", used by ["smtpd"];
+    /// Whether a message gets its queue id with its first recipient; else with MAIL, so that refused recipients are logged with it.
+    smtpd_delay_open_until_valid_rcpt: YesNo = "yes", used by ["smtpd"];
     /// Clients to which these limits do not apply.
     smtpd_client_event_limit_exceptions: Networks = "${smtpd_client_connection_limit_exceptions:$mynetworks}", used by ["smtpd"];
     /// The time over which rates are counted.

@@ -35,10 +35,13 @@ pub(super) fn check(run: &mut Run<'_>, argument: &str) -> Result<Applied, Missin
         PolicyFact::Unavailable(_) => (named.default_action, None),
     };
     let key = run.command.command().to_owned();
-    run.lookups.push(Lookup { table: endpoint, key, value: found, source: None });
+    run.lookups.push(Lookup { table: endpoint.clone(), key, value: found, source: None });
     let subject = run.subject();
     Ok(match carry_out(run, &action, &subject) {
-        Carried::Yes => Effect::Permit.into(),
+        Carried::Yes => {
+            run.grant(&action, &subject, &endpoint);
+            Effect::Permit.into()
+        }
         Carried::Effect(effect) => effect.into(),
         Carried::Rules(rules) => Applied::Rules { rules, source: SourceLine::built_in(), yes: Yes::Counts, subject },
     })

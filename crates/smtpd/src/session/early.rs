@@ -40,7 +40,7 @@ impl Session {
         match self.tables.search(&main.smtpd_command_filter, &line, Scope::Full, &()) {
             Found::Found(found) => {
                 let rule = ("smtpd_command_filter", &main.smtpd_command_filter.source);
-                let peer = format!("{}[{}]", self.log.name, self.log.address);
+                let peer = self.log.peer();
                 self.log
                     .text(&format!("{peer}: replacing client command \"{line}\" with \"{}\"", found.value), Some(rule));
                 Answer::Line(found.value)
@@ -91,7 +91,7 @@ impl Session {
         self.set_name(&command);
         let port = command.known("PORT").and_then(|port| port.parse().ok()).unwrap_or(self.client.port());
         self.client = SocketAddr::new(address.unwrap_or(self.client.ip()), port);
-        self.log.address = self.client.ip();
+        (self.log.address, self.log.client_port) = (self.client.ip(), self.client.port());
         let local = command.known("DESTADDR").and_then(|text| text.parse().ok()).unwrap_or(self.local.ip());
         let local_port = command.known("DESTPORT").and_then(|port| port.parse().ok()).unwrap_or(self.local.port());
         self.local = SocketAddr::new(local, local_port);

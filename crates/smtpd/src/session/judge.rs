@@ -113,6 +113,7 @@ impl Session {
                 trusted: peer.trust.is_ok(),
             }),
             client_port: self.client.port(),
+            shows_port: self.log.shown_port().is_some(),
             server: Some(self.local),
             protocol: if self.greeting.extended { "ESMTP" } else { "SMTP" },
             command: self.verifying.then_some("VRFY"),
@@ -124,6 +125,7 @@ impl Session {
             recipients: transaction.map_or(0, |transaction| transaction.recipients.len()),
             deferral,
             discarded: transaction.is_some_and(|transaction| transaction.actions.discard),
+            held: transaction.is_some_and(|transaction| transaction.actions.hold),
             ..Input::new(self.client.ip(), &self.name)
         };
         judge(&input)

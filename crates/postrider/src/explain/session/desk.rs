@@ -165,7 +165,7 @@ impl<'a> Desk<'a> {
         match self.setting.tables.search(&self.listener.main.smtpd_command_filter, &line, Scope::Full, &()) {
             Found::Found(found) => {
                 let peer = self.peer_name();
-                let client = Peer { name: &peer, address: Some(self.case.client) };
+                let client = Peer { name: &peer, address: Some(self.case.client), port: None };
                 let text = format!("{client}: replacing client command \"{line}\" with \"{}\"", found.value);
                 self.logged(LogStage::Connect, LogEvent::Text(&text));
                 Answer::Line(found.value)
@@ -184,7 +184,7 @@ impl<'a> Desk<'a> {
         let peer = self.peer_name();
         self.logged(
             LogStage::Connect,
-            LogEvent::Connect { peer: Peer { name: &peer, address: Some(self.case.client) } },
+            LogEvent::Connect { peer: Peer { name: &peer, address: Some(self.case.client), port: None } },
         );
         let then = reply(503, (5, 7, 0), format!("Error: access denied for {peer}[{}]", self.case.client));
         self.judge(Stage::Client, None).await.map_or_else(|refusal| Answer::Shut(refusal, then), |()| Answer::Accept)
@@ -280,7 +280,7 @@ impl<'a> Desk<'a> {
         if self.recipients.is_empty() {
             let (peer, user) = (self.peer_name(), self.user.clone());
             let event = LogEvent::Client {
-                peer: Peer { name: &peer, address: Some(self.case.client) },
+                peer: Peer { name: &peer, address: Some(self.case.client), port: None },
                 sasl_method: user.as_ref().map(|_| "PLAIN"),
                 sasl_username: user.as_deref(),
             };

@@ -121,6 +121,7 @@ impl Desk<'_> {
             recipients: if in_transaction { self.recipients.len() } else { 0 },
             deferral,
             discarded: in_transaction && self.actions.discard,
+            held: in_transaction && self.actions.hold,
             ..Input::new(self.case.client, &self.name)
         };
         judge(&input)
@@ -250,7 +251,7 @@ impl Desk<'_> {
             }
             Note::BadAddress { command, text } => {
                 let peer = self.peer_name();
-                let peer = Peer { name: &peer, address: Some(self.case.client) };
+                let peer = Peer { name: &peer, address: Some(self.case.client), port: None };
                 let text = format!("Illegal address syntax from {peer} in {command} command: {text}");
                 self.logged(LogStage::Connect, LogEvent::Warning(&text));
             }
@@ -300,6 +301,9 @@ impl Desk<'_> {
                 }
                 _ => {}
             }
+            if let Some(permission) = decision.permission.as_ref().filter(|one| one.is_logged(&self.listener.main)) {
+                self.judged("permit", stage, Said::Text(&permission.text), to);
+            }
         }
     }
 
@@ -316,7 +320,7 @@ impl Desk<'_> {
                 Stage::Helo if self.extended => "EHLO",
                 _ => stage.command(),
             },
-            peer: Peer { name: &peer, address: Some(self.case.client) },
+            peer: Peer { name: &peer, address: Some(self.case.client), port: None },
             said,
             from: from.as_deref(),
             to,
