@@ -9,7 +9,7 @@ pub(crate) fn filter_allows(patterns: &[String], user: &str) -> bool {
 }
 
 /// `*` stands for anything, `?` for one character.
-fn matches(pattern: &str, text: &str) -> bool {
+pub(crate) fn matches(pattern: &str, text: &str) -> bool {
     match pattern.chars().next() {
         None => text.is_empty(),
         Some('*') => {

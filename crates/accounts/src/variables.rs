@@ -1,4 +1,4 @@
-//! `%` variables of dovecot.conf: `%u`, `%Ln`, `%2.256Nu`, `%{user}`, `%{user | lower}`.
+//! `%` variables of dovecot.conf: `%u`, `%Ln`, `%2.256Nu`, `%{user}`, and 2.4's `%{user | lower}` ([`pipeline`]).
 //!
 //! A text is parsed once; what is not built is an error then, at start, and never an empty place in somebody's path.
 
@@ -6,6 +6,9 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::schemes::digest::md5;
+use pipeline::Pipeline;
+
+mod pipeline;
 
 /// What the variables stand for. A name that comes from a client has passed `auth_username_chars` before.
 #[derive(Debug, Clone, Copy, Default)]
@@ -18,6 +21,8 @@ pub struct Values<'a> {
     pub home: Option<&'a str>,
     /// Our address.
     pub local: Option<IpAddr>,
+    /// The name that the client asked for in its TLS handshake.
+    pub local_name: Option<&'a str>,
     /// The peer's address.
     pub remote: Option<IpAddr>,
     /// The session's name.
@@ -63,6 +68,7 @@ enum Part {
     Text(String),
     Refused(String),
     Variable { name: Name, filters: Vec<Filter>, offset: i32, width: usize },
+    Pipeline(Pipeline),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +80,7 @@ enum Name {
     Home,
     Local,
     Remote,
+    Sni,
     Session,
     Mechanism,
 }
@@ -87,8 +94,6 @@ enum Filter {
     Md5,
     /// `N`: a number made from MD5, modulo the width.
     Hash,
-    Username,
-    Domain,
 }
 
 impl Template {
@@ -117,6 +122,28 @@ impl Template {
         Ok(Self { parts })
     }
 
+    /// Parses a text of 2.4, where `%{...}` alone is a variable, `%%{` is `%{`, and any other `%` is one.
+    ///
+    /// # Errors
+    /// A variable or filter that is not built, wrong arguments, or a text that ends inside one.
+    pub fn parse_new(text: &str) -> Result<Self, VariableError> {
+        let mut parts = Vec::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once("%{") {
+            push_text(&mut parts, before);
+            rest = if before.ends_with('%') {
+                push_text(&mut parts, "{");
+                after
+            } else {
+                let (pipeline, after) = pipeline::read(after)?;
+                parts.push(Part::Pipeline(pipeline));
+                after
+            };
+        }
+        push_text(&mut parts, rest);
+        Ok(Self { parts })
+    }
+
     /// A text that cannot be expanded, for a setting that could not be read.
     #[must_use]
     pub fn refused(error: &VariableError) -> Self {
@@ -133,6 +160,7 @@ impl Template {
             match part {
                 Part::Text(fixed) => text.push_str(fixed),
                 Part::Refused(why) => return Err(VariableError::Refused(why.clone())),
+                Part::Pipeline(pipeline) => text.push_str(&pipeline.expand(values)?),
                 Part::Variable { name, filters, offset, width } => {
                     text.push_str(&cut(
                         filtered(name.value(values)?, filters, *offset, *width),
@@ -162,7 +190,7 @@ fn fits(parts: &[Part], text: &str) -> bool {
         ends = match part {
             Part::Refused(_) => return false,
             Part::Text(fixed) => after_text(&ends, text, fixed.as_bytes()),
-            Part::Variable { .. } => after_variable(ends, text),
+            Part::Variable { .. } | Part::Pipeline(_) => after_variable(ends, text),
         };
     }
     ends[text.len()]
@@ -195,8 +223,9 @@ fn push_text(parts: &mut Vec<Part>, text: &str) {
 /// What follows a `%`: `[offset][.width]modifiers letter`, or `{name}`, or `{name | filter | filter}`.
 fn variable(text: &str) -> Result<(Part, &str), VariableError> {
     if let Some(long) = text.strip_prefix('{') {
-        let (inside, after) = long.split_once('}').ok_or(VariableError::Unfinished)?;
-        return Ok((long_variable(inside)?, after));
+        // 2.4's filters are understood in the files of 2.3 too.
+        let (pipeline, after) = pipeline::read(long)?;
+        return Ok((Part::Pipeline(pipeline), after));
     }
     let (numbers, rest) = split_at_first(text, |c| !(c.is_ascii_digit() || c == '.' || c == '-'));
     let (offset, width) = match numbers.split_once('.') {
@@ -231,22 +260,6 @@ fn split_at_first(text: &str, stop: impl Fn(char) -> bool) -> (&str, &str) {
     text.split_at(text.find(stop).unwrap_or(text.len()))
 }
 
-/// `user`, or Dovecot 2.4's `user | username | lower`.
-fn long_variable(inside: &str) -> Result<Part, VariableError> {
-    let unknown = || VariableError::Unknown(format!("{{{inside}}}"));
-    let mut words = inside.split('|').map(str::trim);
-    let name = words.next().and_then(Name::long).ok_or_else(unknown)?;
-    let filters = words.map(|word| match word {
-        "lower" => Ok(Filter::Lower),
-        "upper" => Ok(Filter::Upper),
-        "reverse" => Ok(Filter::Reverse),
-        "username" => Ok(Filter::Username),
-        "domain" => Ok(Filter::Domain),
-        _ => Err(unknown()),
-    });
-    Ok(Part::Variable { name, filters: filters.collect::<Result<_, _>>()?, offset: 0, width: 0 })
-}
-
 impl Name {
     fn short(letter: char) -> Option<Self> {
         Some(match letter {
@@ -271,6 +284,7 @@ impl Name {
             "home" => Self::Home,
             "lip" | "local_ip" => Self::Local,
             "rip" | "remote_ip" => Self::Remote,
+            "local_name" => Self::Sni,
             "session" => Self::Session,
             "mech" | "mechanism" => Self::Mechanism,
             _ => return None,
@@ -288,6 +302,7 @@ impl Name {
             Self::Home => owned(values.home, "home directory")?,
             Self::Local => address(values.local),
             Self::Remote => address(values.remote),
+            Self::Sni => values.local_name.unwrap_or_default().to_owned(),
             Self::Session => values.session.to_owned(),
             Self::Mechanism => values.mechanism.to_owned(),
         })
@@ -314,8 +329,6 @@ fn filtered(value: String, filters: &[Filter], offset: i32, width: usize) -> Str
         Filter::Trim => value.trim().to_owned(),
         Filter::Md5 => md5(value.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect(),
         Filter::Hash => hash(&value, offset, width),
-        Filter::Username => username(&value).to_owned(),
-        Filter::Domain => domain(&value).to_owned(),
     })
 }
 
@@ -382,7 +395,7 @@ mod tests {
 
     #[test]
     fn what_is_not_built_is_refused_when_it_is_read() {
-        for text in ["%z", "%{env:X}", "%{if;a;b}", "%{user | sha512}", "%Hu", "%E{user"] {
+        for text in ["%z", "%{env:X}", "%{if;a;b}", "%{user | sha1024}", "%Hu", "%E{user"] {
             assert!(Template::parse(text).is_err(), "{text}");
         }
         assert_eq!(Template::parse("100%"), Err(VariableError::Unfinished));

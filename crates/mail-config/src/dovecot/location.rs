@@ -2,9 +2,9 @@
 
 use mail_types::SourceLine;
 
+use super::Unsupported;
 use super::parse::{Block, Node, blocks, last};
 use super::settings::Settings;
-use super::{Unsupported, find};
 
 /// The format of a mail location.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,7 +191,7 @@ fn mailbox(block: &Block) -> MailboxSpec {
     let name = block.get("name").map_or(block.name.as_str(), |(name, _)| name);
     MailboxSpec {
         name: name.to_owned(),
-        special_use: find(&block.nodes, "special_use").map_or(Vec::new(), |(text, _)| words(&text)),
+        special_use: block.get("special_use").map_or(Vec::new(), |(text, _)| words(text)),
         create: matches!(auto, "create" | "subscribe"),
         subscribe: auto == "subscribe",
         source: block.source.clone(),
@@ -251,6 +251,17 @@ mod tests {
         assert!(inbox.inbox && inbox.separator == '/' && inbox.unsupported.is_none());
         assert_eq!((inbox.mailboxes[0].name.as_str(), inbox.mailboxes[0].special_use[0].as_str()), ("Sent", "\\Sent"));
         assert!(inbox.mailboxes[0].create && inbox.mailboxes[0].subscribe);
+    }
+
+    #[test]
+    fn the_whole_names_of_2_4_are_read_in_their_blocks() {
+        let text = "dovecot_config_version = 2.4.0\nnamespace inbox {\n namespace_inbox = yes\n namespace_separator = /\n mailbox sent {\n  mailbox_name = Sent\n  mailbox_auto = create\n  mailbox_special_use = \\Sent\n }\n}\n";
+        let (dovecot, mut reports) = read(text);
+        let inbox = &dovecot.namespaces[0];
+        assert!(inbox.inbox && inbox.separator == '/' && inbox.mailboxes[0].create);
+        assert_eq!((inbox.mailboxes[0].name.as_str(), inbox.mailboxes[0].special_use[0].as_str()), ("Sent", "\\Sent"));
+        super::super::catalogue::report(&dovecot, &[], &mut reports);
+        assert!(reports.iter().all(|report| report.status != crate::report::Status::Unknown), "{reports:?}");
     }
 
     #[test]

@@ -45,10 +45,21 @@ pub struct Block {
 }
 
 impl Block {
-    /// The last value of a key directly in this block.
+    /// The last value of a key directly in this block, also under its whole name of 2.4: `namespace_separator` in a namespace is its `separator`.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<(&str, &SourceLine)> {
-        last(&self.nodes, key)
+        self.nodes.iter().rev().find_map(|node| match node {
+            Node::Setting { key: k, value, source } if self.short(k) == key => Some((value.as_str(), source)),
+            _ => None,
+        })
+    }
+
+    /// A key without the kind of the block before it, which 2.4 lets stand there.
+    pub(crate) fn short<'a>(&self, key: &'a str) -> &'a str {
+        key.strip_prefix(self.kind.as_str())
+            .and_then(|rest| rest.strip_prefix('_'))
+            .filter(|_| !self.kind.is_empty())
+            .unwrap_or(key)
     }
 
     /// The blocks of a kind directly in this one.
