@@ -16,7 +16,7 @@ use crate::exit::{CONFIGURATION, Failure, Outcome, USAGE};
 use crate::system::directory;
 use crate::terminal::{complain, print};
 
-const GRAMMAR: Grammar = Grammar { letters: "ac:dC:f:hm:nNPSwx", long: &[("config-dir", 'C')] };
+const GRAMMAR: Grammar = Grammar { letters: "ac:dC:f:hm:nNpPSsx", long: &[("config-dir", 'C')] };
 
 /// How Dovecot's programs end when something is wrong (`FATAL_DEFAULT`).
 const FATAL: u8 = 89;
@@ -51,8 +51,21 @@ fn show(arguments: &[OsString]) -> Outcome {
     }
     let written = Tree::of(&nodes, &connection);
     let brief = (parsed.has('n') || parsed.has('N')) && !parsed.has('a');
-    let shown = if brief { written.beyond(&defaults, &templates) } else { written.over(&defaults, &templates) };
-    let look = Look { secrets: parsed.has('P'), values_only: parsed.has('h'), simple: parsed.has('S') };
+    let shown = match brief {
+        true if parsed.has('N') => written.written(&defaults, &templates),
+        true => written.beyond(&defaults, &templates),
+        false => written.over(&defaults, &templates),
+    };
+    let shown = match parsed.last('m') {
+        Some(module) => shown.of_module(reference::module(&module.to_string_lossy())),
+        None => shown,
+    };
+    let look = Look {
+        secrets: parsed.has('P'),
+        values_only: parsed.has('h'),
+        simple: parsed.has('S'),
+        contents: parsed.has('x'),
+    };
     let mut text = String::new();
     if names.is_empty() {
         if !look.simple {
@@ -66,9 +79,6 @@ fn show(arguments: &[OsString]) -> Outcome {
             complain(&format!("doveconf: Fatal: Unknown setting: {name}"));
         }
         text.push_str(&found.unwrap_or_default());
-    }
-    if parsed.has('x') {
-        text = contents(&text);
     }
     print(&text)?;
     if let Some((key, line)) = filters::conflicts(&nodes).filter(|_| !is_24 && names.is_empty()) {
@@ -130,15 +140,6 @@ fn address(filter: &str, text: &str) -> Result<IpAddr, Failure> {
     let found = bare.parse().ok().or_else(host);
     let unknown = || format!("{filter} filter: gethostbyname({bare}) failed: Name or service not known");
     found.ok_or_else(|| Failure::new(USAGE, unknown()))
-}
-
-/// Values that name a file (`</path`), replaced by what it holds.
-fn contents(text: &str) -> String {
-    let replaced = |line: &str| {
-        let (name, path) = line.split_once(" = <")?;
-        Some(format!("{name} = {}", std::fs::read_to_string(path.trim()).ok()?.trim_end()))
-    };
-    text.lines().map(|line| format!("{}\n", replaced(line).unwrap_or_else(|| line.to_owned()))).collect()
 }
 
 fn heading(file: &Path) -> String {

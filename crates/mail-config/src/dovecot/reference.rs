@@ -73,6 +73,17 @@ pub fn templates() -> &'static [Node] {
     &TEMPLATES
 }
 
+/// One line per module.
+const MODULES: &str = include_str!("../../data/dovecot-modules.tsv");
+
+/// The settings and blocks that a module of Dovecot 2.3.19 reads (`imap`, `pop3-login`, `auth`); of an unknown module, what all read.
+#[must_use]
+pub fn module(name: &str) -> Vec<&'static str> {
+    let lines = || fields(MODULES).filter_map(|fields| fields.try_into().ok());
+    let of = |wanted: &str| lines().find(|[module, _]: &[&str; 2]| *module == wanted).map(|[_, names]| names);
+    of(name).or_else(|| of("*")).unwrap_or_default().split(' ').collect()
+}
+
 fn fields(data: &'static str) -> impl Iterator<Item = Vec<&'static str>> {
     data.lines().filter(|line| !line.starts_with('#')).map(|line| line.split('\t').collect())
 }

@@ -49,6 +49,8 @@ pub struct Look {
     pub values_only: bool,
     /// `path=value` lines (`-S`).
     pub simple: bool,
+    /// What stands in a file in the place of its name (`-x`).
+    pub contents: bool,
 }
 
 impl Tree {
@@ -103,24 +105,54 @@ impl Tree {
         self.filters.extend(other.filters);
     }
 
+    /// What is written, defaults too (`-N`).
+    #[must_use]
+    pub fn written(mut self, defaults: &Self, templates: &Self) -> Self {
+        self.normalise(defaults, templates);
+        self.complete_namespaces();
+        for block in self.blocks.iter_mut().filter(|block| matches!(block.kind.as_str(), "passdb" | "userdb")) {
+            block.inside.settings.insert("name".to_owned(), block.name.clone());
+        }
+        self
+    }
+
+    /// What doveconf always shows of a namespace.
+    fn complete_namespaces(&mut self) {
+        for block in self.blocks.iter_mut().filter(|block| block.kind == "namespace") {
+            for key in ["location", "prefix"] {
+                block.inside.settings.entry(key.to_owned()).or_default();
+            }
+        }
+    }
+
+    /// Only what a module of Dovecot reads (`-m`).
+    #[must_use]
+    pub fn of_module(mut self, names: Vec<&str>) -> Self {
+        self.settings.retain(|key, _| names.contains(&key.as_str()));
+        self.blocks.retain(|block| names.contains(&block.kind.as_str()));
+        self.filters = std::mem::take(&mut self.filters)
+            .into_iter()
+            .map(|filter| Block { inside: filter.inside.of_module(names.clone()), ..filter })
+            .filter(|filter| !filter.inside.is_empty())
+            .collect();
+        self
+    }
+
+    fn is_empty(&self) -> bool {
+        self.settings.is_empty() && self.blocks.is_empty() && self.filters.is_empty()
+    }
+
     /// Only what differs from the defaults. In blocks with a name everything that is written counts, as doveconf has it.
     #[must_use]
     pub fn beyond(mut self, defaults: &Self, templates: &Self) -> Self {
         self.normalise(defaults, templates);
         self.settings.retain(|key, value| defaults.settings.get(key) != Some(value));
         for block in &mut self.blocks {
-            match (block.kind.as_str(), templates.block(&block.kind)) {
-                ("passdb" | "userdb", Some(template)) => {
-                    block.inside.settings.retain(|key, value| template.settings.get(key) != Some(value));
-                }
-                ("namespace", Some(_)) => {
-                    for key in ["location", "prefix"] {
-                        block.inside.settings.entry(key.to_owned()).or_default();
-                    }
-                }
-                _ => {}
+            if let ("passdb" | "userdb", Some(template)) = (block.kind.as_str(), templates.block(&block.kind)) {
+                block.inside.settings.retain(|key, value| template.settings.get(key) != Some(value));
             }
         }
+        self.complete_namespaces();
         self
     }
 
@@ -179,7 +211,7 @@ impl Tree {
     #[must_use]
     pub fn text(&self, look: Look) -> String {
         let mut out = String::new();
-        self.write(look, 0, "", &mut out);
+        self.write(Look { values_only: false, ..look }, 0, "", &mut out);
         out
     }
 
@@ -199,13 +231,13 @@ impl Tree {
             }
             if name.is_empty() {
                 let only = Self { blocks: found.into_iter().cloned().collect(), ..Self::default() };
-                return Some(only.text(look));
+                return Some(only.text(Look { values_only: false, ..look }));
             }
             let named = found.iter().find(|block| name == block.name || name.starts_with(&format!("{}/", block.name)));
             match named {
                 Some(block) if name == block.name => {
                     let only = Self { blocks: vec![(*block).clone()], ..Self::default() };
-                    return Some(only.text(look));
+                    return Some(only.text(Look { values_only: false, ..look }));
                 }
                 Some(block) => {
                     rest = name[block.name.len()..].trim_start_matches('/');
@@ -224,16 +256,32 @@ impl Tree {
             self.settings.iter().map(|(key, value)| (key.clone(), Part::Setting(key, value))).collect();
         for (at, block) in self.blocks.iter().enumerate() {
             let name = if block.name.is_empty() { format!("{at:04}") } else { escaped(&block.name) };
-            parts.push((format!("{}/{name}/", block.kind), Part::Block(block)));
+            parts.push((format!("{}/{name}/", block.kind), Part::Block(block, self.simple_name(block))));
+        }
+        if look.simple {
+            parts.extend(self.lists().into_iter().map(|(kind, names)| (kind.clone(), Part::List(kind, names))));
         }
         // By whole paths, so `imap-login' stands before `imap'.
         parts.sort_by(|(left, _), (right, _)| left.cmp(right));
-        let filters = self.filters.iter().map(|block| (String::new(), Part::Block(block)));
-        for (key, part) in parts.into_iter().chain(filters) {
+        let filters = self.filters.iter().map(|block| (String::new(), Part::Block(block, block.name.clone())));
+        for (_, part) in parts.into_iter().chain(filters) {
             match part {
+                Part::List(kind, names) => {
+                    let _ = writeln!(out, "{path}{kind}={names}");
+                }
                 Part::Setting(key, value) => out.push_str(&line(&format!("{path}{key}"), key, value, look, depth)),
-                Part::Block(block) if look.simple => block.inside.write(look, depth, &format!("{path}{key}"), out),
-                Part::Block(block) => {
+                Part::Block(block, name) if look.simple => {
+                    let inner = if name.is_empty() {
+                        format!("{path}{}/", block.kind)
+                    } else {
+                        format!("{path}{}/{name}/", block.kind)
+                    };
+                    if !block.name.is_empty() {
+                        let _ = writeln!(out, "{inner}name={}", block.name);
+                    }
+                    block.inside.write(look, depth, &inner, out);
+                }
+                Part::Block(block, _) => {
                     let indent = depth * 2;
                     let _ = writeln!(out, "{:indent$}{} {{", "", block.title());
                     block.inside.write(look, depth + 1, path, out);
@@ -246,7 +294,35 @@ impl Tree {
 
 enum Part<'a> {
     Setting(&'a str, &'a str),
-    Block(&'a Block),
+    /// With its name among `path=value` lines.
+    Block(&'a Block, String),
+    /// The names of the blocks of a kind, for `path=value` lines.
+    List(String, String),
+}
+
+impl Tree {
+    /// How a block goes by among `path=value` lines: by its name, or by its number among those of its kind.
+    fn simple_name(&self, block: &Block) -> String {
+        if block.kind == "plugin" {
+            return String::new();
+        }
+        let place =
+            self.blocks.iter().filter(|other| other.kind == block.kind).position(|other| std::ptr::eq(other, block));
+        let is_numbered = block.name.is_empty() || matches!(block.kind.as_str(), "passdb" | "userdb");
+        if is_numbered { place.unwrap_or_default().to_string() } else { escaped(&block.name) }
+    }
+
+    /// The kinds of the blocks with their names.
+    fn lists(&self) -> BTreeMap<String, String> {
+        let mut lists: BTreeMap<String, String> = BTreeMap::new();
+        for block in &self.blocks {
+            let names = lists.entry(block.kind.clone()).or_default();
+            let name = self.simple_name(block);
+            let gap = if names.is_empty() || name.is_empty() { "" } else { " " };
+            names.push_str(&format!("{gap}{name}"));
+        }
+        lists
+    }
 }
 
 fn escaped(name: &str) -> String {
@@ -255,7 +331,7 @@ fn escaped(name: &str) -> String {
 
 /// One setting that was asked for by its path: its value as it is, without quotes.
 fn asked(path: &str, key: &str, value: &str, look: Look) -> String {
-    if is_secret(key) || look.simple || look.values_only {
+    if is_secret(key) || look.simple || look.values_only || look.contents {
         return line(path, key, value, look, 0);
     }
     format!("{path} = {value}\n")
@@ -263,6 +339,9 @@ fn asked(path: &str, key: &str, value: &str, look: Look) -> String {
 
 fn line(path: &str, key: &str, value: &str, look: Look, depth: usize) -> String {
     let indent = depth * 2;
+    let read = || value.strip_prefix('<').and_then(|path| std::fs::read_to_string(path.trim()).ok());
+    let read = if look.contents { read() } else { None };
+    let value = read.as_deref().map_or(value, str::trim_end);
     let hidden = if look.secrets || look.simple { value.to_owned() } else { without_passwords(value) };
     let value = hidden.as_str();
     let shown = if is_secret(key) && !value.is_empty() && !look.secrets && !look.simple {

@@ -590,7 +590,7 @@ fn configuration() -> Vec<Page> {
         page(
             "doveconf",
             "show what dovecot.conf says",
-            &["doveconf [-adhnPSx] [-c FILE] [-f FILTER=VALUE] [SETTING ...]"],
+            &["doveconf [-adhnNPsSx] [-c FILE] [-f FILTER=VALUE] [-m MODULE] [SETTING ...]"],
             &[
                 "Prints the settings and blocks of dovecot.conf with includes resolved, sorted as Dovecot 2.3 sorts them. A setting is named by its path, such as service/imap-login or plugin/quota. Passwords and keys are not shown. `dovecot -n' is the same. Of Dovecot's other commands none is there.",
             ],
@@ -598,14 +598,22 @@ fn configuration() -> Vec<Page> {
                 ("-n", "Only what differs from the defaults."),
                 ("-a", "Everything, the defaults of Dovecot 2.3.19 included; so it is without -n."),
                 ("-d", "Only the defaults."),
-                ("-f", "As a session sees it: protocol=imap, remote=ADDRESS, local=ADDRESS, local_name=NAME."),
-                ("-h", "Only values."),
+                ("-N", "Everything that is written, defaults too."),
+                (
+                    "-f",
+                    "As a connection sees it: protocol=imap, remote=ADDRESS, local=ADDRESS, lname=NAME; several of them together. What stands in the filters that hold is shown with the rest.",
+                ),
+                (
+                    "-m MODULE",
+                    "Only what a part of Dovecot reads: imap, imap-login, pop3, pop3-login, lmtp, auth, mail and so on.",
+                ),
+                ("-h", "Only the values of the settings that are named."),
                 ("-S", "A line PATH=VALUE for each setting."),
                 ("-P", "Secrets too."),
                 ("-x", "With the contents of files that values name."),
                 ("-c FILE", "dovecot.conf."),
             ],
-            &[("0", "Shown."), ("64", "Something else was asked for."), ("78", "The file is wrong.")],
+            &[("0", "Shown."), ("89", "The file or the command line is wrong; Dovecot's programs end so.")],
         ),
     ]
 }

@@ -32,7 +32,7 @@ const BY_HAND: [&str; 4] = [
 ];
 
 /// What is asked about each file.
-const ASKED: [&[&str]; 15] = [
+const ASKED: [&[&str]; 21] = [
     &["-n"],
     &["-a"],
     &["-h", "mail_location"],
@@ -58,6 +58,12 @@ const ASKED: [&[&str]; 15] = [
         "login_greeting",
     ],
     &["-f", "nothing=1", "login_greeting"],
+    &["-N"],
+    &["-s", "-n", "-h"],
+    &["-h", "passdb"],
+    &["-m", "imap-login"],
+    &["-n", "-m", "auth"],
+    &["-n", "-m", "nothing"],
 ];
 
 pub fn shows_what_dovecot_shows() -> Result<(), String> {
