@@ -12,7 +12,7 @@ use test_support::{Builder, System};
 const DOVECOT: &str = "local_name \"second.example *.third.example\" {\n  ssl_cert = <{root}/etc/second.pem\n  ssl_key = <{root}/etc/second.key\n  \
     login_greeting = Second at your service.\n  protocol imap {\n    mail_location = maildir:~/second\n  }\n}\n\
     remote 127.0.0.9 {\n  disable_plaintext_auth = no\n  login_greeting = Hello, neighbour.\n  mail_max_userip_connections = 1\n}\n\
-    remote 127.0.0.10 {\n  ssl = no\n}\n";
+    remote 127.0.0.10 {\n  ssl = no\n}\nlogin_log_format_elements = who=<%Lu> %k sni=%{local_name} from=%r\nlogin_log_format = [%s] %$\n";
 
 pub fn by_its_addresses_and_the_name_it_asks_for() -> Result<(), String> {
     let pair = mail_net::tls::self_signed("second.example").map_err(|error| error.to_string())?;
@@ -75,6 +75,11 @@ fn mail(system: &System) -> Result<(), String> {
     let john = system.root().join("home/john");
     if !john.join("second/.there").is_dir() || john.join("Maildir/.there").exists() {
         return Err("the mailbox is not where it should be".to_owned());
+    }
+    let logged = system.log("imapd");
+    let form = "imap-login: [who=<john>, TLSv1.3 with cipher TLS_AES_256_GCM_SHA384 (256/256 bits), sni=second.example, from=127.0.0.1] Login";
+    if !logged.contains(form) {
+        return Err(format!("no login line in its form: {logged}"));
     }
     let mut other = Imap::connect(ports.at(ports.imaps), Security::Tls).map_err(|error| error.to_string())?;
     other.login("john", "secret").map_err(|error| error.to_string())?;

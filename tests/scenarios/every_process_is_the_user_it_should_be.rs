@@ -42,7 +42,11 @@ pub fn story() -> Result<(), String> {
     machine.add_user("mary", 2002, "secret")?;
     machine.write("/etc/postfix/main.cf", MAIN_CF)?;
     machine.shell("rm -rf /etc/dovecot && mkdir /etc/dovecot")?;
-    machine.write("/etc/dovecot/dovecot.conf", "protocols = imap pop3\nmail_location = maildir:~/Maildir\n")?;
+    machine.write(
+        "/etc/dovecot/dovecot.conf",
+        "protocols = imap pop3\nmail_location = maildir:~/Maildir\nmail_access_groups = sharers 3002\n",
+    )?;
+    machine.shell("echo sharers:x:3001: >> /etc/group")?;
     machine.write(PASSWORDS, "[127.0.0.1]:2525 user:secret\n")?;
     machine.shell(&format!("chown root:root {PASSWORDS} && chmod 600 {PASSWORDS}"))?;
     machine.write("/run/relay.pl", RELAY)?;
@@ -82,10 +86,13 @@ fn mail_has_its_owner(machine: &Machine) -> Result<(), String> {
     // The session lives as long as descriptor 3 of this shell.
     let session = machine.shell(
         "bash -c 'exec 3<>/dev/tcp/127.0.0.1/143; read -r _ <&3; echo \"a LOGIN john secret\" >&3; \
-         while read -r line <&3; do case \"$line\" in a*) break;; esac; done; ps -C imapd -o user:20= | sort -u'",
+         while read -r line <&3; do case \"$line\" in a*) break;; esac; done; ps -C imapd -o user:20= | sort -u; \
+         grep ^Groups: /proc/$(ps -C imapd -u john --no-headers -o pid= | tail -n1 | tr -d \" \")/status'",
     )?;
-    let users: Vec<&str> = session.split_whitespace().collect();
-    if users == ["john", "postrider-login", "root"] { Ok(()) } else { Err(format!("imapd runs as {users:?}")) }
+    let told: Vec<&str> = session.split_whitespace().collect();
+    // Further groups are those of `mail_access_groups`, by name and by number.
+    let wanted = ["john", "postrider-login", "root", "Groups:", "2001", "3001", "3002"];
+    if told == wanted { Ok(()) } else { Err(format!("imapd runs as {told:?}")) }
 }
 
 /// The monitor read the password; the process that talks to the relay host could not.

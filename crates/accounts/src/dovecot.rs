@@ -26,19 +26,27 @@ pub struct Problem {
 /// The plan that the file describes, and what of it could not be taken over.
 #[must_use]
 pub fn plan(dovecot: &Dovecot) -> (Plan, Vec<Problem>) {
-    let mut reader = Reader { problems: Vec::new() };
+    let mut reader = Reader { is_24: dovecot.is_24, problems: Vec::new() };
     let plan = Plan {
         names: reader.names(dovecot),
         // Master users log in as somebody else, which is not built: such a passdb is never asked.
         passdbs: dovecot.passdbs.iter().filter_map(|database| reader.passdb(database)).collect(),
         userdbs: dovecot.userdbs.iter().map(|database| reader.userdb(database)).collect(),
         mail: reader.mail(dovecot),
+        is_24: dovecot.is_24,
     };
     (plan, reader.problems)
 }
 
 struct Reader {
+    /// Whether variables are those of 2.4.
+    is_24: bool,
     problems: Vec<Problem>,
+}
+
+/// A text in the language of the file.
+fn template(text: &str, is_24: bool) -> Result<Template, VariableError> {
+    if is_24 { Template::parse_new(text) } else { Template::parse(text) }
 }
 
 impl Reader {
@@ -50,7 +58,7 @@ impl Reader {
         let settings = &dovecot.settings;
         let format = match settings.auth_username_format.as_str() {
             "" => None,
-            text => match Template::parse(text) {
+            text => match template(text, self.is_24) {
                 Ok(template) => Some(template),
                 Err(error) => {
                     self.problem(
@@ -99,8 +107,8 @@ impl Reader {
 
     fn pass_driver(&mut self, database: &Database) -> PassDriver {
         let built = match &database.driver {
-            Driver::PasswdFile => file_arguments(database).map(PassDriver::PasswdFile),
-            Driver::Pam => pam_service(database).map(PassDriver::Pam),
+            Driver::PasswdFile => file_arguments(database, self.is_24).map(PassDriver::PasswdFile),
+            Driver::Pam => pam_service(database, self.is_24).map(PassDriver::Pam),
             Driver::Shadow => Ok(PassDriver::Shadow),
             Driver::Static => Ok(PassDriver::Static(self.fields(database, &database.fields))),
             Driver::Passwd => Err("passdb driver passwd is not built".to_owned()),
@@ -115,7 +123,7 @@ impl Reader {
 
     fn userdb(&mut self, database: &Database) -> Userdb {
         let built = match &database.driver {
-            Driver::PasswdFile => file_arguments(database).map(UserDriver::PasswdFile),
+            Driver::PasswdFile => file_arguments(database, self.is_24).map(UserDriver::PasswdFile),
             Driver::Passwd => Ok(UserDriver::Passwd),
             Driver::Prefetch => Ok(UserDriver::Prefetch),
             Driver::Static => {
@@ -144,7 +152,7 @@ impl Reader {
     fn fields(&mut self, database: &Database, fields: &BTreeMap<String, String>) -> Vec<Field> {
         let mut read = Vec::new();
         for (name, text) in fields {
-            match Template::parse(text) {
+            match template(text, self.is_24) {
                 Ok(template) => read.push((name.clone(), template)),
                 Err(error) => {
                     self.problem(&database.source, format!("{name}: {error}: users of this database have no mailbox"));
@@ -178,8 +186,9 @@ impl Reader {
         let settings = &dovecot.settings;
         let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         let id = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+        let is_24 = self.is_24;
         let mut template = |text: Option<String>, name: &str, source: &SourceLine| {
-            let parsed = Template::parse(&text?);
+            let parsed = template(&text?, is_24);
             Some(parsed.unwrap_or_else(|error| {
                 self.problem(source, format!("{name}: {error}: nobody has a mailbox"));
                 Template::refused(&error)
@@ -210,28 +219,28 @@ fn location(location: &Location) -> Option<String> {
     Some(text)
 }
 
-fn file_arguments(database: &Database) -> Result<FileArguments, String> {
+fn file_arguments(database: &Database, is_24: bool) -> Result<FileArguments, String> {
     let named = |name: &'static str| move |error: VariableError| format!("passwd-file: {name}: {error}");
     let path = database.path.as_deref().ok_or("passwd-file without a path")?;
     let option = |name: &str| database.options.get(name).map(String::as_str);
     Ok(FileArguments {
-        path: Template::parse(path).map_err(named("path"))?,
+        path: template(path, is_24).map_err(named("path"))?,
         scheme: option("scheme").unwrap_or("CRYPT").to_owned(),
-        username_format: Template::parse(option("username_format").unwrap_or("%u"))
+        username_format: template(option("username_format").unwrap_or(if is_24 { "%{user}" } else { "%u" }), is_24)
             .map_err(named("username_format"))?,
     })
 }
 
 /// 2.3's `args = session=yes dovecot`; `*` is the protocol's name. 2.4's `service_name`.
-fn pam_service(database: &Database) -> Result<Template, String> {
+fn pam_service(database: &Database, is_24: bool) -> Result<Template, String> {
     let written = database.args.split_ascii_whitespace().rfind(|word| !word.contains('=') && !word.starts_with('-'));
     let setting = ["service_name", "pam_service_name"].iter().find_map(|name| database.settings.get(*name));
     let service = match written.or(setting.map(String::as_str)) {
         None => "dovecot",
-        Some("*") => "%s",
+        Some("*") => "%{service}",
         Some(name) => name,
     };
-    Template::parse(service).map_err(|error| format!("pam: service name: {error}"))
+    template(service, is_24).map_err(|error| format!("pam: service name: {error}"))
 }
 
 #[cfg(test)]

@@ -27,8 +27,27 @@ pub struct Attempt {
     pub peer: IpAddr,
     /// Our address.
     pub local: IpAddr,
+    /// The name that the client asked for in its TLS handshake.
+    pub local_name: Option<String>,
     /// The session's name.
     pub session: String,
+}
+
+impl Attempt {
+    /// A name for this attempt: of everything that the databases may judge, password included, but for the session. Who does not have the secret learns nothing
+    /// from it.
+    #[must_use]
+    pub fn fingerprint(&self, secret: &[u8; 32]) -> String {
+        let (peer, local) = (self.peer.to_string(), self.local.to_string());
+        let name = self.local_name.as_deref().unwrap_or_default();
+        let texts = [&self.service, &self.mechanism, &self.user, &peer, &local, name];
+        let mut message = Vec::new();
+        for part in texts.iter().map(|text| text.as_bytes()).chain([self.password.as_bytes()]) {
+            message.extend_from_slice(&(part.len() as u64).to_le_bytes());
+            message.extend_from_slice(part);
+        }
+        crate::schemes::keyed_hash(secret, &message)
+    }
 }
 
 /// What the passdbs say.
@@ -209,6 +228,7 @@ mod tests {
             password: password.into(),
             peer: "192.0.2.5".parse().unwrap(),
             local: "192.0.2.1".parse().unwrap(),
+            local_name: None,
             session: "SESS".into(),
         }
     }

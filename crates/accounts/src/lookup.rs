@@ -202,7 +202,7 @@ impl Search<'_> {
         };
         let values = Values { home: home.as_deref(), ..values };
         let location = match last("mail") {
-            Some(location) => expand(&Some(template(&location)?), &values)?,
+            Some(location) => expand(&Some(template(&location, self.plan.is_24)?), &values)?,
             None => expand(&mail.location, &values)?.filter(|location| !location.is_empty()),
         };
         let location = location.map(|location| with_home(&location, home.as_deref())).transpose()?;
@@ -251,8 +251,9 @@ impl Search<'_> {
     }
 }
 
-fn template(text: &str) -> Result<Template, String> {
-    Template::parse(text).map_err(|error| error.to_string())
+fn template(text: &str, is_24: bool) -> Result<Template, String> {
+    let parsed = if is_24 { Template::parse_new(text) } else { Template::parse(text) };
+    parsed.map_err(|error| error.to_string())
 }
 
 /// The fields that a userdb takes from a passwd-file: ids, home, and `userdb_...` without its prefix.

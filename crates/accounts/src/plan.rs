@@ -20,6 +20,8 @@ pub struct Plan {
     pub userdbs: Vec<Userdb>,
     /// What a user has that no userdb says.
     pub mail: MailDefaults,
+    /// Whether variables, in what databases answer too, are those of Dovecot 2.4.
+    pub is_24: bool,
 }
 
 impl Plan {
@@ -50,6 +52,13 @@ impl Plan {
     #[must_use]
     pub fn uses_shadow(&self) -> bool {
         self.passdbs.iter().any(|passdb| matches!(passdb.driver, PassDriver::Shadow))
+    }
+
+    /// Whether a login asks the system for a password or a user, which may take long and is worth remembering.
+    #[must_use]
+    pub fn asks_the_system(&self) -> bool {
+        let users = self.userdbs.iter().any(|userdb| matches!(userdb.driver, UserDriver::Passwd));
+        users || self.uses_pam() || self.uses_shadow()
     }
 
     /// Whether some passdb is PAM.

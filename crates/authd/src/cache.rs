@@ -21,13 +21,18 @@ impl<V: Clone> Cache<V> {
     }
 
     pub(crate) fn put(&mut self, name: &str, value: V, now: Instant) {
+        self.put_for(name, value, self.life, now);
+    }
+
+    /// The same with a life of its own.
+    pub(crate) fn put_for(&mut self, name: &str, value: V, life: Duration, now: Instant) {
         if self.entries.len() >= self.most {
             self.entries.retain(|_, (end, _)| now < *end);
         }
         if self.entries.len() >= self.most {
             self.entries.clear();
         }
-        self.entries.insert(name.to_owned(), (now + self.life, value));
+        self.entries.insert(name.to_owned(), (now + life, value));
     }
 }
 

@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use crate::conversation::Guests;
 use crate::helper::Helper;
 use crate::questions::{Answer, Question};
+use crate::remembered::Remembered;
 use crate::sources::FrontSources;
 use crate::tables::Tables;
 use crate::throttle::Throttle;
@@ -69,6 +70,7 @@ pub(crate) struct Front {
     pub(crate) sources: FrontSources,
     pub(crate) tables: Tables,
     rules: RwLock<Arc<Views<Rules>>>,
+    remembered: RwLock<Option<Arc<Remembered>>>,
     pub(crate) throttle: Mutex<Throttle>,
     pub(crate) tokens: Mutex<Tokens>,
     pub(crate) evaluations: Arc<Semaphore>,
@@ -81,6 +83,12 @@ impl Front {
     /// The rules in force for a connection, or for a lookup on behalf of a protocol.
     pub(crate) fn rules(&self, connection: &Connection) -> Arc<Rules> {
         self.rules.read().unwrap_or_else(PoisonError::into_inner).of(connection)
+    }
+
+    /// The memory of logins, where the configuration asks for one and the databases are worth it.
+    pub(crate) fn remembered(&self, rules: &Rules) -> Option<Arc<Remembered>> {
+        let memory = self.remembered.read().unwrap_or_else(PoisonError::into_inner).clone();
+        memory.filter(|_| rules.plan.asks_the_system())
     }
 
     /// Writes a line in Dovecot's form.
@@ -120,6 +128,7 @@ pub(crate) async fn serve(mut context: Context) {
         sources: FrontSources::new(helper, helpers(&context.now().config), tell),
         tables: Tables::new(&context.now().config, Arc::new(context.now().tables.clone())),
         rules: RwLock::new(views(&context.now().config, &context.log, privileged)),
+        remembered: RwLock::new(Remembered::of(&context.now().config).map(Arc::new)),
         throttle: Mutex::default(),
         tokens: Mutex::default(),
         evaluations: Arc::new(Semaphore::new(EVALUATIONS)),
@@ -169,6 +178,8 @@ async fn follow(front: &Front, mut running: tokio::sync::watch::Receiver<Arc<mai
         front.sources.forget_files();
         front.tables.take(&config, Arc::new(files));
         *front.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
+        let memory = Remembered::of(&config).map(Arc::new);
+        *front.remembered.write().unwrap_or_else(PoisonError::into_inner) = memory;
     }
     std::future::pending().await
 }
@@ -227,6 +238,7 @@ pub(crate) fn for_tests(text: &str) -> (tempfile::TempDir, Arc<Front>) {
     let front = Front {
         hello: Hello::new(Role::Authd, "authd"),
         tables: Tables::new(&config, Arc::new(mail_tables::Disk)),
+        remembered: RwLock::new(Remembered::of(&config).map(Arc::new)),
         rules: RwLock::new(views(&Arc::new(config), &log, false)),
         log,
         ident: Ident::dovecot(),

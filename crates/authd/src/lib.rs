@@ -2,7 +2,7 @@
 //!
 //! One front without rights serves `auth.sock` (SASL for smtpd, pop3d and imapd; login tokens for their monitors) and `lookup.sock` (users of
 //! the machine and of Dovecot's userdb, and the tables that servers answer ([`tables`]), for whoever decides about mail). What the plan of dovecot.conf means is in the crate `accounts`; here are
-//! the facts it asks for ([`sources`]), the brake on guessing ([`throttle`]), the tokens ([`tokens`]) and the conversations.
+//! the facts it asks for ([`sources`]), the brake on guessing ([`throttle`]), the tokens ([`tokens`]), the memory of logins ([`remembered`]) and the conversations.
 //!
 //! What needs rights is done by the monitor's helpers ([`helpers`]): PAM and shadow in a process per question, and opening passwd-files that
 //! only root may read. The front may be restarted at any moment: it keeps nothing that matters, and its clients connect again.
@@ -18,6 +18,7 @@ mod helpers;
 mod login;
 mod lookup;
 mod questions;
+mod remembered;
 mod sources;
 mod tables;
 mod throttle;

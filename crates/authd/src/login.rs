@@ -208,19 +208,33 @@ async fn evaluate(front: &Arc<Front>, rules: &Arc<Rules>, client: &Client, crede
         password: credentials.password.clone(),
         peer: client.peer,
         local: client.local,
+        local_name: client.local_name.clone(),
         session: client.session.clone(),
     };
-    let failed = Outcome { user: credentials.user.clone(), notes: Vec::new(), result: Err(Failure::Temporary) };
+    let memory = front.remembered(rules);
+    if let Some((user, result)) = memory.as_ref().and_then(|memory| memory.recall(&attempt, Instant::now())) {
+        return Outcome { user, notes: Vec::new(), result };
+    }
+    let outcome = ask(front, rules, &attempt).await;
+    if let Some(memory) = memory {
+        memory.keep(&attempt, &outcome.user, &outcome.result, Instant::now());
+    }
+    outcome
+}
+
+/// What the databases say.
+async fn ask(front: &Arc<Front>, rules: &Arc<Rules>, attempt: &Attempt) -> Outcome {
+    let failed = Outcome { user: attempt.user.clone(), notes: Vec::new(), result: Err(Failure::Temporary) };
     let Ok(_permit) = front.evaluations.acquire().await else { return failed };
     {
         // Most often everything is known already, and another thread would cost more than the answer.
         let at_once = front.sources.at_once();
-        let outcome = judge(front, rules, &attempt, &at_once);
+        let outcome = judge(front, rules, attempt, &at_once);
         if !at_once.missed() {
             return outcome;
         }
     }
-    let (front, rules) = (Arc::clone(front), Arc::clone(rules));
+    let (front, rules, attempt) = (Arc::clone(front), Arc::clone(rules), attempt.clone());
     // Hashes and PAM block: on a thread of their own. A panic there costs this login only.
     tokio::task::spawn_blocking(move || judge(&front, &rules, &attempt, &front.sources)).await.unwrap_or(failed)
 }
@@ -260,6 +274,7 @@ fn mailbox(
         service: &attempt.service,
         home: None,
         local: Some(attempt.local),
+        local_name: attempt.local_name.as_deref(),
         remote: Some(attempt.peer),
         session: &attempt.session,
         mechanism: &attempt.mechanism,
@@ -442,6 +457,41 @@ mod tests {
         assert_eq!(failed(&response), Some(Failure::Mechanism));
         let response = ask(&mut talk, 4, begin("imap", "PLAIN", Some("garbage"), true)).await;
         assert_eq!(failed(&response), Some(Failure::Protocol));
+    }
+
+    #[tokio::test]
+    async fn a_right_login_is_remembered_until_a_reload_would_forget_it() {
+        let conf = "auth_failure_delay = 0\nauth_cache_size = 1 M\nauth_cache_negative_ttl = 0\nmail_location = maildir:~/Maildir\n\
+            passdb {\n  driver = static\n  args = password=secret\n}\nuserdb {\n  driver = passwd-file\n  args = DIR/users\n}\nuserdb {\n  driver = passwd\n}\n";
+        let (directory, front) = for_tests(conf);
+        let client = |service: &str, place| Client {
+            service: service.into(),
+            mechanism: "PLAIN".into(),
+            peer: IpAddr::from([192, 0, 2, place]),
+            local: IpAddr::from([192, 0, 2, 1]),
+            local_name: None,
+            session: String::new(),
+        };
+        let users = directory.path().join("users");
+        std::fs::write(&users, "john::5000:5001::/srv/john::\n").unwrap();
+        let credentials = |password: &str| Credentials { user: "john".into(), password: password.into() };
+        let place = async |service: &str, place: u8, password: &str| {
+            let rules = front.rules(&Connection::of(service));
+            let outcome = evaluate(&front, &rules, &client(service, place), &credentials(password)).await;
+            outcome.result.map(|login| login.mail.unwrap_or_default()).map_err(|failure| format!("{failure:?}"))
+        };
+        assert_eq!(place("imap", 5, "secret").await.as_deref(), Ok("maildir:/srv/john/Maildir"));
+        std::fs::remove_file(&users).unwrap();
+        front.sources.forget_files();
+        assert_eq!(place("imap", 5, "secret").await.as_deref(), Ok("maildir:/srv/john/Maildir"));
+        // Another password, another address and another service are other logins.
+        for (service, from, password) in [("imap", 5, "wrong"), ("imap", 6, "secret"), ("pop3", 5, "secret")] {
+            assert!(place(service, from, password).await.is_err(), "{service} {from} {password}");
+        }
+        // What nobody knew is asked again.
+        std::fs::write(&users, "john::5000:5001::/srv/john::\n").unwrap();
+        front.sources.forget_files();
+        assert!(place("pop3", 5, "secret").await.is_ok());
     }
 
     #[tokio::test]

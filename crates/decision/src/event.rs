@@ -99,6 +99,9 @@ pub struct LoginEvent<'a> {
     pub security: Option<&'a str>,
     /// The session's name.
     pub session: &'a str,
+    /// The line behind the service, where the configuration gives it a form of its own.
+    #[serde(skip)]
+    pub line: Option<&'a str>,
 }
 
 /// The words of a rule.
@@ -369,6 +372,9 @@ impl fmt::Display for Delivery<'_> {
 
 impl fmt::Display for LoginEvent<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(line) = self.line {
+            return write!(f, "{}: {}", self.service, Safe(line));
+        }
         write!(f, "{}: {}: ", self.service, Safe(self.what))?;
         if let Some(user) = self.user {
             write!(f, "user=<{}>, ", Safe(user))?;
@@ -454,6 +460,7 @@ mod tests {
             mpid: Some(7),
             security: Some("TLS"),
             session: "abc",
+            line: None,
         });
         assert_eq!(
             line(&Record::new(&Ident::dovecot(), Stage::Login, event)),

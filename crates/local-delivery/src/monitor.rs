@@ -128,20 +128,27 @@ fn start(
     }
     let monitor = std::process::id();
     let confinement = if programs { Confinement::RUNS_COMMANDS } else { Confinement::FULL };
-    desk.fork(&[socket.as_fd()], || run(owner, identity, mailbox, confinement, monitor, &socket))
+    let groups = match owner {
+        Owner::MailUser { .. } => desk.running.config.dovecot.lmtp.mail_access_groups.value.clone(),
+        _ => Vec::new(),
+    };
+    let became = identity.map(|identity| (identity, groups));
+    desk.fork(&[socket.as_fd()], || run(owner, became, mailbox, confinement, monitor, &socket))
 }
 
 /// The deliverer's life, in the child.
 fn run(
     owner: Owner,
-    identity: Option<Identity>,
+    identity: Option<(Identity, Vec<String>)>,
     mailbox: Option<Mailbox>,
     confinement: Confinement,
     monitor: u32,
     socket: &OwnedFd,
 ) -> u8 {
     let confined = match identity {
-        Some(identity) => confirmed(owner, identity).and_then(|identity| confine(&identity, mailbox, confinement)),
+        Some((identity, groups)) => confirmed(owner, identity)
+            .and_then(|identity| identity.with_named_groups(&groups))
+            .and_then(|identity| confine(&identity, mailbox, confinement)),
         None => confine(&Identity::current(), mailbox, confinement),
     };
     // Becoming a user resets the parent-death signal.

@@ -46,6 +46,21 @@ impl Identity {
         self
     }
 
+    /// This identity with the groups of these names or numbers (`mail_access_groups`). Root's is given to nobody.
+    ///
+    /// # Errors
+    /// There is no such group, it is root's, or the group database cannot be asked.
+    pub fn with_named_groups(self, names: &[String]) -> io::Result<Self> {
+        names.iter().try_fold(self, |identity, name| {
+            let gid = match name.parse::<u32>() {
+                Ok(number) => Some(number),
+                Err(_) => users::group_by_name(name)?.map(|group| group.gid),
+            };
+            let wrong = || io::Error::new(io::ErrorKind::InvalidInput, format!("no group `{name}' that mail may have"));
+            Ok(identity.with_group(gid.filter(|gid| *gid != 0).ok_or_else(wrong)?))
+        })
+    }
+
     /// The identity of this process as it is now.
     #[must_use]
     pub fn current() -> Self {

@@ -16,7 +16,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use decision::{Event, Ident, Level, Record, Stage};
-use mail_config::dovecot::Connection;
+use mail_config::dovecot::login_log::LoginElement;
+use mail_config::dovecot::{Connection, Settings};
 use mail_config::{Config, Views};
 use mail_daemon::{Context, Log, Running, Stop, TlsFiles};
 use mail_ipc::auth::{Request, Response};
@@ -96,9 +97,25 @@ struct Current<P> {
     trusted: Vec<Network>,
     /// The certificate and its key; none where TLS is off, or the two cannot be used.
     identity: Option<Identity>,
+    /// The form of login lines, where it is not the default.
+    form: Option<Form>,
     /// Where `disable_plaintext_auth` is written, and `auth_mechanisms`.
     plaintext_source: SourceLine,
     mechanisms_source: SourceLine,
+}
+
+/// `login_log_format` and `login_log_format_elements`.
+struct Form {
+    format: String,
+    elements: Vec<LoginElement>,
+}
+
+impl Form {
+    fn of(settings: &Settings) -> Option<Self> {
+        let (format, elements) = (&settings.login_log_format, &settings.login_log_format_elements);
+        let is_default = format.source.is_built_in() && elements.source.is_built_in();
+        (!is_default).then(|| Self { format: format.value.clone(), elements: elements.value.clone() })
+    }
 }
 
 impl<P: Protocol> Current<P> {
@@ -109,7 +126,8 @@ impl<P: Protocol> Current<P> {
         let mechanisms_source = settings.auth_mechanisms.source.clone();
         let files = crate::daemon::tls_files::<P>(&config.dovecot);
         let identity = files.and_then(|files| identities.find(&files));
-        Self { protocol: P::new(config), trusted, identity, plaintext_source, mechanisms_source }
+        let form = Form::of(settings);
+        Self { protocol: P::new(config), trusted, identity, form, plaintext_source, mechanisms_source }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mail_net::{Stream, TlsInfo};
 use session::Close;
 
 /// What was tried on a connection before its end.
@@ -15,6 +16,20 @@ pub struct Attempts {
     pub method: Option<String>,
     /// A password was offered where it may not be sent.
     pub cleartext: bool,
+    /// TLS version and cipher; empty in clear.
+    pub cipher: String,
+    /// The name that the client asked for in its handshake.
+    pub local_name: Option<String>,
+}
+
+impl Attempts {
+    /// Takes over what the handshake was about.
+    pub fn saw(&mut self, stream: &Stream) {
+        if let Some(TlsInfo { version, cipher, bits }) = stream.tls() {
+            self.cipher = format!("{version} with cipher {cipher} ({bits}/{bits} bits)");
+        }
+        self.local_name = stream.server_name().map(str::to_owned);
+    }
 }
 
 /// The text before `: user=<...>` of a connection that ended without a session.
@@ -47,7 +62,8 @@ mod tests {
     #[test]
     fn the_words_are_dovecots() {
         let none = Attempts::default();
-        let failed = Attempts { failed: 4, user: Some("a".into()), method: Some("PLAIN".into()), cleartext: false };
+        let failed =
+            Attempts { failed: 4, user: Some("a".into()), method: Some("PLAIN".into()), ..Attempts::default() };
         let cleartext = Attempts { cleartext: true, ..Attempts::default() };
         let cases = [
             (Close::Quit, &none, "Disconnected: Aborted login by logging out (no auth attempts in 16 secs)"),

@@ -36,6 +36,8 @@ pub(crate) struct Seen<P> {
     rules: Rules,
     /// Where mail lies if authd names no place: the session process looks for it, unless the configuration asks for what is not built.
     location: Result<String, String>,
+    /// `mail_access_groups`
+    groups: Vec<String>,
     /// The protocol, for the session process.
     pub(crate) protocol: P,
 }
@@ -46,7 +48,9 @@ impl<P: Protocol> Seen<P> {
             Location::Unsupported(Unsupported { what, source }) => Err(format!("{source}: {what} is not supported")),
             Location::Detect | Location::At { .. } => Ok(String::new()),
         };
-        Self { rules: Rules::of(config.dovecot.protocol(P::SERVED)), location, protocol: P::new(config) }
+        let settings = config.dovecot.protocol(P::SERVED);
+        let groups = settings.mail_access_groups.value.clone();
+        Self { rules: Rules::of(settings), location, groups, protocol: P::new(config) }
     }
 }
 
@@ -454,7 +458,8 @@ fn owner<P: Protocol>(login: Login, seen: &Seen<P>) -> Result<Owner, String> {
     if root && uid.is_none() {
         return Err(format!("{user} has no uid"));
     }
-    Ok(Owner { user, uid: uid.filter(|_| root), gid: gid.filter(|_| root), home, mail })
+    let groups = if root { seen.groups.clone() } else { Vec::new() };
+    Ok(Owner { user, uid: uid.filter(|_| root), gid: gid.filter(|_| root), groups, home, mail })
 }
 
 /// Reads what has come; false at the end or after an error.

@@ -171,7 +171,8 @@ mod tests {
     const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
     fn owner(user: &str) -> Owner {
-        Owner { user: user.to_owned(), uid: None, gid: None, home: None, mail: "maildir:~/Maildir".to_owned() }
+        let mail = "maildir:~/Maildir".to_owned();
+        Owner { user: user.to_owned(), uid: None, gid: None, groups: Vec::new(), home: None, mail }
     }
 
     #[test]

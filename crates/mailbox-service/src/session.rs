@@ -82,7 +82,10 @@ pub(crate) fn run<P: Protocol>(start: Start<P>) -> u8 {
 /// Becomes the owner, where the monitor has the right to; otherwise stays the caller, without more rights. The process must end after an error.
 fn become_owner(owner: &Owner) -> Result<(), String> {
     let identity = match owner.uid {
-        Some(uid) => Identity::ids(uid, owner.gid.unwrap_or(uid)),
+        Some(uid) => {
+            let identity = Identity::ids(uid, owner.gid.unwrap_or(uid));
+            identity.with_named_groups(&owner.groups).map_err(|error| format!("mail_access_groups: {error}"))?
+        }
         None => Identity::current(),
     };
     become_user(&identity, Confinement::FULL).map_err(|error| error.to_string())

@@ -54,6 +54,8 @@ pub struct Owner {
     pub uid: Option<u32>,
     /// The gid.
     pub gid: Option<u32>,
+    /// The names or numbers of further groups (`mail_access_groups`).
+    pub groups: Vec<String>,
     /// The home directory.
     pub home: Option<Octets>,
     /// The mail location, `%` variables expanded; empty where none is named and `~/Maildir` counts if it is there.

@@ -213,6 +213,7 @@ fn values<'a>(attempt: &'a Attempt, user: &'a str) -> Values<'a> {
         service: &attempt.service,
         home: None,
         local: Some(attempt.local),
+        local_name: attempt.local_name.as_deref(),
         remote: Some(attempt.peer),
         session: &attempt.session,
         mechanism: &attempt.mechanism,

@@ -77,7 +77,7 @@ const FREE_BLOCKS: [&str; 9] =
 
 /// Reports what the file holds beyond what is built. `without` are the words of `postrider_run_without`.
 pub(crate) fn report(dovecot: &Dovecot, without: &[String], reports: &mut Vec<Report>) {
-    nodes(&dovecot.raw().nodes, without, reports);
+    nodes(&dovecot.raw().nodes, &|key| key, without, reports);
     filters::report(&dovecot.raw().nodes, dovecot.is_24, reports);
     // What single protocols, addresses and names ask for counts as much as what all do.
     let served = ["imap", "pop3", "lmtp"].into_iter().filter(|protocol| dovecot.serves(protocol));
@@ -90,10 +90,24 @@ pub(crate) fn report(dovecot: &Dovecot, without: &[String], reports: &mut Vec<Re
             plugins(&seen.settings, without, &mut said);
         }
         missing(&seen, &mut said);
+        unknown_facts(&seen.settings, &mut said);
         for report in said {
             if !reports.contains(&report) {
                 reports.push(report);
             }
+        }
+    }
+}
+
+/// Variables of `login_log_format_elements` that no login line can tell.
+fn unknown_facts(settings: &super::Settings, reports: &mut Vec<Report>) {
+    let elements = &settings.login_log_format_elements;
+    for piece in elements.iter().flat_map(|element| &element.0) {
+        if let super::login_log::Piece::Unknown(name) = piece {
+            let message = format!("login_log_format_elements: unknown variable %{{{name}}}");
+            let hint = "elements with it are left out of the log";
+            let report = Report::new(Level::Warning, elements.source.clone(), message, hint);
+            reports.push(report.about("login_log_format_elements", Status::Partly));
         }
     }
 }
@@ -120,11 +134,11 @@ fn missing(dovecot: &Dovecot, reports: &mut Vec<Report>) {
     }
 }
 
-fn nodes(nodes_of: &[Node], without: &[String], reports: &mut Vec<Report>) {
+fn nodes(nodes_of: &[Node], short: &dyn for<'a> Fn(&'a str) -> &'a str, without: &[String], reports: &mut Vec<Report>) {
     for node in nodes_of {
         match node {
             Node::Setting { key, value, .. } => {
-                let known = find("setting", key);
+                let known = find("setting", key).or_else(|| find("setting", short(key)));
                 if SETTINGS.iter().any(|declared| declared.name == key) || known.is_some_and(|k| k.effect.is_none()) {
                     let message = format!("{key}: supported");
                     let report = about(node, key, Level::Note, message, String::new());
@@ -149,7 +163,7 @@ fn block(node: &Node, block: &Block, without: &[String], reports: &mut Vec<Repor
     match find("block", &block.kind) {
         Some(known) if known.effect.is_some() => reports.push(effect(node, &block.kind, &known, false, without)),
         Some(_) if FREE_BLOCKS.contains(&block.kind.as_str()) || is_list(block) => {}
-        Some(_) => nodes(&block.nodes, without, reports),
+        Some(_) => nodes(&block.nodes, &|key| block.short(key), without, reports),
         None => {
             let known = KNOWN.keys().filter(|(kind, _)| *kind == "block").map(|(_, name)| *name);
             let hint = nearest(&block.kind, known)

@@ -6,6 +6,7 @@ pub mod filters;
 pub mod kinds;
 mod listeners;
 mod location;
+pub mod login_log;
 mod parse;
 pub mod reference;
 mod settings;
@@ -26,7 +27,7 @@ use crate::main_cf::Value;
 use crate::report::{Level, Report};
 use kinds::Kind as _;
 use listeners::Network;
-use parse::{blocks, last};
+use parse::last;
 
 /// Something that dovecot.conf asks for and that is not built; it costs a login or a delivery, not the start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -228,13 +229,10 @@ struct Reader<'a> {
     reports: &'a mut Vec<Report>,
 }
 
-/// A setting under its name or under what 2.4 calls it; a list of 2.4 may be a block of `NAME = yes`.
+/// A setting under its name or under what 2.4 calls it.
 fn find(nodes: &[Node], name: &str) -> Option<(String, SourceLine)> {
-    if let Some((value, source)) = last(nodes, name) {
-        return Some((value.to_owned(), source.clone()));
-    }
-    if let Some(block) = blocks(nodes, name).last() {
-        return Some((switched_on(block), block.source.clone()));
+    if let Some((value, source)) = list(nodes, name) {
+        return Some((value, source.clone()));
     }
     let renamed = |new: &str| last(nodes, new).map(|(value, source)| (value.to_owned(), source.clone()));
     match name {
@@ -245,13 +243,33 @@ fn find(nodes: &[Node], name: &str) -> Option<(String, SourceLine)> {
     }
 }
 
-/// The names that a block of `NAME = yes` switches on.
-fn switched_on(block: &Block) -> String {
-    let names = block.nodes.iter().filter_map(|node| match node {
-        Node::Setting { key, value, .. } if !matches!(value.as_str(), "no" | "n") => Some(key.as_str()),
-        _ => None,
-    });
-    names.collect::<Vec<_>>().join(" ")
+/// A value, and what a block of `NAME = yes` (2.4) adds to the list that stood there before or takes from it.
+fn list<'a>(nodes: &'a [Node], name: &str) -> Option<(String, &'a SourceLine)> {
+    let mut found: Option<(String, &SourceLine)> = None;
+    for node in nodes {
+        match node {
+            Node::Setting { key, value, source } if key == name => found = Some((value.clone(), source)),
+            Node::Block(block) if block.kind == name && block.name.is_empty() => {
+                let before = found.map(|(value, _)| value).unwrap_or_default();
+                found = Some((switched(&before, block), &block.source));
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// A list of names after a block of `NAME = yes` and `NAME = no`.
+fn switched(before: &str, block: &Block) -> String {
+    let mut names: Vec<&str> = before.split([' ', ',', '\t']).filter(|name| !name.is_empty()).collect();
+    for node in &block.nodes {
+        let Node::Setting { key, value, .. } = node else { continue };
+        names.retain(|name| name != key);
+        if !matches!(value.as_str(), "no" | "n") {
+            names.push(key);
+        }
+    }
+    names.join(" ")
 }
 
 fn opposite(value: &str) -> String {
@@ -336,6 +354,14 @@ mod tests {
         assert_eq!(new.settings.ssl_cert.value.as_deref(), Some(Path::new("/a")));
         let (old, _) = read("ssl_cert = </a\n");
         assert_eq!(old.settings.ssl_cert.value, new.settings.ssl_cert.value);
+    }
+
+    #[test]
+    fn lists_of_2_4_add_to_what_stood_before() {
+        let text = "dovecot_config_version = 2.4.0\nmail_plugins = quota acl\nmail_plugins {\n acl = no\n notify = yes\n}\nprotocol imap {\n mail_plugins {\n  imap_quota = yes\n }\n}\n";
+        let (dovecot, _) = read(text);
+        assert_eq!(dovecot.pop3.mail_plugins.join(" "), "quota notify");
+        assert_eq!(dovecot.imap.mail_plugins.join(" "), "quota notify imap_quota");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Dovecot's settings that we carry out, declared once: name, type, default (2.3.19), meaning.
 
 use super::kinds::*;
+use super::login_log::LoginElements;
 use crate::main_cf::Value;
 
 /// What the table says about a setting.
@@ -69,6 +70,12 @@ settings! {
     auth_username_chars: Text = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567890.-_@";
     /// The domain of a user name without one.
     auth_default_realm: Text = "";
+    /// How much of what databases said is remembered; 0 for nothing.
+    auth_cache_size: Size = "0";
+    /// How long a right login is remembered.
+    auth_cache_ttl: Span = "1 hours";
+    /// How long an unknown user or a wrong password is remembered; 0 for not at all.
+    auth_cache_negative_ttl: Span = "1 hours";
     /// How long a failed login waits for its answer.
     auth_failure_delay: Span = "2 secs";
     /// Whether failed logins are logged with their reason.
@@ -78,6 +85,10 @@ settings! {
 
     /// The text of the greeting.
     login_greeting: Text = "Dovecot ready.";
+    /// The form of a login's line in the log: `%$` is what happened, `%s` the elements.
+    login_log_format: Text = "%$: %s";
+    /// What a login's line tells, as far as there is something to tell.
+    login_log_format_elements: LoginElements = "user=<%u> method=%m rip=%r lip=%l mpid=%e %c session=<%{session}>";
     /// How many connections one user may have from one address.
     mail_max_userip_connections: Number = "10";
     /// The user of other processes without rights.
@@ -99,6 +110,8 @@ settings! {
     first_valid_gid: Number = "1";
     /// The largest gid that may log in; 0 for any.
     last_valid_gid: Number = "0";
+    /// Further groups of whoever reads or stores a user's mail.
+    mail_access_groups: Words = "";
     /// Plugins of mailboxes.
     mail_plugins: Words = "";
     /// How often changes by other programs are looked for.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use decision::{Event, Ident, LoginEvent, Record, Stage};
 use mail_config::Views;
 use mail_config::dovecot::Connection;
+use mail_config::dovecot::login_log::{LoginFact, login_line};
 use mail_ipc::auth::{Failure, Request, Response};
 use mail_net::tls::ServerTls;
 use mail_net::{Answers, Driver, Handler, Stream};
@@ -36,6 +37,8 @@ pub(super) struct Client<P> {
     pub(super) session: String,
     pub(super) peer: IpAddr,
     pub(super) local: IpAddr,
+    /// The client's port, and ours.
+    ports: (u16, u16),
     pub(super) local_peer: bool,
     began: Instant,
 }
@@ -70,12 +73,13 @@ pub(super) async fn serve<P: Protocol>(shared: Arc<Shared<P>>, stream: TcpStream
 impl<P: Protocol> Client<P> {
     fn new(shared: Arc<Shared<P>>, peer: SocketAddr, local: SocketAddr) -> Self {
         let session = session_name(peer.port());
+        let ports = (peer.port(), local.port());
         let (peer, local) = (peer.ip().to_canonical(), local.ip().to_canonical());
         // Dovecot's rule: who has our own address is on this machine.
         let views = shared.views();
         let current = views.of(&Connection::tcp(P::NAME, local, peer));
         let local_peer = peer == local || current.trusted.iter().any(|network| network.contains(peer));
-        Self { shared, views, current, session, peer, local, local_peer, began: Instant::now() }
+        Self { shared, views, current, session, peer, local, ports, local_peer, began: Instant::now() }
     }
 
     /// The connection in the words of dovecot.conf's filters, with the name that the client asked for.
@@ -95,8 +99,8 @@ impl<P: Protocol> Client<P> {
         let Some(name) = stream.server_name() else { return self };
         let current = self.views.of(&self.named(Some(name)));
         let (shared, views, session) = (Arc::clone(&self.shared), Arc::clone(&self.views), self.session.clone());
-        let Self { peer, local, local_peer, began, .. } = *self;
-        Arc::new(Self { shared, views, current, session, peer, local, local_peer, began })
+        let Self { peer, local, ports, local_peer, began, .. } = *self;
+        Arc::new(Self { shared, views, current, session, peer, local, ports, local_peer, began })
     }
 
     /// Handshake and login; what leaves for a session process.
@@ -162,6 +166,7 @@ impl<P: Protocol> Client<P> {
             }
         };
         let Progress { mut attempts, token } = std::mem::take(&mut *lock(&progress));
+        attempts.saw(&ended.stream);
         match token.filter(|_| ended.reason == Close::HandOver) {
             Some(token) => {
                 let mut resume = P::resume(&ended.machine);
@@ -202,6 +207,11 @@ impl<P: Protocol> Client<P> {
 
     fn log_with(&self, what: &str, attempts: &Attempts, mpid: Option<u32>, security: Option<&str>) {
         let service = format!("{}-login", P::NAME);
+        let line = self.current.form.as_ref().map(|form| {
+            let fact = |fact| self.fact(fact, attempts, mpid, security);
+            let told: Vec<String> = form.elements.iter().filter_map(|element| element.text(&fact)).collect();
+            login_line(&form.format, what, &told.join(", "))
+        });
         let event = LoginEvent {
             service: &service,
             what,
@@ -212,6 +222,7 @@ impl<P: Protocol> Client<P> {
             mpid,
             security,
             session: &self.session,
+            line: line.as_deref(),
         };
         let ident = Ident::dovecot();
         let mut record = Record::new(&ident, Stage::Login, Event::Login(event));
@@ -224,6 +235,31 @@ impl<P: Protocol> Client<P> {
             _ => None,
         };
         self.shared.log.record(&record.by_any(rule));
+    }
+}
+
+impl<P: Protocol> Client<P> {
+    /// What `login_log_format_elements` may ask for; empty for what is not known.
+    fn fact(&self, fact: LoginFact, attempts: &Attempts, mpid: Option<u32>, security: Option<&str>) -> String {
+        let user = attempts.user.as_deref().unwrap_or_default();
+        let (before, domain) = user.split_once('@').unwrap_or((user, ""));
+        match fact {
+            LoginFact::User => user.to_owned(),
+            LoginFact::Username => before.to_owned(),
+            LoginFact::Domain => domain.to_owned(),
+            LoginFact::Protocol => P::NAME.to_owned(),
+            LoginFact::Mechanism => attempts.method.clone().unwrap_or_default(),
+            LoginFact::RemoteAddress => self.peer.to_string(),
+            LoginFact::LocalAddress => self.local.to_string(),
+            LoginFact::RemotePort => self.ports.0.to_string(),
+            LoginFact::LocalPort => self.ports.1.to_string(),
+            LoginFact::MailPid => mpid.map_or(String::new(), |pid| pid.to_string()),
+            LoginFact::Secured => security.unwrap_or_default().to_owned(),
+            LoginFact::Security => attempts.cipher.clone(),
+            LoginFact::Session => self.session.clone(),
+            LoginFact::LocalName => attempts.local_name.clone().unwrap_or_default(),
+            LoginFact::Pid => std::process::id().to_string(),
+        }
     }
 }
 
