@@ -25,7 +25,7 @@ pub struct Attempts {
 impl Attempts {
     /// Takes over what the handshake was about.
     pub fn saw(&mut self, stream: &Stream) {
-        if let Some(TlsInfo { version, cipher, bits }) = stream.tls() {
+        if let Some(TlsInfo { version, cipher, bits, .. }) = stream.tls() {
             self.cipher = format!("{version} with cipher {cipher} ({bits}/{bits} bits)");
         }
         self.local_name = stream.server_name().map(str::to_owned);
