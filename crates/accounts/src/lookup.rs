@@ -287,7 +287,7 @@ fn with_home(location: &str, home: Option<&str>) -> Result<String, String> {
 mod tests {
     use super::*;
     use crate::fake::{Fake, file_userdb, passdb_file, template, userdb};
-    use crate::plan::{Flow, PassDriver};
+    use crate::plan::{Flow, PassDriver, Passdb};
 
     fn john(home: &str, mail: &str) -> Found {
         let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
@@ -324,6 +324,35 @@ mod tests {
         let Found::User(mary) = look(&plan, &sources, "mary") else { panic!("mary is there") };
         assert_eq!(mary.mail.as_deref(), Some("mbox:/srv/mary/mail"));
         assert_eq!(look(&plan, &sources, "nobody"), Found::Unknown);
+    }
+
+    #[test]
+    fn only_valid_ids_own_mail_the_first_and_the_last_included() {
+        let sources = Fake::with_file("/p", "john:x:5000:5001::/h::\nroot:x:0:5001::/h::\n");
+        let look = |uids: (u32, u32), gids: (u32, u32), name: &str| {
+            let mut plan = Plan { userdbs: vec![file_userdb("/p")], ..Plan::default() };
+            (plan.mail.first_valid_uid, plan.mail.last_valid_uid) = uids;
+            (plan.mail.first_valid_gid, plan.mail.last_valid_gid) = gids;
+            look(&plan, &sources, name)
+        };
+        for (uids, gids) in [((5000, 5000), (5001, 5001)), ((1, 0), (1, 0)), ((500, 6000), (1, 5002))] {
+            assert_eq!(look(uids, gids, "john"), john("/h", ""), "{uids:?} {gids:?}");
+        }
+        for (uids, gids) in [((5001, 0), (1, 0)), ((1, 4999), (1, 0)), ((1, 0), (5002, 0)), ((1, 0), (1, 5000))] {
+            assert!(matches!(look(uids, gids, "john"), Found::Unavailable(_)), "{uids:?} {gids:?}");
+        }
+        assert!(matches!(look((0, 0), (0, 0), "root"), Found::Unavailable(_)), "root never owns mail");
+    }
+
+    #[test]
+    fn a_passdb_is_found_wherever_it_stands() {
+        let pam = || Passdb { driver: PassDriver::Pam(template("dovecot")), ..passdb_file("/p") };
+        let shadow = || Passdb { driver: PassDriver::Shadow, ..passdb_file("/p") };
+        let of = |passdbs| Plan { passdbs, ..Plan::default() };
+        let uses = |plan: &Plan| (plan.uses_shadow(), plan.uses_pam());
+        assert_eq!(uses(&of(vec![passdb_file("/p"), pam()])), (false, true));
+        assert_eq!(uses(&of(vec![shadow(), passdb_file("/p")])), (true, false));
+        assert_eq!(uses(&of(vec![passdb_file("/p")])), (false, false));
     }
 
     #[test]

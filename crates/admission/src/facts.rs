@@ -281,13 +281,12 @@ impl Fetched {
         match fact {
             Fact::Known => {}
             Fact::Route(question, answer) => {
-                if let RemoteAnswer::Found(value) = &answer {
-                    self.octets += value.len();
-                }
+                let length = if let RemoteAnswer::Found(value) = &answer { value.len() } else { 0 };
                 // Whatever is asked again costs time only.
-                if self.octets > ANSWERS_MAX {
+                if self.octets + length > ANSWERS_MAX {
                     (self.answers, self.octets) = Default::default();
                 }
+                self.octets += length;
                 self.answers.0.insert(question, answer);
             }
             Fact::Other(question, fact) => {
@@ -333,5 +332,41 @@ async fn has_address(dns: &Resolver, name: &str) -> DnsFact {
         Ok(addresses) if !addresses.is_empty() => DnsFact::Found,
         Err(error) if is_temporary(&error) => DnsFact::Temporary,
         _ => DnsFact::Nothing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mailbox(user: &str) -> mail_route::Question {
+        mail_route::Question::Mailbox { user: user.to_owned() }
+    }
+
+    #[test]
+    fn answers_are_remembered_as_far_as_memory_allows() {
+        let mut fetched = Fetched::default();
+        let value = || RemoteAnswer::Found("x".repeat(ANSWERS_MAX / 4));
+        for user in ["a", "b", "c", "d"] {
+            fetched.add(Fact::Route(mailbox(user), value()));
+        }
+        assert_eq!(fetched.answers.0.len(), 4);
+        fetched.add(Fact::Route(mailbox("e"), RemoteAnswer::NotFound));
+        assert_eq!(fetched.answers.0.get(&mailbox("e")), Some(&RemoteAnswer::NotFound));
+        assert_eq!(fetched.answers.0.len(), 5);
+        fetched.add(Fact::Route(mailbox("f"), RemoteAnswer::Found("y".to_owned())));
+        assert_eq!((fetched.answers.0.len(), fetched.octets), (1, 1), "the newest is there");
+    }
+
+    #[test]
+    fn what_is_good_for_one_command_is_forgotten_with_it() {
+        let mut fetched = Fetched::default();
+        let verified = Question::Verified("a@example.org".parse().expect("an address"));
+        let host = Question::Host("mx.example.org".to_owned());
+        fetched.add(Fact::Other(verified.clone(), mail_policy::Fact::Verified(VerifiedFact::Deliverable)));
+        fetched.add(Fact::Other(host.clone(), mail_policy::Fact::Dns(DnsFact::Found)));
+        assert_eq!(fetched.others.len(), 2);
+        fetched.end_of_command();
+        assert!(fetched.others.contains_key(&host) && !fetched.others.contains_key(&verified));
     }
 }

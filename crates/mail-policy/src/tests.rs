@@ -441,6 +441,94 @@ fn owners_of_sender_addresses_are_held_to_them() {
 }
 
 #[test]
+fn a_login_may_use_an_address_that_nobody_owns_only_where_the_rule_says_known() {
+    let main = |rule: &str| {
+        format!("smtpd_sasl_auth_enable = yes\nsmtpd_sender_login_maps = hash:/l\nsmtpd_sender_restrictions = {rule}")
+    };
+    let facts = tables(&[("/l", "a@example.org john")]);
+    let eve = |from| Case { user: Some("eve"), from, ..STRANGER };
+    let known = main("reject_known_sender_login_mismatch");
+    assert_eq!(rcpt(&known, &eve("free@example.org"), &facts), "ok");
+    assert!(rcpt(&known, &eve("a@example.org"), &facts).ends_with("not owned by user eve"));
+    assert!(rcpt(&known, &STRANGER, &facts).ends_with("not logged in"));
+    let all = main("reject_authenticated_sender_login_mismatch");
+    assert!(rcpt(&all, &eve("free@example.org"), &facts).ends_with("not owned by user eve"));
+    assert_eq!(rcpt(&all, &STRANGER, &facts), "ok");
+}
+
+#[test]
+fn a_bounce_has_one_recipient() {
+    let plan = Plan::new(main_of(
+        "smtpd_data_restrictions = reject_multi_recipient_bounce\n\
+        smtpd_recipient_restrictions = reject_multi_recipient_bounce, permit_mynetworks, reject_unauth_destination",
+    ));
+    let name = ClientName::default();
+    let recipient: Address = "john@info.net".parse().expect("an address");
+    let judged = |sender: &Sender, stage, recipients| {
+        let input = Input {
+            sender: Some(sender),
+            recipient: (stage == Stage::Recipient).then_some(&recipient),
+            recipients,
+            ..Input::new("192.0.2.1".parse().expect("an address"), &name)
+        };
+        match evaluate(&plan, stage, &input, &Made::default()) {
+            Outcome::Decided(Verdict::Refuse(reply), _) => reply.to_string(),
+            Outcome::Decided(..) => "ok".to_owned(),
+            Outcome::Missing(questions) => format!("{questions:?}"),
+        }
+    };
+    let somebody = Sender::Address("a@example.org".parse().expect("an address"));
+    assert_eq!(
+        judged(&Sender::Null, Stage::Data, 2),
+        "550 5.5.3 <DATA>: Data command rejected: Multi-recipient bounce"
+    );
+    assert_eq!(judged(&Sender::Null, Stage::Data, 1), "ok");
+    assert_eq!(judged(&somebody, Stage::Data, 2), "ok");
+    // The recipient that is judged is the second.
+    assert!(judged(&Sender::Null, Stage::Recipient, 1).ends_with("Multi-recipient bounce"));
+    assert_eq!(judged(&Sender::Null, Stage::Recipient, 0), "ok");
+}
+
+#[test]
+fn what_stands_in_the_tables_of_restrictions_is_built_and_nothing_else() {
+    let rule = |name: &str| mail_config::main_cf::lists::Rule { name: name.to_owned(), ..rule_of("reject") };
+    for name in [
+        "reject_unauth_destination",
+        "check_policy_service",
+        "check_sender_access",
+        "check_helo_access",
+        "check_sender_mx_access",
+        "check_ccert_access",
+        "reject_rbl_client",
+        "reject_rhsbl_sender",
+    ] {
+        assert!(crate::restrictions::is_built(&rule(name)), "{name}");
+    }
+    for name in ["reject_everybody", "check_access", "check_sender_access_", ""] {
+        assert!(!crate::restrictions::is_built(&rule(name)), "{name}");
+    }
+}
+
+/// The first rule of a list of one.
+fn rule_of(text: &str) -> mail_config::main_cf::lists::Rule {
+    main_of(&format!("smtpd_data_restrictions = {text}")).smtpd_data_restrictions.value[0].clone()
+}
+
+#[test]
+fn the_decision_behind_a_refusal_is_the_one_that_made_its_reply() {
+    // Two rules would refuse; the first is only remembered until the second does.
+    let main = "smtpd_recipient_restrictions = defer_if_permit, permit_mynetworks, reject_unauth_destination";
+    let (verdict, decisions) = run(main, &STRANGER, Stage::Recipient, &Made::default());
+    let verdict = verdict.expect("decided");
+    assert_eq!(Decision::behind(&verdict, &decisions).map(|one| one.rule.as_str()), Some("defer_if_permit"));
+    let (verdict, decisions) = run(main, &Case { to: "x@y.org", ..STRANGER }, Stage::Recipient, &Made::default());
+    let verdict = verdict.expect("decided");
+    assert_eq!(Decision::behind(&verdict, &decisions).map(|one| one.rule.as_str()), Some("reject_unauth_destination"));
+    let other = Verdict::Refuse(crate::replies::refusal(550, (5, 0), "no rule said this".to_owned()));
+    assert!(Decision::behind(&other, &decisions).is_none());
+}
+
+#[test]
 fn every_decision_names_its_rule_and_line() {
     let main = "# a comment\nsmtpd_relay_restrictions = permit_mynetworks,\n  reject_unauth_destination\n";
     let (_, decisions) = run(main, &Case { to: "x@y.org", ..STRANGER }, Stage::Recipient, &Made::default());

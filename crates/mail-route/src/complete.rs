@@ -237,6 +237,7 @@ mod tests {
             ("john%x.org", Some("john@x.org")),
             ("john%y.org@x.org", Some("john%y.org@x.org")),
             ("\"a b\"", Some("\"a b\"@info.net")),
+            ("\"a\\\"@b\"", Some("\"a\\\"@b\"@info.net")),
             ("\"a b\"@x.org", Some("\"a b\"@x.org")),
             ("a@b@x.org", Some("\"a@b\"@x.org")),
             ("", None),

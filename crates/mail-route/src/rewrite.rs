@@ -256,6 +256,18 @@ mod tests {
     }
 
     #[test]
+    fn a_canonical_address_that_is_its_own_is_left_alone_and_a_circle_waits() {
+        let more = "canonical_maps = hash:/canonical\n";
+        let tables = [
+            ("/virtual", "x y\n"),
+            ("/canonical", "john@info.net john@info.net\n@info.net rest@info.net\na@x.org b@x.org\nb@x.org a@x.org\n"),
+        ];
+        assert_eq!(recipients(more, &tables, "john@info.net"), Ok(vec!["john@info.net".into()]));
+        assert_eq!(recipients(more, &tables, "mary@info.net"), Ok(vec!["rest@info.net".into()]));
+        assert!(matches!(recipients(more, &tables, "a@x.org"), Err(Stop::Temporary(_))));
+    }
+
+    #[test]
     fn every_lookup_is_written_down() {
         let made = Made::new(main_cf(MAIN), &[("/virtual", "# c\njohn x@y.org\n")]);
         let mut lookups = Vec::new();

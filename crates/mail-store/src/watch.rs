@@ -190,6 +190,15 @@ mod tests {
         assert_eq!(second.load(Ordering::Relaxed), 3);
         drop(only);
         assert!(watches.listeners().by_directory.is_empty());
+        let all = watches.on(&[&one], &tell_first).expect("a watch");
+        let (before, other) = (first.load(Ordering::Relaxed), second.load(Ordering::Relaxed));
+        // The kernel lost events: anything may have happened anywhere. Watch -1, the mask, no cookie, no name.
+        let mut lost = [0; EVENT];
+        lost[..4].copy_from_slice(&(-1i32).to_ne_bytes());
+        lost[4..8].copy_from_slice(&inotify::ReadFlags::QUEUE_OVERFLOW.bits().to_ne_bytes());
+        watches.tell(&lost);
+        assert_eq!((first.load(Ordering::Relaxed), second.load(Ordering::Relaxed)), (before + 1, other));
+        drop(all);
         assert!(watches.on(&[&two], &tell_second).is_none() && watches.listeners().by_directory.is_empty());
         watches.tell(b"not an event");
     }

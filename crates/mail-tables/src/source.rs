@@ -154,6 +154,11 @@ mod tests {
         assert_eq!(warned, [2, 6, 8]);
     }
 
+    #[test]
+    fn a_first_line_that_continues_nothing_is_ignored() {
+        assert_eq!(read("  lost value\nkey value\n", false), (pairs(&[("key", "value")]), vec![1]));
+    }
+
     // Compared with `postalias -s` of Postfix 3.7.11.
     #[test]
     fn aliases_are_read_as_postalias_reads_them() {

@@ -283,6 +283,20 @@ mod tests {
     }
 
     #[test]
+    fn the_recipient_before_aliases_is_kept() {
+        let (mut envelope, content) = sample();
+        envelope.recipients[0].original = Some("sales@info.net".to_owned());
+        let done = envelope.recipients.clone();
+        let outgoing = Outgoing { envelope: &envelope, done: &done, content: &content, wait: Wait::Unwatched };
+        let found = read(&outgoing.write().0, &LIMITS).expect("good");
+        assert_eq!(found.recipients.len(), 2 * done.len());
+        assert_eq!(found.recipients[done.len()].original.as_deref(), Some(&b"sales@info.net"[..]));
+        // Without another one it is the recipient itself, as Postfix writes it.
+        assert_eq!(found.recipients[1].original.as_ref(), Some(&found.recipients[1].address));
+        assert_eq!(found.envelope().expect("good").envelope.recipients[0].original.as_deref(), Some("sales@info.net"));
+    }
+
+    #[test]
     fn crlf_and_lf_give_the_same_records_and_a_null_sender_is_never_warned() {
         let (mut envelope, _) = sample();
         envelope.sender = Sender::Null;

@@ -150,3 +150,33 @@ fn a_kill_at_any_point_of_the_cleaning_loses_and_resurrects_nothing() {
         assert!(lost.is_empty() && resurrected.is_empty(), "{point}: lost {lost:?}, back again {resurrected:?}");
     }
 }
+
+// R5
+#[test]
+fn where_space_is_short_a_segment_that_is_mostly_dead_is_ended_so_that_it_can_go() {
+    let dir = tempfile::tempdir().expect("directory");
+    let content = vec![b'c'; 60_000];
+    let plain = Options { clean_every: Duration::from_secs(3600), ..Options::default() };
+    let store = Store::open(dir.path(), plain.clone()).expect("open").0;
+    for serial in 1..=31 {
+        done(&store, accept(serial, &["a@x.org"], &content));
+    }
+    store.close().expect("close");
+    let wanting = Options { min_free: u64::MAX / 2, ..plain };
+    let store = Store::open(dir.path(), wanting).expect("open").0;
+    store.commit(vec![accept(99, &["a@x.org"], &content)]).expect_err("there is no such disk");
+    let newest = || segments(dir.path()).pop();
+    let begun = newest();
+    for serial in 1..=14 {
+        done(&store, outcome(serial, 0, "a@x.org", Fate::Delivered));
+    }
+    assert_eq!(newest(), begun, "most of it lives");
+    for serial in 15..=30 {
+        done(&store, outcome(serial, 0, "a@x.org", Fate::Delivered));
+    }
+    until("another segment", || {
+        done(&store, Op::Release(Change { id: id(31), at: UnixTime(1) }));
+        newest() != begun
+    });
+    store.close().expect("close");
+}

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use common::*;
 use mail_types::UnixTime;
 use queue_store::segment::{Found, Walk, read_header};
-use queue_store::{Answer, Change, Engine, Fate, Op, Options, Outcome, Record, Run, Store};
+use queue_store::{Answer, Change, Class, Engine, Fate, Op, Options, Outcome, Record, Run, Store};
 
 fn segments(dir: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(dir.join("segments")).expect("segments").map(|entry| entry.expect("entry").path());
@@ -334,4 +334,36 @@ fn an_index_ahead_of_its_log_is_not_believed() {
     let (store, recovery) = open(dir.path());
     assert!(recovery.rebuilt.is_some());
     assert_eq!(present(&store).len(), 2);
+}
+
+// R2, R7
+#[test]
+fn what_the_index_had_is_gone_for_ever_once_it_ended() {
+    let dir = tempfile::tempdir().expect("directory");
+    let hop = queue_store::Hop::default();
+    let scheduled = |store: &Store| -> usize {
+        [Class::Incoming, Class::Deferred]
+            .map(|class| store.schedule(&hop, class, None, 100).expect("a schedule").len())
+            .into_iter()
+            .sum()
+    };
+    let (store, _) = open(dir.path());
+    done(&store, accept(1, &["a@x.org", "b@x.org"], b"content"));
+    store.close().expect("close");
+    let (store, recovery) = open(dir.path());
+    assert_eq!(recovery.rebuilt, None, "the index is the one of before");
+    assert_eq!(scheduled(&store), 2);
+    done(&store, outcome(1, 0, "a@x.org", Fate::Deferred(UnixTime(1_790_000_900_000))));
+    done(&store, outcome(1, 0, "a@x.org", Fate::Delivered));
+    done(&store, outcome(1, 1, "b@x.org", Fate::Warned));
+    assert_eq!((present(&store), scheduled(&store)), (vec![(1, vec![1])], 1));
+    store.close().expect("close");
+    let (store, recovery) = open(dir.path());
+    assert_eq!(recovery.rebuilt, None);
+    assert_eq!((present(&store), scheduled(&store)), (vec![(1, vec![1])], 1), "nothing comes back");
+    done(&store, outcome(1, 1, "b@x.org", Fate::Delivered));
+    store.close().expect("close");
+    let (store, _) = open(dir.path());
+    assert_eq!((present(&store), scheduled(&store)), (Vec::new(), 0));
+    store.close().expect("close");
 }

@@ -366,6 +366,9 @@ mod tests {
             "$2y$31$abcdefghijklmnopqrstuuP9gOXcPBEi/rinoDKE8cx3fFP4n2xMC",
             "$y$jHT$dCYo2rt.PvCHr0PXJ7rCp.$GoKf8IPdCeQG3gS2OtEbi3nRjLlusDadDHh0CuSffg0",
             "{ARGON2ID}$argon2id$v=19$m=4194304,t=3,p=1$gF1JIB5jqEUQqIKhfD+iiw$gm/U+bSC06sB2M9YRIBJRcCPfi6QMBsydlFspbgAWd4",
+            // Memory that is bearable, passes that are not; and the other way round.
+            "{ARGON2ID}$argon2id$v=19$m=65536,t=40,p=1$gF1JIB5jqEUQqIKhfD+iiw$gm/U+bSC06sB2M9YRIBJRcCPfi6QMBsydlFspbgAWd4",
+            "{ARGON2ID}$argon2id$v=19$m=524296,t=1,p=1$gF1JIB5jqEUQqIKhfD+iiw$gm/U+bSC06sB2M9YRIBJRcCPfi6QMBsydlFspbgAWd4",
             "{PBKDF2}$1$AuXlmJHH1VES1Ygu$500000000$f66c309a2e3f370384378988e92e7ffe2f352251",
             "{SCRAM-SHA-1}1000000000,HS5VC5nslgHbQEg6hCmgfA==,edOnmb97hTzx4v4SMT41bZMnyFo=,o6JyLrluGQjrUjH4If1rH6mtZxw=",
         ] {

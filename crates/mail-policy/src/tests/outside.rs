@@ -122,6 +122,12 @@ fn the_hosts_of_a_name_are_asked_in_a_table() {
     assert_eq!(rcpt(ns, &STRANGER, &facts("bad.example REJECT")), "ok");
     let literal = Case { from: "a@[198.51.100.7]", ..STRANGER };
     assert!(rcpt(mx, &literal, &facts("198.51.100.7 REJECT no")).ends_with("Sender address rejected: no"));
+    // HELO may be a bare number, which is an address too.
+    let helo = "smtpd_helo_restrictions = check_helo_a_access hash:/t";
+    for name in ["198.51.100.7", "[198.51.100.7]"] {
+        let case = Case { helo: Some(name), ..STRANGER };
+        assert!(rcpt(helo, &case, &facts("198.51.100.7 REJECT no")).ends_with("Helo command rejected: no"), "{name}");
+    }
 }
 
 #[test]
@@ -151,6 +157,8 @@ fn addresses_whose_mail_would_be_returned_are_refused() {
         "550 5.1.7 <a@example.org>: Sender address rejected: undeliverable address: unknown sender"
     );
     assert_eq!(rcpt(&own, &STRANGER, &deferred()), "ok");
+    let long = facts(VerifiedFact::Undeliverable("x".repeat(300)));
+    assert!(rcpt(main, &STRANGER, &long).ends_with(&format!(": {}", "x".repeat(250))), "no more of a long reason");
     let gone = facts(VerifiedFact::Unavailable("no answer".to_owned()));
     assert!(rcpt(main, &STRANGER, &gone).ends_with("address verification problem"));
 }
@@ -171,6 +179,11 @@ fn a_mail_server_of_others_relays_for_them() {
     let with_us =
         || HostsFact::Hosts(vec![host("mx.y.org", 10, [198, 51, 100, 7]), host("backup", 20, [127, 0, 0, 1])]);
     assert_eq!(rcpt(main, &case, &backup(with_us())), "ok");
+    // A host with several addresses is ours if one of them is.
+    let two = vec![[198, 51, 100, 8].into(), [127, 0, 0, 1].into()];
+    let shared = Host { addresses: Some(two), ..host("backup", 20, [0; 4]) };
+    let shared = HostsFact::Hosts(vec![host("mx.y.org", 10, [198, 51, 100, 7]), shared]);
+    assert_eq!(rcpt(main, &case, &backup(shared)), "ok");
     let without_us = HostsFact::Hosts(vec![host("mx.y.org", 10, [198, 51, 100, 7])]);
     assert!(rcpt(main, &case, &backup(without_us)).starts_with("554"));
     assert!(rcpt(main, &case, &backup(HostsFact::Temporary)).starts_with("450 4.4.4"));

@@ -411,3 +411,71 @@ proptest::proptest! {
         player.send(lines.concat().as_bytes());
     }
 }
+
+#[test]
+fn extensions_are_announced_and_taken_as_the_settings_say() {
+    let etrn = || Settings { etrn: true, ..settings() };
+    let ehlo = |settings: Settings, listed: &str| {
+        let mut player = player_of(settings);
+        let mut text = "C: EHLO x\nS: 250-server.info.net\n".to_owned();
+        let words: Vec<&str> = listed.split(' ').map(|word| if word == "SIZE" { "SIZE 20000" } else { word }).collect();
+        for (at, word) in words.iter().enumerate() {
+            let sign = if at + 1 == words.len() { ' ' } else { '-' };
+            text += &format!("S: 250{sign}{word}\n");
+        }
+        player.play(text.trim_end());
+        player
+    };
+    let mut all = ehlo(etrn(), "PIPELINING SIZE VRFY ETRN ENHANCEDSTATUSCODES 8BITMIME DSN SMTPUTF8");
+    all.play("C: ETRN a.org b.org\nS: 500 Syntax: ETRN domain");
+    let discarded = Settings { discard_ehlo_keywords: vec!["ETRN".into(), "DSN".into()], ..etrn() };
+    let mut few = ehlo(discarded, "PIPELINING SIZE VRFY ENHANCEDSTATUSCODES 8BITMIME SMTPUTF8");
+    few.play("C: ETRN a.org\nS: 502 5.5.1 Error: command not implemented");
+    let mut strict = player_of(Settings { helo_required: true, ..etrn() });
+    strict.play("C: ETRN a.org\nS: 503 5.5.1 Error: send HELO/EHLO first\nC: HELO x\nS: 250 server.info.net\nC: ETRN\nS: 500 Syntax: ETRN domain");
+}
+
+#[test]
+fn a_sender_without_a_domain_is_refused_where_envelopes_are_strict() {
+    for (strict_envelopes, bare) in [(true, "501 5.1.7 Bad sender address syntax"), (false, "250 2.1.0 Ok")] {
+        let mut player = player_of(Settings { strict_envelopes, ..settings() });
+        player.play(&format!(
+            "C: HELO x\nS: 250 server.info.net\nC: MAIL FROM:<john>\nS: {bare}\nC: RSET\nS: 250 2.0.0 Ok"
+        ));
+        player.play(
+            "C: MAIL FROM:<john@info.net>\nS: 250 2.1.0 Ok\nC: RSET\nS: 250 2.0.0 Ok\nC: MAIL FROM:<>\nS: 250 2.1.0 Ok",
+        );
+    }
+}
+
+// L01
+#[test]
+fn a_result_that_is_missing_is_tried_again() {
+    let lmtp = Settings { dialect: Dialect::Lmtp, ..settings() };
+    let results = |question| match question {
+        Question::EndOfData { .. } => Some(Answer::Recipients(vec![reply(250, (2, 0, 0), "stored")])),
+        other => policy(other),
+    };
+    Player::new(Server::new(Arc::new(lmtp), false), results).play(
+        "S: 220 server.info.net ESMTP Postfix
+        C: LHLO x
+        S: 250-server.info.net
+        S: 250-PIPELINING
+        S: 250-SIZE 20000
+        S: 250-ENHANCEDSTATUSCODES
+        S: 250-8BITMIME
+        S: 250-DSN
+        S: 250 SMTPUTF8
+        C: MAIL FROM:<>
+        S: 250 2.1.0 Ok
+        C: RCPT TO:<a@info.net>
+        S: 250 2.1.5 Ok
+        C: RCPT TO:<b@info.net>
+        S: 250 2.1.5 Ok
+        C: DATA
+        S: 354 End data with <CR><LF>.<CR><LF>
+        C: .
+        S: 250 2.0.0 stored
+        S: 451 4.3.0 Error: no result",
+    );
+}

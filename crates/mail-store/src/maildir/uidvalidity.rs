@@ -101,4 +101,20 @@ mod tests {
         std::fs::write(temporary.path().join(NAME), "garbage").expect("write");
         assert_eq!(next(&dir).expect("fourth"), first + 3);
     }
+
+    #[test]
+    fn the_values_of_an_account_go_on_where_they_were() {
+        let temporary = tempfile::tempdir().expect("tempdir");
+        let dir = Dir::open(temporary.path()).expect("open");
+        std::fs::write(temporary.path().join("dovecot-uidvalidity.00000010"), "").expect("write");
+        assert_eq!(next(&dir).expect("next"), 0x11);
+        // Another process is some values ahead of what is written down.
+        std::fs::rename(
+            temporary.path().join("dovecot-uidvalidity.00000011"),
+            temporary.path().join("dovecot-uidvalidity.00000014"),
+        )
+        .expect("renamed");
+        assert_eq!(next(&dir).expect("next"), 0x15);
+        assert!(!temporary.path().join("dovecot-uidvalidity.00000014").exists());
+    }
 }

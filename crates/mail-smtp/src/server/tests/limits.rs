@@ -32,6 +32,21 @@ fn junk_commands_become_errors_and_a_message_forgives_them() {
     player.play("C: NOOP\nS: 250 2.0.0 Ok\nS: 421 4.7.0 server.info.net Error: too many errors\nX:");
 }
 
+#[test]
+fn an_accepted_message_forgives_the_errors_before_it() {
+    let mut settings = settings();
+    settings.hard_error_limit = 3;
+    let mut player = player_of(settings);
+    let errors = "C: FOO\nS: 500 5.5.2 ...\nC: FOO\nS: 500 5.5.2 ...\n";
+    player.play(errors);
+    player.play(
+        "C: HELO x\nS: 250 server.info.net\nC: MAIL FROM:<>\nS: 250 2.1.0 Ok\nC: RCPT TO:<a@info.net>\nS: 250 2.1.5 Ok\n\
+         C: DATA\nS: 354 End data with <CR><LF>.<CR><LF>\nC: .\nS: 250 2.0.0 Ok: queued as 0",
+    );
+    player.play(errors);
+    player.play("C: FOO\nS: 500 5.5.2 ...\nS: 421 4.7.0 server.info.net Error: too many errors\nX:");
+}
+
 // S11
 #[test]
 fn silence_ends_the_session() {
