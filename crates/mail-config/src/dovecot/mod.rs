@@ -187,6 +187,14 @@ impl Dovecot {
         }
     }
 
+    /// dovecot.conf as each kind of connection sees it that the file distinguishes, the first as one without any filter.
+    #[must_use]
+    pub fn seen_by_all(&self) -> Vec<Self> {
+        let protocols = self.protocols_with_settings();
+        let examples = protocols.iter().flat_map(|protocol| filters::examples(&self.raw.nodes, protocol));
+        std::iter::once(Connection::default()).chain(examples).map(|connection| self.seen(&connection)).collect()
+    }
+
     /// The protocols for which some filter says something of its own, and those that log in or deliver anyway.
     #[must_use]
     pub fn protocols_with_settings(&self) -> Vec<String> {

@@ -127,17 +127,20 @@ pub(super) fn named_by(config: &Config, table: &TableRef) -> (String, SourceLine
 
 /// Certificates and keys that the files name.
 fn key_files(config: &Config) -> Vec<Report> {
-    let (main, dovecot) = (&config.main, &config.dovecot.settings);
+    let main = &config.main;
     // A key without a file of its own lies in that of the certificate.
     let joint = main.smtpd_tls_key_file.value == main.smtpd_tls_cert_file.value;
-    let named = [
+    let mut named = vec![
         written("smtpd_tls_cert_file", &main.smtpd_tls_cert_file, joint),
         written("smtpd_tls_key_file", &main.smtpd_tls_key_file, true),
         written("smtp_tls_CAfile", &main.smtp_tls_CAfile, false),
-        written("ssl_cert", &dovecot.ssl_cert, false),
-        written("ssl_key", &dovecot.ssl_key, true),
     ];
-    let mut reports = Vec::new();
+    // Single addresses and names have certificates of their own.
+    for seen in config.dovecot.seen_by_all() {
+        named.push(written("ssl_cert", &seen.settings.ssl_cert, false));
+        named.push(written("ssl_key", &seen.settings.ssl_key, true));
+    }
+    let mut reports: Vec<Report> = Vec::new();
     for KeyFile { name, path, source, is_key } in named.into_iter().flatten() {
         let found = match std::fs::File::open(&path) {
             Err(error) => Some(unreadable(name, &path, &error, &source)),
@@ -145,7 +148,7 @@ fn key_files(config: &Config) -> Vec<Report> {
                 .or_else(|| written_by_others(&path, "it holds a private key", &source)),
             Ok(_) => written_by_others(&path, "clients trust it", &source),
         };
-        reports.extend(found.map(|report| report.of(name)));
+        reports.extend(found.map(|report| report.of(name)).filter(|report| !reports.contains(report)));
     }
     reports
 }
@@ -176,7 +179,8 @@ fn reason(error: &std::io::Error) -> String {
 
 /// The files of users and passwords that passdbs and userdbs name, as far as they are the same for every user.
 fn password_files(config: &Config) -> Vec<Report> {
-    let databases = config.dovecot.passdbs.iter().chain(&config.dovecot.userdbs);
+    let seen = config.dovecot.seen_by_all();
+    let databases = seen.iter().flat_map(|dovecot| dovecot.passdbs.iter().chain(&dovecot.userdbs));
     let mut reports: Vec<Report> = Vec::new();
     for database in databases.filter(|database| database.driver == Driver::PasswdFile) {
         let Some(path) = database.path.as_deref().filter(|path| !path.contains('%')).map(Path::new) else { continue };
@@ -189,7 +193,7 @@ fn password_files(config: &Config) -> Vec<Report> {
             Ok(_) => written_by_others(path, "who may write it can log in as anybody", &database.source)
                 .or_else(|| read_by_others(path, "it holds passwords", &database.source)),
         };
-        reports.extend(found.map(|report| report.of("passwd-file")));
+        reports.extend(found.map(|report| report.of("passwd-file")).filter(|report| !reports.contains(report)));
     }
     reports
 }
@@ -291,7 +295,7 @@ mod tests {
         let main = format!(
             "{MAIN}smtpd_tls_cert_file = DIR/none.pem\nsmtpd_tls_key_file = DIR/key.pem\nrelay_recipient_maps = texthash:DIR/gone\n"
         );
-        let dovecot = "protocols =\npassdb {\n driver = passwd-file\n args = DIR/users\n}\n";
+        let dovecot = "protocols =\npassdb {\n driver = passwd-file\n args = DIR/users\n}\nlocal_name mail.example.org {\n ssl_cert = <DIR/named.pem\n ssl_key = <DIR/key.pem\n}\n";
         let files = [
             ("main.cf", main.as_str(), 0o644),
             ("key.pem", "x", 0o644),
@@ -303,6 +307,8 @@ mod tests {
         assert!(has(4, "none.pem cannot be read: No such file"), "{found:?}");
         assert!(has(5, "key.pem can be read by everyone"), "{found:?}");
         assert!(has(2, "users can be read by everyone (mode 644): it holds passwords"), "{found:?}");
+        assert!(has(7, "named.pem cannot be read: No such file"), "{found:?}");
+        assert!(has(8, "key.pem can be read by everyone"), "{found:?}");
         assert!(found.iter().any(|(_, _, said)| said.contains("DIR/gone")), "{found:?}");
     }
 }
