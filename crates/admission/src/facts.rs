@@ -13,7 +13,7 @@ use mail_policy::{
 };
 use mail_route::{Answers, Class, Stop, World};
 use mail_tables::{Query, Remote, RemoteAnswer, Snapshot, TableKind};
-use mail_types::{Address, Domain};
+use mail_types::{Address, Domain, Sender};
 
 use crate::{hosts, lists};
 
@@ -26,6 +26,8 @@ const ANSWERS_MAX: usize = 8 << 20;
 /// What was fetched for one transaction, so that the same question is asked once.
 #[derive(Default)]
 pub struct Fetched {
+    /// The sender of the transaction, on whom the way of its mail may depend; none outside one.
+    pub sender: Option<Sender>,
     answers: Answers,
     others: HashMap<Question, mail_policy::Fact>,
     octets: usize,
@@ -104,7 +106,9 @@ impl View<'_> {
     fn missing_for(&self, address: &Address) -> Option<mail_route::Question> {
         let world = self.world();
         let resolved = mail_route::resolve(&world, address, &mut Vec::new());
-        let judged = resolved.and_then(|resolved| mail_route::recipient(&world, &resolved, &mut Vec::new()));
+        let judged = resolved.and_then(|resolved| {
+            mail_route::recipient(&world, &resolved, self.fetched.sender.as_ref(), &mut Vec::new())
+        });
         match judged {
             Err(Stop::Missing(question)) => Some(question),
             _ => None,
@@ -135,7 +139,7 @@ impl Facts for View<'_> {
     fn address(&self, address: &Address) -> Result<AddressFact, Missing> {
         let world = self.world();
         let judged = mail_route::resolve(&world, address, &mut Vec::new()).and_then(|resolved| {
-            let existence = mail_route::recipient(&world, &resolved, &mut Vec::new())?;
+            let existence = mail_route::recipient(&world, &resolved, self.fetched.sender.as_ref(), &mut Vec::new())?;
             Ok((resolved.class.class, existence))
         });
         match judged {

@@ -33,5 +33,5 @@ pub use generic::{generic, generic_header};
 pub use nexthop::NextHop;
 pub use recipient::{Existence, recipient};
 pub use rewrite::{Role, canonical_recipient, rewrite_header, rewrite_recipient, rewrite_sender};
-pub use transport::{Kind, Routed, is_sendable, transport};
+pub use transport::{Kind, Routed, handed_on, is_sendable, reason, transport};
 pub use world::{Answers, Facts, Question, Stop, World};

@@ -4,10 +4,10 @@ use decision::Lookup;
 use mail_config::main_cf::lists::{TableKind, TableRef};
 use mail_tables::RemoteAnswer;
 use mail_tables::address::Delimiters;
-use mail_types::Address;
+use mail_types::{Address, Sender};
 
 use crate::class::{Class, Resolved};
-use crate::transport::{Kind, any_sender};
+use crate::transport::{Kind, choose};
 use crate::world::{Question, Stop, World};
 
 /// Whether somebody is there.
@@ -32,11 +32,17 @@ pub enum Existence {
 }
 
 /// Whether a recipient exists: its virtual aliases, its canonical maps, then the recipient map of its class, and where its
-/// transport is our own LMTP listener, Dovecot's userdb.
+/// transport is our own LMTP listener, Dovecot's userdb. The sender may have a transport of its own, which returns mail; without one, what depends
+/// on it is left out.
 ///
 /// # Errors
 /// [`Stop`] if a table or userdb cannot say or must be asked first; never "unknown" by accident.
-pub fn recipient(world: &World<'_>, resolved: &Resolved, lookups: &mut Vec<Lookup>) -> Result<Existence, Stop> {
+pub fn recipient(
+    world: &World<'_>,
+    resolved: &Resolved,
+    sender: Option<&Sender>,
+    lookups: &mut Vec<Lookup>,
+) -> Result<Existence, Stop> {
     let main = world.main;
     let address = &resolved.address;
     let class = resolved.class.class;
@@ -56,7 +62,7 @@ pub fn recipient(world: &World<'_>, resolved: &Resolved, lookups: &mut Vec<Looku
     let (maps, table, code) = match class {
         Class::VirtualAlias => {
             // Who has moved is told so, whatever the class.
-            let routed = any_sender(world, address, lookups)?;
+            let routed = choose(world, sender, address, lookups)?;
             if let ("relocated_maps", Kind::Error(text)) = (routed.rule, routed.kind) {
                 return Ok(Existence::Undeliverable { text, permanent: true });
             }
@@ -73,7 +79,7 @@ pub fn recipient(world: &World<'_>, resolved: &Resolved, lookups: &mut Vec<Looku
             (&main.relay_recipient_maps, "relay recipient table", *main.unknown_relay_recipient_reject_code)
         }
     };
-    let routed = any_sender(world, address, lookups)?;
+    let routed = choose(world, sender, address, lookups)?;
     match (routed.transport.as_str(), routed.kind) {
         ("error", Kind::Error(text)) => return Ok(Existence::Undeliverable { text, permanent: true }),
         ("retry", Kind::Retry(text)) => return Ok(Existence::Undeliverable { text, permanent: false }),
@@ -142,7 +148,7 @@ mod tests {
 
     fn exists(made: &Made, text: &str) -> Result<Existence, Stop> {
         let resolved = resolve(&made.world(), &address(text), &mut Vec::new())?;
-        recipient(&made.world(), &resolved, &mut Vec::new())
+        recipient(&made.world(), &resolved, None, &mut Vec::new())
     }
 
     fn passwd(name: &str) -> Question {
@@ -198,6 +204,22 @@ mod tests {
         assert_eq!(exists(&made, "old@example.net"), undeliverable("5.1.6 User has moved to new@example.net", true));
         assert_eq!(exists(&made, "MAILER-DAEMON@info.net"), Ok(Existence::Listed));
         assert_eq!(exists(&made, "double-bounce@info.net"), Ok(Existence::Listed));
+    }
+
+    #[test]
+    fn a_sender_whose_transport_returns_mail_is_told_so_at_once() {
+        let own =
+            "inline:{{eve@x.org = error:5.7.8 not you}, {bob@x.org = retry:4.7.8 later}, {<> = error:no bounces}}";
+        let made = made(&format!("sender_dependent_default_transport_maps = {own}\n"));
+        let told = |sender: Sender| {
+            let resolved = resolve(&made.world(), &address("a@gmail.com"), &mut Vec::new()).expect("resolved");
+            recipient(&made.world(), &resolved, Some(&sender), &mut Vec::new()).expect("decided")
+        };
+        let undeliverable = |text: &str, permanent| Existence::Undeliverable { text: text.to_owned(), permanent };
+        assert_eq!(told(Sender::Address(address("eve@x.org"))), undeliverable("5.7.8 not you", true));
+        assert_eq!(told(Sender::Address(address("bob@x.org"))), undeliverable("4.7.8 later", false));
+        assert_eq!(told(Sender::Null), undeliverable("no bounces", true));
+        assert_eq!(told(Sender::Address(address("ann@x.org"))), Existence::Listed);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use mail_config::dovecot::LmtpSocket;
 use mail_config::main_cf::lists::TableRef;
 use mail_config::{Main, TransportKind, Value};
 use mail_tables::address::{Delimiters, Key, transport_keys};
-use mail_types::{Address, Domain, Sender, SourceLine};
+use mail_types::{Address, Domain, EnhancedStatus, Sender, Severity, SourceLine};
 
 use crate::class::{Class, is_own_address, literal, resolve};
 use crate::nexthop::NextHop;
@@ -65,12 +65,26 @@ pub fn transport(
     choose(world, Some(sender), recipient, lookups)
 }
 
-/// The same for whatever sender: what depends on the sender is left out.
-pub(crate) fn any_sender(world: &World<'_>, recipient: &Address, lookups: &mut Vec<Lookup>) -> Result<Routed, Stop> {
-    choose(world, None, recipient, lookups)
+/// The transport and next hop that a parameter of local(8) names, such as `mailbox_transport`. Without a next hop of its own it has that of local mail.
+#[must_use]
+pub fn handed_on(world: &World<'_>, rule: &'static str, text: &str, source: &SourceLine, address: &Address) -> Routed {
+    let local = Choice::of("local_transport", &world.main.local_transport, address.domain().as_str());
+    Choice::parse(rule, text, source, &local.nexthop).routed(world, address.clone())
 }
 
-fn choose(
+/// The enhanced status that a reason of [`Kind::Error`] or [`Kind::Retry`] may begin with, in the class of `otherwise`, and the rest of it.
+#[must_use]
+pub fn reason(text: &str, otherwise: EnhancedStatus) -> (EnhancedStatus, String) {
+    let (first, rest) = text.split_once(' ').unwrap_or((text, ""));
+    let stated: Option<EnhancedStatus> = first.parse().ok();
+    match stated.filter(|status| status.severity() != Severity::Success) {
+        Some(status) => (status.with_severity(otherwise.severity()), rest.trim().to_owned()),
+        None => (otherwise, text.to_owned()),
+    }
+}
+
+/// As [`transport`]; without a sender, what depends on it is left out.
+pub(crate) fn choose(
     world: &World<'_>,
     sender: Option<&Sender>,
     recipient: &Address,

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use mail_config::{Config, Main};
 use mail_ipc::delivery::{Destination, Rule, TransportKind};
-use mail_route::{Kind, Question, Routed, Stop, World, transport};
+use mail_route::{Kind, Question, Routed, Stop, World, reason, transport};
 use mail_tables::TableSet;
-use mail_types::{Address, EnhancedStatus, Sender, Severity};
+use mail_types::{Address, EnhancedStatus, Sender};
 
 use crate::asked::Asked;
 use crate::core::Router;
@@ -99,25 +99,15 @@ fn target(routed: Routed) -> Target {
         Kind::Lmtp => TransportKind::Lmtp,
         Kind::Discard => return Target::Discard(routed.nexthop),
         Kind::Error(text) => {
-            let (status, text) = status_of(&text, EnhancedStatus::of(5, 0, 0));
+            let (status, text) = reason(&text, EnhancedStatus::of(5, 0, 0));
             return Target::Error(status, text);
         }
         Kind::Retry(text) => {
-            let (status, text) = status_of(&text, EnhancedStatus::of(4, 0, 0));
+            let (status, text) = reason(&text, EnhancedStatus::of(4, 0, 0));
             return Target::Retry(status, text);
         }
     };
     Target::Worker(Destination { transport: routed.transport, kind, nexthop: routed.nexthop })
-}
-
-/// The enhanced status that a text may begin with, in the class of `otherwise`.
-fn status_of(text: &str, otherwise: EnhancedStatus) -> (EnhancedStatus, String) {
-    let (first, rest) = text.split_once(' ').unwrap_or((text, ""));
-    let stated: Option<EnhancedStatus> = first.parse().ok();
-    match stated.filter(|status| status.severity() != Severity::Success) {
-        Some(status) => (status.with_severity(otherwise.severity()), rest.trim().to_owned()),
-        None => (otherwise, text.to_owned()),
-    }
 }
 
 #[cfg(test)]
@@ -127,7 +117,7 @@ mod tests {
     #[test]
     fn a_reason_may_begin_with_its_status() {
         let otherwise = EnhancedStatus::of(5, 0, 0);
-        let of = |text| status_of(text, otherwise);
+        let of = |text| reason(text, otherwise);
         assert_eq!(of("5.1.1 no such user"), (EnhancedStatus::of(5, 1, 1), "no such user".to_owned()));
         assert_eq!(of("4.1.1 no"), (EnhancedStatus::of(5, 1, 1), "no".to_owned()), "an error is permanent");
         assert_eq!(of("mail here is not wanted"), (otherwise, "mail here is not wanted".to_owned()));

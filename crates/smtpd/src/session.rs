@@ -340,6 +340,7 @@ impl Session {
         self.transactions += 1;
         self.instance = format!("{}.{}", self.log.session, self.transactions);
         // Restrictions may leave what they want done with the message.
+        self.fetched.sender = Some(sender.clone());
         self.transaction = Some(Transaction::new(mail, sender, now()));
         let refused = match self.judge(Stage::Sender).await {
             Err(refusal) => Some(refusal),
@@ -558,6 +559,7 @@ impl Session {
     }
 
     async fn reset(&mut self) {
+        self.fetched.sender = None;
         if let Some(mut content) = self.transaction.take().and_then(|transaction| transaction.content) {
             content.discard(&self.door.queue).await;
         }

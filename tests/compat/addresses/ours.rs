@@ -72,7 +72,7 @@ impl Ours {
         let Some(address) = address.filter(sendable) else { return "bad address".to_owned() };
         let found = self.with(|world| {
             let resolved = mail_route::resolve(world, &address, &mut Vec::new())?;
-            mail_route::recipient(world, &resolved, &mut Vec::new())
+            mail_route::recipient(world, &resolved, Some(&Sender::Null), &mut Vec::new())
         });
         match found {
             Ok(Existence::Listed) => "taken".to_owned(),
