@@ -13,7 +13,7 @@ use crate::dovecot::{self, Dovecot};
 use crate::machine::Machine;
 use crate::main_cf::lists::TableRef;
 use crate::main_cf::{self, Main, RawMain};
-use crate::master_cf::{self, Listener, Master, Service};
+use crate::master_cf::{self, Listener, Master, Service, TransportKind};
 use crate::report::{Errors, Level, Report};
 use crate::unbuilt;
 
@@ -149,7 +149,16 @@ impl Config {
         master_cf::service_main(&self.main.raw, service, &mut Vec::new())
     }
 
-    /// Every table and list file that main.cf and the overrides of its listeners name, each once; whether a file states
+    /// The configuration as a transport sees it: main.cf with the `-o` of its line in master.cf.
+    #[must_use]
+    pub fn as_transport(&self, name: &str) -> Self {
+        match self.master.transport(name).filter(|transport| !transport.service.overrides.is_empty()) {
+            Some(transport) => Self { main: Arc::new(self.for_service(transport.service)), ..self.clone() },
+            None => self.clone(),
+        }
+    }
+
+    /// Every table and list file that main.cf and the overrides of its listeners and of local delivery name, each once; whether a file states
     /// it, or only a default.
     #[must_use]
     pub fn tables(&self) -> Vec<(TableRef, bool)> {
@@ -169,7 +178,12 @@ impl Config {
             self.master.services.iter().find(|service| service.name == "pickup" && !service.overrides.is_empty());
         let pickup = pickup.map(|service| Arc::new(self.for_service(service)));
         let listeners = self.listeners.iter().map(|listener| &listener.main);
-        let mains = std::iter::once(&self.main).chain(listeners).chain(&pickup);
+        let local = self.master.transports().filter(|transport| {
+            matches!(transport.kind, TransportKind::Local | TransportKind::Virtual)
+                && !transport.service.overrides.is_empty()
+        });
+        let local: Vec<_> = local.map(|transport| Arc::new(self.for_service(transport.service))).collect();
+        let mains = std::iter::once(&self.main).chain(listeners).chain(&pickup).chain(&local);
         let named = mains.flat_map(|main| main.tables_where(&is_wanted));
         let all = named.flat_map(|(table, written)| table.with_parts().into_iter().map(move |part| (part, written)));
         for (table, written) in all {
@@ -397,6 +411,49 @@ mod tests {
         assert_eq!((listeners[2].mode, listeners[1].is_loopback_only()), (ListenerMode::Tls, true));
         assert_eq!(*loaded.config.main.inet_protocols, IpVersions { v4: true, v6: false });
         assert_eq!(*loaded.config.for_service(&listeners[1].service).smtpd_recipient_limit, 5);
+    }
+
+    #[test]
+    fn what_a_line_of_a_program_without_counterpart_says_is_refused_or_harmless() {
+        let master = |line: &str| {
+            load(&[
+                ("main.cf", "bounce_size_limit = 7000\n"),
+                ("master.cf", &format!("127.0.0.1:2525 inet n - n - - smtpd\n{line}\n")),
+            ])
+        };
+        for (line, name) in [
+            ("cleanup unix n - y - 0 cleanup -o always_bcc=archive@x.org", "always_bcc"),
+            ("bounce unix - - y - 0 bounce -o bounce_size_limit=1", "bounce_size_limit"),
+            ("rewrite unix - - y - - trivial-rewrite -o relayhost=other.example", "relayhost"),
+        ] {
+            let errors = master(line).expect_err(line);
+            assert_eq!((errors.0.len(), errors.0[0].source.line), (1, 2), "{errors}");
+            assert!(errors.to_string().contains(&format!("{name}: not read in this line")), "{errors}");
+            let without = load(&[
+                ("main.cf", &format!("postrider_run_without = {name}\n")),
+                ("master.cf", &format!("127.0.0.1:2525 inet n - n - - smtpd\n{line}\n")),
+            ]);
+            assert!(without.is_ok(), "{line}");
+        }
+        for line in [
+            "bounce unix - - y - 0 bounce -o bounce_size_limit=7000",
+            "cleanup unix n - y - 0 cleanup -o syslog_name=postfix/mine",
+            "watchdog unix n - y - 0 cleanup -o always_bcc=archive@x.org",
+            "local unix - n n - - local -o mailbox_size_limit=0",
+            "smtp unix - - y - - smtp -o smtp_connect_timeout=9s",
+        ] {
+            assert!(master(line).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_transport_of_this_machine_sees_its_own_line() {
+        let master = "local unix - n n - - local -o home_mailbox=Own/ -o fallback_transport_maps=texthash:/own\nvirtual unix - n n - - virtual\n";
+        let config = load(&[("main.cf", "home_mailbox = Mail/\n"), ("master.cf", master)]).expect("loads").config;
+        assert_eq!(config.as_transport("local").main.home_mailbox.as_str(), "Own/");
+        assert_eq!(config.as_transport("virtual").main.home_mailbox.as_str(), "Mail/");
+        assert!(config.tables_of("local-delivery").iter().any(|(table, _)| table.name == "/own"));
+        assert!(!config.tables_of("smtpd").iter().any(|(table, _)| table.name == "/own"));
     }
 
     #[test]

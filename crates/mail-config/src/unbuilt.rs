@@ -8,17 +8,32 @@ use crate::main_cf::catalogue::{self, Effect};
 use crate::main_cf::names::Names;
 use crate::main_cf::reference::REFERENCE;
 use crate::main_cf::{Entry, PARAMETERS, TRANSPORT_PARAMETERS};
+use crate::master_cf::{Service, TransportKind};
 use crate::report::{Level, Report, Status, nearest};
 
 /// Reports every written parameter of main.cf and of the overrides in master.cf, and what dovecot.conf holds beyond us.
 pub(crate) fn report(config: &Config, reports: &mut Vec<Report>) {
     let raw = config.main.raw();
     let overrides = || config.master.services.iter().flat_map(|service| &service.overrides);
+    let unread: Vec<&Entry> = config
+        .master
+        .services
+        .iter()
+        .filter(|service| !reads_overrides(service))
+        .flat_map(|service| &service.overrides)
+        .collect();
     let names = Names::of(raw, &config.master.services);
     let without: BTreeSet<&str> = config.main.postrider_run_without.iter().map(String::as_str).collect();
     for entry in raw.entries.values().chain(overrides()) {
         let value = raw.expand(&entry.value).unwrap_or_default();
         let found = match (declared(&entry.name), catalogue::find(&entry.name)) {
+            (Some(_), _) if unread.iter().any(|other| std::ptr::eq(*other, entry)) => {
+                let same = config.main.expanded(&entry.name).is_some_and(|known| known.trim() == value.trim());
+                let unused = config.master.services.iter().any(|service| {
+                    !is_used(service, config) && service.overrides.iter().any(|other| std::ptr::eq(other, entry))
+                });
+                not_read(entry, same || unused, without.contains(entry.name.as_str()))
+            }
             (Some(partly), _) => supported(entry, partly),
             (None, Some(unbuilt)) => {
                 let default = raw.expand(unbuilt.default()).unwrap_or_default();
@@ -33,6 +48,50 @@ pub(crate) fn report(config: &Config, reports: &mut Vec<Report>) {
         reports.push(found);
     }
     dovecot::catalogue::report(&config.dovecot, &config.main.postrider_run_without, reports);
+}
+
+/// Whether we read the `-o` of a line: those of listeners, of local submission and of transports that deliver.
+fn reads_overrides(service: &Service) -> bool {
+    use TransportKind::{Lmtp, Local, Smtp, Virtual};
+    matches!(service.command.as_str(), "smtpd" | "pickup")
+        || matches!(service.transport(), Some(Smtp | Lmtp | Local | Virtual))
+}
+
+/// Whether mail would pass a program of this line: it has the name that the others know, or one of them is told to use it.
+fn is_used(service: &Service, config: &Config) -> bool {
+    let name = service.name.as_str();
+    let known = match service.command.as_str() {
+        "cleanup" => name == "cleanup",
+        "qmgr" => name == "qmgr",
+        "trivial-rewrite" => name == "rewrite",
+        "bounce" => matches!(name, "bounce" | "defer" | "trace"),
+        _ => true,
+    };
+    let readers = config.master.services.iter().filter(|service| reads_overrides(service));
+    let mut entries = config.main.raw().entries.values().chain(readers.flat_map(|service| &service.overrides));
+    known || entries.any(|entry| entry.name.ends_with("_service_name") && entry.value.trim() == name)
+}
+
+/// What changes no more than a log line, so that nothing is lost where a line's own value is not read.
+const HARMLESS: [&str; 3] = ["syslog_name", "delay_logging_resolution_limit", "maillog_file"];
+
+/// A parameter that main.cf may have, in a line whose program has no counterpart of its own: the value of main.cf holds.
+fn not_read(entry: &Entry, is_same: bool, without: bool) -> Report {
+    let name = &entry.name;
+    let about = |level, what: &str, hint: String| {
+        entry.report_name(level, format!("{name}: {what}"), hint).about(name, Status::NoEffect)
+    };
+    let own = "the value of main.cf holds: the programs of this line are no daemons of their own here";
+    match (is_same || HARMLESS.contains(&name.as_str()), without) {
+        (true, _) => about(Level::Note, "no effect", own.to_owned()),
+        (false, true) => {
+            about(Level::Warning, "not read here, run without as postrider_run_without says", own.to_owned())
+        }
+        (false, false) => {
+            let hint = format!("{own}; write it into main.cf, or `postrider_run_without = {name}' to run without it");
+            about(Level::Error, "not read in this line of master.cf", hint)
+        }
+    }
 }
 
 /// Whether the table declares the name, and what is missing of it.

@@ -685,6 +685,16 @@ parameters! {
     mailbox_command_maps: Tables = "", used by ["local-delivery"];
     /// The characters that mail may bring into the environment of a command; others become `_`.
     command_expansion_filter: Text = "1234567890!@%-_=+:,./abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", used by ["local-delivery"];
+    /// The transport that takes the mail of single users, known or not, in place of the mailbox, by their name without extension.
+    mailbox_transport_maps: Tables = "", used by ["local-delivery"];
+    /// The transport that takes the mail of all other users in place of the mailbox.
+    mailbox_transport: Text = "", used by ["local-delivery"];
+    /// The transport of mail for single names that are neither alias nor user.
+    fallback_transport_maps: Tables = "", used by ["local-delivery"];
+    /// The transport of mail for all other names that are neither alias nor user.
+    fallback_transport: Text = "", used by ["local-delivery"];
+    /// The address that gets mail for names that are neither alias nor user; `$local`, `$user`, `$extension` and their relatives are replaced.
+    luser_relay: Template = "", used by ["local-delivery"];
     /// How long a command may run.
     command_time_limit: Span = "1000s", used by ["local-delivery"];
     /// The directory in which a command runs.
