@@ -16,11 +16,17 @@ pub struct Dovecot {
 impl Dovecot {
     /// Starts it with the accounts of a system, and with the system's own Maildirs or those of another user of the same home.
     pub fn beside(system: &System) -> Result<Self, String> {
+        Self::beside_with(system, "")
+    }
+
+    /// The same with more lines of dovecot.conf.
+    pub fn beside_with(system: &System, more: &str) -> Result<Self, String> {
         let port = free_port(Ipv4Addr::LOCALHOST).map_err(|error| error.to_string())?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let root = system.root().join("dovecot");
         let users = system.etc().join("users");
         let text = configuration(&root.display().to_string(), &users.display().to_string(), address.port());
+        let text = format!("{text}{more}\n");
         fs::create_dir_all(root.join("run")).map_err(|error| error.to_string())?;
         let file = root.join("dovecot.conf");
         fs::write(&file, text).map_err(|error| error.to_string())?;

@@ -4,6 +4,7 @@ mod addresses;
 mod certificates;
 mod dialogue;
 mod dovecot;
+mod elsewhere;
 mod fetch;
 mod lmtp;
 mod moving;
@@ -75,6 +76,16 @@ fn main() -> ExitCode {
             "certificates of clients and servers are judged, logged and told as Postfix does it",
             WITH_CERTIFICATES,
             certificates::are_judged_alike,
+        ),
+        test(
+            "what local delivery passes on goes where Postfix sends it",
+            WITH_POSTFIX,
+            elsewhere::goes_where_postfix_sends_it,
+        ),
+        test(
+            "a Dovecot behind us takes mail over LMTP, each recipient on its own",
+            WITH_DOVECOT,
+            lmtp::gives_mail_to_dovecot,
         ),
         // L01, L02
         test("a Postfix beside us delivers through our LMTP listener", WITH_POSTFIX, lmtp::takes_mail_from_postfix),

@@ -15,6 +15,7 @@ mod etrn_is_for_our_relay_domains;
 mod every_process_is_the_user_it_should_be;
 mod explain_and_the_daemons_agree;
 mod mail_waits_while_the_relay_host_is_down;
+mod one_slow_mailbox_holds_up_no_other;
 mod sendmail_asks_what_would_become_of_mail;
 mod systemd_runs_the_target;
 mod tables_are_asked_and_change;
@@ -128,6 +129,11 @@ fn main() -> ExitCode {
             "a transport has as many deliveries at once as master.cf says, for each worker",
             &[],
             a_transport_has_so_many_processes::for_each_worker,
+        ),
+        test(
+            "with one recipient per delivery, a slow mailbox holds up no other of its domain",
+            &[],
+            one_slow_mailbox_holds_up_no_other::of_its_domain,
         ),
         // S14, R6
         test("two workers share the work, and one may die", &[], two_workers_share_the_work::and_one_may_die),

@@ -245,7 +245,9 @@ impl Tools {
                 Found::Later(text) => return End::deferred(3, 0, format!("user lookup error: {text}")),
             }
         }
-        End::bounced(1, 1, format!("unknown user: \"{name}\""))
+        let extension = recipient.address.local().get(name.len() + 1..);
+        let person = Person { address: &recipient.address, name: &name, extension, user: None };
+        self.nobody(work, recipient, person, scan).await
     }
 
     async fn to_user(
@@ -261,13 +263,12 @@ impl Tools {
             Ok(rights) => rights,
             Err(end) => return end,
         };
-        let Some(user) = person.user else { return End::bounced(1, 1, "unknown user") };
-        if *main.require_home_directory && user.home.as_bytes().is_empty() {
-            return End::deferred(2, 0, format!("cannot access home directory of user {}", user.name));
-        }
-        let mut place = match self.mailbox_program(work, recipient, person).await {
-            Ok(Some(program)) => route::program_place(program, route::owner(&rights), user),
-            Ok(None) => route::local_place(user, &rights, main),
+        let handed = match self.in_place_of_mailbox(work, recipient, person).await {
+            Ok(handed) => handed,
+            Err(end) => return end,
+        };
+        let mut place = match self.user_place(work, recipient, person, &rights, handed.is_some()).await {
+            Ok(place) => place,
             Err(end) => return end,
         };
         if !forwarded || recipient.part.is_some() {
@@ -280,12 +281,42 @@ impl Tools {
             // Only its list counts; without one there is nothing to do any more.
             place.target = Target::Nothing;
         }
+        if let (Some(routed), Target::Elsewhere, true) = (&handed, &place.target, place.forward_files.is_empty()) {
+            return self.hand_on(routed);
+        }
         let kind = if matches!(place.target, Target::Command(_)) { "command" } else { "file" };
         let report = self.carry_out(work, recipient, &place, trace(work, recipient, kind), scan).await;
         match report {
             Report::Forward { path, listed } => self.forwarded(work, recipient, person, (&path, &listed), scan).await,
+            Report::Delivered { .. } if place.target == Target::Elsewhere => {
+                handed.map_or_else(|| End::bounced(1, 1, "unknown user"), |routed| self.hand_on(&routed))
+            }
             report => end(report, Some(place.login), |text| text),
         }
+    }
+
+    /// Where a user's mail would go that no forward file sends elsewhere; `handed` says that another transport takes it.
+    async fn user_place(
+        &self,
+        work: &Work,
+        recipient: &LeaseRecipient,
+        person: Person<'_>,
+        rights: &PasswdUser,
+        handed: bool,
+    ) -> Result<Place, End> {
+        let main = &work.config.main;
+        let Some(user) = person.user else { return Err(End::bounced(1, 1, "unknown user")) };
+        if handed {
+            let (owner, login) = (route::owner(rights), user.name.clone());
+            return Ok(Place { owner, target: Target::Elsewhere, forward_files: Vec::new(), login });
+        }
+        if *main.require_home_directory && user.home.as_bytes().is_empty() {
+            return Err(End::deferred(2, 0, format!("cannot access home directory of user {}", user.name)));
+        }
+        Ok(match self.mailbox_program(work, recipient, person).await? {
+            Some(program) => route::program_place(program, route::owner(rights), user),
+            None => route::local_place(user, rights, main),
+        })
     }
 
     /// As whom a user's mail is delivered: what belongs to root is written with `default_privs`.
@@ -365,7 +396,7 @@ impl Tools {
             // Without rights everything is the caller's, whose mailbox it may be.
             target = target.of_any_owner();
         }
-        let verify = lease.purpose.is_verification();
+        let verify = lease.purpose.is_verification() || target == Target::Elsewhere;
         if verify && place.forward_files.is_empty() {
             return target.verified();
         }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use decision::{Delivery, Event, Ident, Record, Stage};
+use mail_config::Config;
 use mail_daemon::worker::{self, Carrier, Content, Reports};
 use mail_daemon::{Context, Log, Running};
 use mail_ipc::Frame;
@@ -50,6 +51,8 @@ struct Coordinator {
     tables: Mutex<Arc<TableSet>>,
     /// Octets of content in memory.
     octets: Arc<AtomicU64>,
+    /// The configuration as each transport sees it, and of which generation.
+    transports: Mutex<(u64, HashMap<String, Config>)>,
     /// The worker takes nothing because too many are.
     full: AtomicBool,
     /// Logins to announce when the outcome is recorded.
@@ -79,14 +82,15 @@ impl Carrier for Worker {
 
     fn carry(&self, lease: Lease, content: Content, reports: Reports) {
         let running = self.0.context.now();
+        let config = self.0.config_of(&running, &lease.destination.transport);
         let work = Work {
             scan: scan(&content),
             _counted: Octets::of(&content, &self.0.octets, Some(reports.clone())),
             content,
             lease,
-            config: mail_config::Config::clone(&running.config),
             tables: self.0.tables().snapshot(),
-            ident: idents(&running).local,
+            ident: idents(&config).local,
+            config,
             granted: now(),
         };
         let work = Arc::new(work);
@@ -111,7 +115,7 @@ fn key(outcome: &Outcome) -> OutcomeKey {
 
 /// Serves until stopped.
 pub async fn serve(mut context: Context) {
-    let ident = idents(&context.now()).local;
+    let ident = idents(&context.now().config).local;
     let Some((reader, writer)) = context.monitor.take() else {
         context.log.warning(&ident, "started without a monitor");
         return;
@@ -134,6 +138,7 @@ pub async fn serve(mut context: Context) {
         tools,
         tables: Mutex::new(tables),
         octets: Arc::default(),
+        transports: Mutex::default(),
         full: AtomicBool::new(false),
         logins: Mutex::default(),
         announce,
@@ -153,8 +158,8 @@ pub async fn serve(mut context: Context) {
     coordinator.tools.deliverers.end().await;
 }
 
-fn idents(running: &Running) -> Idents {
-    let name = running.config.main.syslog_name.as_str();
+fn idents(config: &Config) -> Idents {
+    let name = config.main.syslog_name.as_str();
     Idents {
         local: Ident::postfix(name, "local"),
         lmtp: Ident::postfix(name, "lmtp"),
@@ -170,7 +175,7 @@ fn open_tables(running: &Running, log: &Log) -> Arc<TableSet> {
 }
 
 fn report(reports: &[mail_config::Report], running: &Running, log: &Log) {
-    let ident = idents(running).local;
+    let ident = idents(&running.config).local;
     reports.iter().for_each(|report| log.warning(&ident, &report.line()));
 }
 
@@ -189,6 +194,16 @@ fn now() -> UnixTime {
 }
 
 impl Coordinator {
+    /// The configuration as a transport sees it, with the `-o` of its line in master.cf.
+    fn config_of(&self, running: &Running, transport: &str) -> Config {
+        let mut known = self.transports.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.0 != running.generation {
+            *known = (running.generation, HashMap::new());
+        }
+        let made = || running.config.as_transport(transport);
+        known.1.entry(transport.to_owned()).or_insert_with(made).clone()
+    }
+
     fn tables(&self) -> Arc<TableSet> {
         Arc::clone(&self.tables.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -236,7 +251,7 @@ impl Coordinator {
             self.logins.lock().unwrap_or_else(PoisonError::into_inner).insert(key, login);
         }
         let relay = self.relay(&work.lease);
-        if !matches!(end.fate, Fate::Expanded { .. }) {
+        if !matches!(end.fate, Fate::Expanded { .. } | Fate::Redirected { .. }) {
             self.log(work, at, &relay, &end);
         }
         reports.report(end.outcome(&work.lease, recipient.number, relay));
@@ -252,7 +267,7 @@ impl Coordinator {
 
     fn log(&self, work: &Work, at: usize, relay: &str, end: &crate::attempt::End) {
         let (lease, recipient) = (&work.lease, &work.lease.recipients[at]);
-        let idents = idents(&self.context.now());
+        let idents = idents(&work.config);
         let ident = match lease.destination.kind {
             TransportKind::Mailbox => &idents.lmtp,
             TransportKind::Virtual => &idents.virtual_,

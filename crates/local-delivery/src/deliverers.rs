@@ -263,7 +263,7 @@ impl Deliverer {
         let patience = match &job.target {
             Target::Mbox { patience, .. } => Duration::from_millis(*patience),
             Target::Command(program) => Duration::from_millis(program.time_limit),
-            Target::Maildir { .. } | Target::Nothing => Duration::ZERO,
+            Target::Maildir { .. } | Target::Nothing | Target::Elsewhere => Duration::ZERO,
         };
         let number = self.begin(Waiting { sender, patience })?;
         let sending = async {

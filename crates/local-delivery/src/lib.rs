@@ -15,6 +15,7 @@ mod content;
 mod coordinator;
 mod deliverer;
 mod deliverers;
+mod elsewhere;
 mod headers;
 mod lists;
 mod mailboxes;
@@ -22,7 +23,7 @@ mod monitor;
 mod room;
 mod users;
 
-use local_plan::{expand, forward, job, route, template, virtual_mailbox};
+use local_plan::{elsewhere as elsewhere_plan, expand, forward, job, route, template, virtual_mailbox};
 use mail_daemon::{Daemon, Plan, Supervision};
 use mail_ipc::hello::Role;
 

@@ -105,7 +105,7 @@ impl Tools {
         self.log_list(work, &text, "alias_maps", alias, lookups);
     }
 
-    fn log_list(&self, work: &Work, text: &str, rule: &str, list: &List, lookups: &[Lookup]) {
+    pub(crate) fn log_list(&self, work: &Work, text: &str, rule: &str, list: &List, lookups: &[Lookup]) {
         let event = Event::Text(text);
         let record = Record {
             lookups,

@@ -202,6 +202,19 @@ impl List {
         }
     }
 
+    /// A list whose members are addresses, or mistakes.
+    pub(crate) fn of_addresses(members: Vec<mail_route::Member>, table: &str, source: SourceLine) -> Self {
+        let mut list = Self { members: Vec::new(), rest: Vec::new(), owner: None, table: table.to_owned(), source };
+        for member in members {
+            use mail_route::Member::{Address, Command, File, Include, Wrong};
+            match member {
+                Address(address) => list.members.push(address),
+                Wrong(text) | Include(text) | Command(text) | File(text) => list.add(What::Wrong(text), Rights::User),
+            }
+        }
+        list
+    }
+
     /// The one thing without address that it stands for, where there is nothing else.
     #[must_use]
     pub fn only_rest(&self) -> Option<&Rest> {

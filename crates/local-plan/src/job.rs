@@ -86,6 +86,8 @@ pub enum Target {
     Command(Program),
     /// Nothing: only the forward file is asked for.
     Nothing,
+    /// Nothing here: another transport takes what no forward file sends elsewhere (`mailbox_transport`).
+    Elsewhere,
 }
 
 impl Target {
@@ -108,6 +110,7 @@ impl Target {
             Self::Mbox { .. } => "delivers to mailbox".to_owned(),
             Self::Command(program) => format!("delivers to command: {}", program.command),
             Self::Nothing => return Report::bounced(3, 5, GONE),
+            Self::Elsewhere => String::new(),
         };
         Report::Delivered { text }
     }

@@ -65,6 +65,21 @@ impl Scope for Names<'_> {
     }
 }
 
+/// The same without a filter.
+struct Unfiltered<'a> {
+    person: Person<'a>,
+    main: &'a Main,
+}
+
+impl Scope for Unfiltered<'_> {
+    fn raw(&self, name: &str) -> Option<String> {
+        let value = self.person.value(name, self.main)?;
+        Some(value.as_str()?.replace('$', "$$"))
+    }
+
+    fn undefined(&self, _: &str) {}
+}
+
 /// The octets, those outside the filter as `_`.
 #[must_use]
 pub fn filtered(value: &[u8], filter: &str) -> Vec<u8> {
@@ -99,6 +114,16 @@ pub fn directory(person: Person<'_>, main: &Main) -> Result<Option<Octets>, Stri
     let path = expand(&main.command_execution_directory, &names);
     let path = path.map_err(|error| format!("command_execution_directory: {}", error.0))?;
     Ok((!path.is_empty()).then(|| Octets::from(path.as_str())))
+}
+
+/// The address of `luser_relay` for mail that nobody else takes; none if it is empty. No character is filtered out: the result is read as one address.
+///
+/// # Errors
+/// What is wrong with the parameter.
+pub fn luser(person: Person<'_>, main: &Main) -> Result<Option<String>, String> {
+    let address = expand(&main.luser_relay, &Unfiltered { person, main });
+    let address = address.map_err(|error| format!("luser_relay: {}", error.0))?;
+    Ok((!address.is_empty()).then_some(address))
 }
 
 /// What a command sees of the mail in its environment, as local(8) names it, with `command_expansion_filter` applied.

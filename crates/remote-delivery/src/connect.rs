@@ -30,22 +30,27 @@ use crate::tls::{self, Policy, Tls};
 /// Where to connect.
 #[derive(Debug, Clone)]
 enum Target {
-    Tcp { name: String, address: SocketAddr, best: bool },
-    Unix(std::path::PathBuf),
+    Tcp {
+        name: String,
+        address: SocketAddr,
+        best: bool,
+    },
+    /// Where it is, and how the log names it: as the next hop has it.
+    Unix(std::path::PathBuf, String),
 }
 
 impl Target {
     fn peer(&self) -> Peer {
         match self {
             Self::Tcp { name, address, .. } => Peer::of(name, Some(*address)),
-            Self::Unix(path) => Peer::of(&path.display().to_string(), None),
+            Self::Unix(_, label) => Peer::of(label, None),
         }
     }
 
     fn name(&self) -> String {
         match self {
             Self::Tcp { name, .. } => name.clone(),
-            Self::Unix(_) => "localhost".to_owned(),
+            Self::Unix(..) => "localhost".to_owned(),
         }
     }
 }
@@ -159,8 +164,12 @@ async fn prepare(
         .map_err(|text| Failed::temporary(7, 5, text))?;
     let (name, named_port, by_mx) = match hop {
         NextHop::Unix(path) if lmtp => {
+            let label = format!("{}[{path}]", *main.myhostname);
             let path = Path::new(main.queue_directory.as_str()).join(path);
-            return Ok((vec![Target::Unix(path)], if policy.tls == Tls::May { Policy::in_clear() } else { policy }));
+            return Ok((
+                vec![Target::Unix(path, label)],
+                if policy.tls == Tls::May { Policy::in_clear() } else { policy },
+            ));
         }
         NextHop::Unix(_) => return Err(unusable()),
         NextHop::Host { name, port } => (name, port, false),
@@ -403,12 +412,12 @@ async fn open(main: &Main, target: &Target, kind: TransportKind) -> Result<Strea
                 tcp.set_nodelay(true)?;
                 Ok(Stream::Tcp(tcp))
             }
-            Target::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
+            Target::Unix(path, _) => UnixStream::connect(path).await.map(Stream::Unix),
         }
     };
     let shown = match target {
         Target::Tcp { address, .. } => format!("{}:{}", target.peer().label, address.port()),
-        Target::Unix(_) => target.peer().label,
+        Target::Unix(..) => target.peer().label,
     };
     match tokio::time::timeout(limit, connecting).await {
         Ok(Ok(stream)) => Ok(stream),

@@ -94,7 +94,7 @@ impl<'a> Journey<'a> {
         }
     }
 
-    async fn place(&mut self, routed: &Routed, recipient: &LeaseRecipient, sender: &Sender) -> Place {
+    pub(super) async fn place(&mut self, routed: &Routed, recipient: &LeaseRecipient, sender: &Sender) -> Place {
         if recipient.chain.len() > DEPTH_MAX {
             return Place::Unknown { text: "lists are nested deeper than explain follows".to_owned() };
         }
@@ -106,11 +106,11 @@ impl<'a> Journey<'a> {
             Kind::Lmtp => self.remote(routed, sender, true).await,
             Kind::Discard => Place::Discard { text: routed.nexthop.clone() },
             Kind::Error(text) => {
-                let (status, text) = status_of(text, EnhancedStatus::of(5, 0, 0));
+                let (status, text) = mail_route::reason(text, EnhancedStatus::of(5, 0, 0));
                 Place::Bounce { status: status.to_string(), text }
             }
             Kind::Retry(text) => {
-                let (status, text) = status_of(text, EnhancedStatus::of(4, 0, 0));
+                let (status, text) = mail_route::reason(text, EnhancedStatus::of(4, 0, 0));
                 Place::Defer { status: status.to_string(), text }
             }
         }
@@ -320,16 +320,6 @@ fn class_word(class: Class) -> &'static str {
         Class::VirtualMailbox => "virtual-mailbox",
         Class::Relay => "relay",
         Class::Default => "default",
-    }
-}
-
-/// The enhanced status that a text of `error:` or `retry:` may begin with, in the class of `otherwise`.
-fn status_of(text: &str, otherwise: EnhancedStatus) -> (EnhancedStatus, String) {
-    let (first, rest) = text.split_once(' ').unwrap_or((text, ""));
-    let stated: Option<EnhancedStatus> = first.parse().ok();
-    match stated.filter(|status| status.severity() != Severity::Success) {
-        Some(status) => (status.with_severity(otherwise.severity()), rest.trim().to_owned()),
-        None => (otherwise, text.to_owned()),
     }
 }
 

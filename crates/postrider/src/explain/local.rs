@@ -4,6 +4,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use decision::Lookup;
+use local_plan::elsewhere::{self, Nobody};
 use local_plan::expand::{self, List, Rest, Rights, What};
 use local_plan::forward;
 use local_plan::job::{Owner, Report, Target};
@@ -12,7 +13,7 @@ use local_plan::template::{self, Person};
 use local_plan::virtual_mailbox::{self, Virtual};
 use mail_ipc::delivery::LeaseRecipient;
 use mail_ipc::lookup::PasswdUser;
-use mail_route::World;
+use mail_route::{Kind, Routed, World};
 use mail_tables::address::{Delimiters, Key, Search, search};
 use mail_types::{Octets, Sender};
 
@@ -102,7 +103,52 @@ impl Local<'_, '_, '_> {
                 Found::Later(text) => return defer(3, 0, format!("user lookup error: {text}")),
             }
         }
-        bounce(1, 1, format!("unknown user: \"{}\"", names.last().map_or("", String::as_str)))
+        let name = names.last().map_or("", String::as_str);
+        let extension = self.recipient.address.local().get(name.len() + 1..);
+        self.nobody(Person { address: &self.recipient.address, name, extension, user: None }).await
+    }
+
+    /// A name that is neither an alias nor a user.
+    async fn nobody(&mut self, person: Person<'_>) -> Place {
+        let unknown = || bounce(1, 1, format!("unknown user: \"{}\"", person.name));
+        if self.recipient.part.is_some() {
+            return unknown();
+        }
+        match self.handed_on(person).await {
+            Ok(Some(place)) => return place,
+            Ok(None) => {}
+            Err(why) => return defer(3, 0, format!("table lookup problem: {why}")),
+        }
+        let chain = &self.recipient.chain;
+        match self.journey.decide(|world, lookups| elsewhere::nobody(world, person, chain, lookups)).await {
+            Ok(Nobody::Handed(routed)) => self.elsewhere(&routed).await,
+            Ok(Nobody::Instead(list)) => self.listed(&list, None).await,
+            Ok(Nobody::Required) => Place::Discard { text: "discarded".to_owned() },
+            Ok(Nobody::Unknown) => unknown(),
+            Ok(Nobody::Wrong(text)) => defer(3, 5, format!("mail system configuration error: {text}")),
+            Err(why) => defer(3, 0, format!("table lookup problem: {why}")),
+        }
+    }
+
+    /// The place of a user's mail where another transport takes it in place of the mailbox.
+    async fn handed_on(&mut self, person: Person<'_>) -> Result<Option<Place>, String> {
+        let (name, address) = (person.name.to_lowercase(), &self.recipient.address);
+        let in_place = |world: &World<'_>, lookups: &mut Vec<Lookup>| {
+            elsewhere::in_place_of_mailbox(world, &name, address, lookups)
+        };
+        match self.journey.decide(in_place).await? {
+            Some(routed) => Ok(Some(self.elsewhere(&routed).await)),
+            None => Ok(None),
+        }
+    }
+
+    async fn elsewhere(&mut self, routed: &Routed) -> Place {
+        if routed.kind == Kind::Local {
+            let text = format!("mail system configuration error: {} leads back to local delivery", routed.rule);
+            return defer(3, 5, text);
+        }
+        self.note(format!("{} ({}) hands it to {}:{}", routed.rule, routed.source, routed.transport, routed.nexthop));
+        self.journey.place(routed, self.recipient, self.sender).await
     }
 
     async fn delivered(&mut self, person: Person<'_>, forwarded: bool) -> Place {
@@ -112,9 +158,6 @@ impl Local<'_, '_, '_> {
             Err(place) => return place,
         };
         let Some(user) = person.user else { return bounce(1, 1, "unknown user") };
-        if *main.require_home_directory && user.home.as_bytes().is_empty() {
-            return defer(2, 0, format!("cannot access home directory of user {}", user.name));
-        }
         if !forwarded || self.recipient.part.is_some() {
             let files = match template::forward_files(person, main) {
                 Ok(files) => files,
@@ -126,6 +169,14 @@ impl Local<'_, '_, '_> {
             if self.recipient.part.is_some() {
                 return bounce(3, 5, "the forward file that named this command or file is gone");
             }
+        }
+        match self.handed_on(person).await {
+            Ok(Some(place)) => return place,
+            Ok(None) => {}
+            Err(why) => return defer(3, 0, format!("table lookup problem: {why}")),
+        }
+        if *main.require_home_directory && user.home.as_bytes().is_empty() {
+            return defer(2, 0, format!("cannot access home directory of user {}", user.name));
         }
         match self.mailbox_program(person).await {
             Ok(Some((command, from))) => Place::Command { command, owner: owner(route::owner(&rights)), from },
@@ -317,6 +368,6 @@ fn shown(place: &Written, from: &str, said: Option<String>) -> Place {
             Place::Mbox { path: path.printable(), owner, from, said: usual("delivered to mailbox") }
         }
         Target::Command(program) => Place::Command { command: program.command.clone(), owner, from },
-        Target::Nothing => Place::Unknown { text: "nothing is delivered".to_owned() },
+        Target::Nothing | Target::Elsewhere => Place::Unknown { text: "nothing is delivered".to_owned() },
     }
 }

@@ -231,6 +231,7 @@ impl<'a> Desk<'a> {
                 self.complete(mailbox).ok_or_else(|| reply(501, (5, 1, 7), "Bad sender address syntax"))?,
             ),
         };
+        self.fetched.sender = Some(sender.clone());
         self.sender = Some(sender);
         self.sender_text = Some(match &mail.from {
             Path::Null => String::new(),
