@@ -56,6 +56,15 @@ fn story(system: &System) -> Result<(), String> {
     if generation(system)? == before {
         return Err("what passes its cases is not taken".to_owned());
     }
+    // A sandbox is not opened again: who needs a restart is told so.
+    write("smtpd_end_of_data_restrictions = check_policy_service inet:127.0.0.1:10023\n")?;
+    let said = system.tool(&["reload"], b"").map_err(|error| error.to_string())?;
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    if !said.contains("the policy service on TCP port 10023 is reached after `systemctl restart smtpd'") {
+        return Err(format!("reload said: {said}"));
+    }
+    write("message_size_limit = 12345678\n")?;
+    system.run(&["reload"], "")?;
     takes_mail(system)
 }
 

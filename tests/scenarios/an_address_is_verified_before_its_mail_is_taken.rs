@@ -70,6 +70,7 @@ pub fn of_a_recipient() -> Result<(), String> {
             system.start()?;
         }
     }
+    explained(&system, &remote, &expected)?;
     let heard = remote.heard();
     if heard.iter().any(|line| line.starts_with("DATA"))
         || !heard.iter().any(|line| line.starts_with("MAIL FROM:<double-bounce@a.example>"))
@@ -77,6 +78,46 @@ pub fn of_a_recipient() -> Result<(), String> {
         return Err(format!("not what a probe says: {heard:?}"));
     }
     if system.messages("mary").is_empty() { Ok(()) } else { Err("a probe was delivered".to_owned()) }
+}
+
+/// `explain` asks queue-manager for what it remembers, says the same as smtpd, and has nothing probed.
+fn explained(system: &System, remote: &Remote, expected: &[(&str, String)]) -> Result<(), String> {
+    let before = probes(remote);
+    let port = system.ports.smtp.to_string();
+    let ask = |to: &str| -> Result<serde_json::Value, String> {
+        let options = [
+            "explain",
+            "--json",
+            "--client",
+            "127.0.0.1",
+            "--helo",
+            "x",
+            "--from",
+            "x@client.example",
+            "--port",
+            &port,
+            "--to",
+            to,
+        ];
+        serde_json::from_str(&system.run(&options, "")?).map_err(|error| error.to_string())
+    };
+    for (to, wanted) in expected {
+        let found = ask(to)?;
+        let reply = found["recipients"][0]["reply"][0].as_str().unwrap_or_default();
+        let from = found["steps"].to_string();
+        if !reply.contains(wanted.as_str())
+            || !from.contains("queue-manager, found out 20")
+            || !found["alternatives"].is_null()
+        {
+            return Err(format!("explain {to}: {reply} instead of {wanted}: {found}"));
+        }
+    }
+    let unknown = ask("new@far.example")?;
+    let others = unknown["alternatives"].as_array().map_or(0, Vec::len);
+    if unknown["outcome"] != "accept" || others != 2 {
+        return Err(format!("nobody knows new@far.example yet: {unknown}"));
+    }
+    if probes(remote) == before { Ok(()) } else { Err("explain had an address probed".to_owned()) }
 }
 
 pub fn of_a_sender() -> Result<(), String> {

@@ -466,6 +466,27 @@ fn the_survey_changes_nothing_and_says_what_there_is() {
 }
 
 #[test]
+fn files_that_would_not_start_are_surveyed_and_nothing_is_prepared() {
+    let machine = Machine::new();
+    machine.fill();
+    let main = machine.path("etc/postfix/main.cf");
+    let text = fs::read_to_string(&main).expect("read");
+    fs::write(&main, format!("{text}message_size_limit = much\n")).expect("written");
+    for yes in [&[][..], &["--yes"]] {
+        let mut run = Command::new(env!("CARGO_BIN_EXE_postrider"));
+        let output = run.args(["adopt", "--root"]).arg(machine.root.path()).args(yes).output().expect("it runs");
+        let (seen, wrong) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(78), "{wrong}");
+        assert!(wrong.contains("main.cf:") && wrong.contains("message_size_limit"), "{wrong}");
+        assert!(
+            seen.contains("active 3, corrupt 0, deferred 4") && seen.contains("(postrider check), then ask again"),
+            "{seen}"
+        );
+        assert!(!machine.path("etc/postrider").exists());
+    }
+}
+
+#[test]
 fn a_deferred_message_is_due_when_postfix_would_have_tried_it() {
     let machine = Machine::new();
     let (envelope, _, content) = message(1);

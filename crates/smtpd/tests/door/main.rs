@@ -325,6 +325,37 @@ fn limits_hold() {
 }
 
 #[test]
+fn a_client_is_named_with_its_port_and_a_message_with_its_id_where_that_is_wanted() {
+    let door = Door::open(
+        "smtpd_client_port_logging = yes\nsmtpd_delay_open_until_valid_rcpt = no\nsmtpd_client_recipient_rate_limit = 2\n\
+         smtpd_client_event_limit_exceptions =\nsmtpd_client_restrictions = check_client_access inline:{127.0.0.1=OK}\n\
+         smtpd_log_access_permit_actions = static:all",
+        vec![],
+    );
+    let mut client = door.client();
+    let port = client.stream.get_ref().local_addr().expect("an address").port();
+    client.command("EHLO x", "250 ");
+    client.command("MAIL FROM:<a@b.org>", "250 ");
+    client.command("RCPT TO:<x@y.org>", "554 5.7.1 <x@y.org>: Relay access denied");
+    let named = format!("client=localhost[127.0.0.1]:{port}");
+    let line = door.logged(&named);
+    let id = line.split(": ").nth(1).expect("an id").to_owned();
+    door.logged(&format!("{id}: reject: RCPT from localhost[127.0.0.1]:{port}: 554 5.7.1"));
+    let table = "from inline:{127.0.0.1=OK}; from=<a@b.org> to=<x@y.org>";
+    door.logged(&format!(
+        "permit: RCPT from localhost[127.0.0.1]:{port}: action=OK for Client host=localhost[127.0.0.1]:{port} {table}"
+    ));
+    client.command("RCPT TO:<john@info.net>", "250 ");
+    client.command("RCPT TO:<postmaster>", "450 4.7.1 Error: too many recipients from 127.0.0.1");
+    door.logged(&format!(
+        "warning: Recipient address rate limit exceeded: 3 from localhost[127.0.0.1]:{port} for service "
+    ));
+    client.command("DATA", "354 ");
+    client.command("\r\nhello\r\n.", "250 ");
+    assert_eq!(door.taken().id.to_string(), id);
+}
+
+#[test]
 fn a_user_that_nobody_can_judge_is_asked_to_wait() {
     let door = Door::open("local_recipient_maps = unix:passwd.byname", vec![]);
     let mut client = door.client();
