@@ -12,7 +12,12 @@ pub fn admits_a_network_and_refuses_an_address() -> Result<(), String> {
     // The page adds the table to the running server.
     machine.shell("echo 'smtpd_client_restrictions=hash:/etc/postfix/access' >> /etc/postfix/main.cf")?;
     machine.write("/etc/postfix/access", ACCESS)?;
-    server::ours(&machine, "postmap /etc/postfix/access && postfix reload")?;
+    let said = server::ours(&machine, "postmap /etc/postfix/access 2>&1 && postfix reload")?;
+    server::holds(
+        &machine,
+        &said,
+        &["postmap: warning: /etc/postfix/access:1: the key `192.168.2.0/24' is a network"],
+    )?;
 
     let refused =
         Client::join(&machine, [192, 168, 2, 10])?.send("a@client.example", "john@info.net", "page row 7 no")?;

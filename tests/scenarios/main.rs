@@ -152,6 +152,11 @@ fn main() -> ExitCode {
             &[Need::Program("sqlite3")],
             tables_are_asked_and_change::by_servers,
         ),
+        test(
+            "tables of servers are asked about clients, command lines and refusals too",
+            &[],
+            tables_are_asked_and_change::at_the_door,
+        ),
         test("tables change by themselves, and a broken one defers", &[], tables_are_asked_and_change::by_themselves),
         test("a user submits mail and reads it", &[], a_user_submits_and_reads::with_their_password_only),
     ])

@@ -46,7 +46,11 @@ impl Socketmap {
             request.pop();
             let request = String::from_utf8_lossy(&request).into_owned();
             let replies = self.replies.lock().unwrap_or_else(PoisonError::into_inner);
-            let reply = replies.get(&request).cloned().unwrap_or_else(|| "NOTFOUND ".to_owned());
+            // A key that ends in an asterisk stands for all that begin like it.
+            let begins = |key: &String| key.strip_suffix('*').is_some_and(|begin| request.starts_with(begin));
+            let known =
+                replies.get(&request).or_else(|| replies.iter().find(|(key, _)| begins(key)).map(|(_, reply)| reply));
+            let reply = known.cloned().unwrap_or_else(|| "NOTFOUND ".to_owned());
             drop(replies);
             self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(request);
             stream.write_all(format!("{}:{reply},", reply.len()).as_bytes()).ok()?;
@@ -127,6 +131,48 @@ pub fn by_servers() -> Result<(), String> {
     expect(&system, "staff@list.example", "451 4.3.0")?;
     server.say("domains list.example", "PERM no");
     expect(&system, "staff@list.example", "451 4.3.0")
+}
+
+/// smtpd asks for the maps of clients, of command lines and of refusals as it asks for those of addresses.
+pub fn at_the_door() -> Result<(), String> {
+    let server = Socketmap::default();
+    let map = format!("socketmap:inet:127.0.0.1:{}", server.start()?);
+    let lines = format!(
+        "smtpd_discard_ehlo_keyword_address_maps = {map}:ehlo\nsmtpd_command_filter = {map}:filter\n\
+         smtpd_reject_footer_maps = {map}:footer\nlocal_header_rewrite_clients = check_address_map {map}:ours\n\
+         remote_header_rewrite_domain = away.invalid\nmyorigin = a.example\n"
+    );
+    server.say("ehlo 127.0.0.1", "OK size, dsn");
+    server.say("filter strange*", "OK NOOP");
+    server.say("filter broken*", "TEMP later");
+    server.say("footer 550 *", "OK \\c. Ask the postmaster");
+    server.say("ours 127.0.0.1", "OK");
+    let system = Builder::new("a.example").main_cf(&lines).start()?;
+    let wrong = |error: std::io::Error| format!("{error}\n{}", system.logs());
+    let mut smtp = Smtp::connect(system.ports.at(system.ports.smtp), Security::Clear).map_err(wrong)?;
+    let offered = smtp.command("EHLO client.example", 2).map_err(wrong)?;
+    if offered.contains("SIZE") || !offered.contains("PIPELINING") {
+        return Err(format!("offered: {offered}"));
+    }
+    smtp.command("strange words", 2).map_err(wrong)?;
+    let refused = smtp.command("broken words", 4).map_err(wrong)?;
+    smtp.command("MAIL FROM:<x@elsewhere.example>", 2).map_err(wrong)?;
+    let unknown = smtp.command("RCPT TO:<nobody@a.example>", 5).map_err(wrong)?;
+    if !refused.starts_with("451 4.3.0") || !unknown.contains("Ask the postmaster") {
+        return Err(format!("refused: {refused}, unknown: {unknown}\n{}", system.logs()));
+    }
+    smtp.command("RCPT TO:<john@a.example>", 2).map_err(wrong)?;
+    smtp.command("DATA", 3).map_err(wrong)?;
+    let long = "a line of the content\r\n".repeat(5000);
+    smtp.command(&format!("From: mary\r\nSubject: ours\r\n\r\n{long}."), 2).map_err(wrong)?;
+    let stored = system.wait_for_messages("john", 1)?.concat();
+    if !stored.contains("From: mary@a.example") {
+        return Err(format!("the header of a client of ours: {:.600}", stored));
+    }
+    match server.asked("ours 127.0.0.1") {
+        1 => Ok(()),
+        times => Err(format!("one message asked {times} times whose it is")),
+    }
 }
 
 /// A changed table is taken by itself, a broken one defers with its line in the log, and postmap's word is taken at once.

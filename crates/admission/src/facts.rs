@@ -12,13 +12,17 @@ use mail_policy::{
     PolicyFact, Question, VerifiedFact,
 };
 use mail_route::{Answers, Class, Stop, World};
-use mail_tables::{Query, Remote, RemoteAnswer, Snapshot, TableKind};
+use mail_tables::{Answer, Query, Remote, RemoteAnswer, Scope, Snapshot, TableKind, TableRef};
 use mail_types::{Address, Domain, Sender};
 
+use crate::origin::Unsaid;
 use crate::{hosts, lists};
 
 /// How long a name server may take for one question.
 const DNS_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The most questions to tables that one answer takes.
+const LOOKUPS_MAX: usize = 20;
 
 /// So many octets of answers a transaction remembers.
 const ANSWERS_MAX: usize = 8 << 20;
@@ -196,6 +200,51 @@ impl<U: Users> Sources<U> {
                 let fact = self.ask(&other).await;
                 Fact::Other(other, fact)
             }
+        }
+    }
+
+    /// Asks tables in order, and waits for those that servers answer.
+    pub async fn look_up(&self, tables: &Snapshot, maps: &[TableRef], key: &str) -> Answer {
+        let mut answers = HashMap::new();
+        for _ in 0..LOOKUPS_MAX {
+            match tables.search(maps, key, Scope::Full, &answers) {
+                Answer::Missing(query) => {
+                    let answer = self.table(&query).await;
+                    answers.insert(query, answer);
+                }
+                said => return said,
+            }
+        }
+        Answer::Temporary("too many lookups".to_owned())
+    }
+
+    /// Runs a function that names what must be asked first, until it has said what it says.
+    ///
+    /// # Errors
+    /// Why it cannot say.
+    pub async fn settle<T>(
+        &self,
+        mut ask: impl FnMut(&HashMap<Query, RemoteAnswer>) -> Result<T, Unsaid>,
+    ) -> Result<T, String> {
+        let mut answers = HashMap::new();
+        for _ in 0..LOOKUPS_MAX {
+            match ask(&answers) {
+                Ok(said) => return Ok(said),
+                Err(Unsaid::Temporary(why)) => return Err(why),
+                Err(Unsaid::Missing(query)) => {
+                    let answer = self.table(&query).await;
+                    answers.insert(query, answer);
+                }
+            }
+        }
+        Err("too many lookups".to_owned())
+    }
+
+    /// What a table of another process says.
+    async fn table(&self, query: &Query) -> RemoteAnswer {
+        match self.fetch_route(mail_route::Question::Table(query.clone())).await {
+            Fact::Route(_, answer) => answer,
+            _ => RemoteAnswer::Temporary(format!("{}: nobody asked for it", query.table)),
         }
     }
 

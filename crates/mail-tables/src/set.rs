@@ -376,10 +376,7 @@ fn take(one: &mut Watched, files: &dyn Files, meant: bool, reports: &mut Vec<Rep
         (Err(error), _) => return unreadable(one, &error, reports),
     };
     reports.extend(warnings);
-    reports.extend(table.network_keys().map(|(net, source)| {
-        let hint = "Postfix ignores it; here it holds for refusals, and for OK in smtpd_client_restrictions";
-        Report::new(Level::Warning, source, format!("the key `{net}' is a network"), hint)
-    }));
+    reports.extend(table.network_warnings());
     if table.is_empty() && one.had_entries && !meant {
         let why = format!("{}: became empty", one.table);
         reports.push(about(one, why.clone(), "lookups fail temporarily until postmap or reload says that it is meant"));

@@ -296,8 +296,17 @@ impl Table {
         }
     }
 
-    /// The keys that are networks, with their lines; for the warning about them.
-    pub fn network_keys(&self) -> impl Iterator<Item = (String, SourceLine)> {
+    /// A warning for each key that is a network.
+    #[must_use]
+    pub fn network_warnings(&self) -> Vec<Report> {
+        let warning = |(net, source): (String, SourceLine)| {
+            let hint = "Postfix ignores it; here it holds for refusals, and for OK in smtpd_client_restrictions";
+            Report::new(Level::Warning, source, format!("the key `{net}' is a network"), hint)
+        };
+        self.network_keys().map(warning).collect()
+    }
+
+    fn network_keys(&self) -> impl Iterator<Item = (String, SourceLine)> {
         let networks = match &self.content {
             Content::Map { networks, .. } => networks.as_slice(),
             _ => &[],

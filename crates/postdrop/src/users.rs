@@ -1,15 +1,17 @@
 //! `authorized_submit_users`: who may hand in mail.
 
+use mail_config::main_cf::lists::MatchList;
+
 /// Whether the list permits the user. The first pattern that matches decides; `!` turns it round. A pattern is a user name, `static:ANYTHING`
-/// for everyone, or `/FILE` with names. Other tables cannot be asked here, so they permit nobody.
-pub(crate) fn permitted(list: &[String], user: &str) -> bool {
-    for pattern in list {
-        let (pattern, verdict) = match pattern.strip_prefix('!') {
-            Some(rest) => (rest, false),
-            None => (pattern.as_str(), true),
-        };
+/// for everyone, or `/FILE` with names. Other tables cannot be asked here, so they permit nobody, and nobody is known to stand behind one.
+pub(crate) fn permitted(list: &MatchList<String>, user: &str) -> bool {
+    for item in list {
+        let pattern = item.text.trim_start_matches('!');
+        if pattern.contains(':') && !pattern.starts_with("static:") {
+            return false;
+        }
         if matches(pattern, user) {
-            return verdict;
+            return !item.negated;
         }
     }
     false
@@ -26,10 +28,16 @@ fn matches(pattern: &str, user: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use mail_config::main_cf::kinds::{Context, Kind as _};
+    use mail_config::main_cf::lists::Domains;
+
     use super::*;
 
     fn permits(list: &[&str], user: &str) -> bool {
-        permitted(&list.iter().map(|&text| text.to_owned()).collect::<Vec<_>>(), user)
+        let text = list.join(", ");
+        let mut context =
+            Context { default: "", written: true, run_without: &[], default_table: "hash", warnings: Vec::new() };
+        permitted(&Domains::parse(&text, &mut context).expect("a list"), user)
     }
 
     #[test]
@@ -38,7 +46,8 @@ mod tests {
         assert!(!permits(&["!john", "static:all"], "john"));
         assert!(permits(&["!john", "static:all"], "mike"));
         assert!(permits(&["john", "mike"], "mike") && !permits(&["john"], "mike"));
-        assert!(!permits(&[], "john") && !permits(&["hash:/nowhere"], "john"));
+        assert!(!permits(&[], "john") && !permits(&["hash:/nowhere", "john"], "john"));
+        assert!(permits(&["john", "hash:/nowhere"], "john"));
     }
 
     #[test]

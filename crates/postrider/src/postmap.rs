@@ -261,7 +261,8 @@ fn take(choices: Choices, state: &Path, table: &TableRef) -> Result<(), Failure>
             return Err(Failure::usage(format!("unsupported dictionary type: {what}")));
         }
         _ => {
-            let (_, reports) = opened::read(choices, table)?;
+            let (read, mut reports) = opened::read(choices, table)?;
+            reports.extend(read.network_warnings());
             opened::complain_about(choices, &reports);
         }
     }

@@ -149,7 +149,7 @@ async fn converse(
     let (number, mut events) = door.enter();
     let tls = stream.tls();
     let mut session = Session::new(Arc::clone(&door), shared, Arc::clone(&port), client, local, tls.clone());
-    let machine = Server::new(session.settings(), tls.is_some());
+    let machine = Server::new(session.settings().await, tls.is_some());
     let driver = Driver::new(machine, stream, Vec::new());
     let ended = driver.run(&mut session, port.tls.as_ref(), &mut events).await;
     session.end().await;

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use admission::origin::Unsaid;
 use mail_net::tls::Peer;
 use mail_net::{Answers, Handler, Stream, TlsInfo};
 use mail_policy::{ClientName, Stage};
@@ -188,7 +189,7 @@ impl Session {
             Question::EndOfData { octets } => Box::pin(self.end_of_data(octets)).await,
             Question::Etrn(domain) => Box::pin(self.etrn(&domain)).await,
             Question::Xclient(command) => Box::pin(self.xclient(command)).await,
-            Question::Filter(line) => self.filter(line),
+            Question::Filter(line) => self.filter(line).await,
             Question::Discard | Question::Reset => {
                 Box::pin(self.reset()).await;
                 Answer::Accept
@@ -210,7 +211,8 @@ impl Session {
 
     async fn take(&mut self, chunk: Vec<u8>) {
         let Some(mut transaction) = self.transaction.take() else { return };
-        let prepare = HeaderMaker::of(self, &transaction);
+        let ours = self.is_ours(&mut transaction).await;
+        let prepare = HeaderMaker::of(self, &transaction, ours);
         if let Some(content) = &mut transaction.content {
             content.push(chunk, &prepare, &self.door.queue).await;
         }
@@ -514,7 +516,8 @@ impl Session {
         let (sender, copies) = self.door.sender(&mut view, &original).await?;
         add_copies(transaction, copies);
         self.carry_out_actions(transaction).await?;
-        let prepare = HeaderMaker::of(self, transaction);
+        let ours = self.is_ours(transaction).await;
+        let prepare = HeaderMaker::of(self, transaction, ours);
         let client = self.client_record();
         self.door.commit(transaction, sender, client, &prepare, &self.port.cleanup).await
     }
@@ -572,10 +575,29 @@ impl Session {
     }
 
     /// Whether headers are completed for this client (`local_header_rewrite_clients`).
-    fn is_ours(&self) -> bool {
+    async fn is_ours(&mut self, transaction: &mut Transaction) -> bool {
+        if let Some(ours) = transaction.ours {
+            return ours;
+        }
         let (name, user) = (self.name.shown(), self.greeting.user.as_deref());
         let peer = admission::origin::Peer { name, address: self.client.ip(), user };
-        admission::origin::is_ours(&self.shared.config, &self.port.main, &self.tables, peer)
+        let (config, main, tables) = (&self.shared.config, &self.port.main, &self.tables);
+        let said = match admission::origin::is_ours(config, main, tables, peer, &()) {
+            Err(Unsaid::Missing(_)) => {
+                let asked =
+                    self.door.sources.settle(|answers| admission::origin::is_ours(config, main, tables, peer, answers));
+                Box::pin(asked).await
+            }
+            Err(Unsaid::Temporary(why)) => Err(why),
+            Ok(ours) => Ok(ours),
+        };
+        let ours = said.unwrap_or_else(|why| {
+            let rule = ("local_header_rewrite_clients", &main.local_header_rewrite_clients.source);
+            self.log.warning(&why, Some(rule));
+            false
+        });
+        transaction.ours = Some(ours);
+        ours
     }
 }
 

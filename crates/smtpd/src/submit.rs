@@ -256,7 +256,13 @@ impl Submission {
     async fn begin(self, door: &Door) -> Result<Local, Reply> {
         let shared = door.shared();
         let main = Arc::clone(&shared.pickup_main);
-        if !may_submit(&main, &shared.tables.snapshot(), self.uid, &user_name(self.uid)) {
+        let (tables, user) = (shared.tables.snapshot(), user_name(self.uid));
+        let allowed = door.sources.settle(|answers| may_submit(&main, &tables, self.uid, &user, answers)).await;
+        let allowed = allowed.map_err(|why| {
+            door.log.warning(&shared.pickup, &why);
+            refusal(451, (4, 3, 0), format!("nobody can say now whether user {} may submit mail", self.uid))
+        })?;
+        if !allowed {
             let text = format!("User with id {} is not allowed to submit mail", self.uid);
             return Err(refusal(550, (5, 7, 1), text));
         }

@@ -44,6 +44,8 @@ pub struct Transaction {
     pub permit: Option<(String, SourceLine)>,
     /// The content, once it comes.
     pub content: Option<Content>,
+    /// Whether headers are completed for the client, once that is known.
+    pub ours: Option<bool>,
     /// What is done with the message.
     pub purpose: Purpose,
 }
@@ -64,6 +66,7 @@ impl Transaction {
             octets: None,
             permit: None,
             content: None,
+            ours: None,
             purpose: Purpose::Deliver,
         }
     }

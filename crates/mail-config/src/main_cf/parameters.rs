@@ -370,7 +370,7 @@ parameters! {
     /// The code of a session in clear.
     plaintext_reject_code: Refusal = "450", used by ["smtpd"];
     /// Who may submit with sendmail.
-    authorized_submit_users: List = "static:anyone", used by ["smtpd", "postdrop", "postrider"];
+    authorized_submit_users: Domains = "static:anyone", used by ["smtpd", "postdrop", "postrider"];
     /// Who may look at the queue.
     authorized_mailq_users: List = "static:anyone", used by ["queue-manager", "postrider"];
     /// Who may flush the queue.

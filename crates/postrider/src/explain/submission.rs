@@ -92,7 +92,7 @@ pub async fn run(setting: &Setting, outside: &Outside, case: &Case, user: &str) 
 
 impl<'a> Desk<'a> {
     async fn take_in(&mut self, user: &str) -> Result<Taken, Reply> {
-        let uid = self.may(user)?;
+        let uid = self.may(user).await?;
         let limit = *self.main.message_size_limit;
         if limit > 0 && self.case.size.is_some_and(|size| size > limit) {
             self.decided_by("message_size_limit", self.main.message_size_limit.source.to_string());
@@ -125,7 +125,7 @@ impl<'a> Desk<'a> {
     }
 
     /// Whether the user may hand mail in; its uid.
-    fn may(&mut self, user: &str) -> Result<u32, Reply> {
+    async fn may(&mut self, user: &str) -> Result<u32, Reply> {
         let found = self.outside.users.passwd(user);
         self.facts.extend(self.outside.users.take_facts());
         let uid = match found {
@@ -136,7 +136,9 @@ impl<'a> Desk<'a> {
             Found::Later(why) => return Err(refusal(451, (4, 3, 0), format!("nobody can say who {user} is: {why}"))),
         };
         drop(self.setting.tables.take_asked());
-        let allowed = may_submit(self.main, &self.setting.tables, uid, user);
+        let (main, tables) = (self.main, &self.setting.tables);
+        let allowed = self.outside.sources.settle(|answers| may_submit(main, tables, uid, user, answers)).await;
+        let allowed = allowed.map_err(|why| refusal(451, (4, 3, 0), why))?;
         let mut lookups = mail_policy::lookups::every(self.setting.tables.take_asked(), Vec::new());
         let list = &self.main.authorized_submit_users;
         self.setting.name(self.main, "authorized_submit_users", &list.source, &mut lookups);

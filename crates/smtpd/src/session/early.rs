@@ -7,20 +7,24 @@ use mail_ipc::control::Request;
 use mail_policy::{ClientName, Stage};
 use mail_smtp::server::{Answer, Settings, XclientCommand};
 use mail_tables::lists::match_domain;
-use mail_tables::{Answer as Found, Scope};
+use mail_tables::{Answer as Found, Scope, TableRef};
 use mail_types::{Reply, ReplyCode};
 
 use super::{Session, reply};
 
 impl Session {
     /// The settings of the listener, as they are for this client.
-    pub fn settings(&self) -> Arc<Settings> {
-        let main = &self.port.main;
-        let xclient = self.is_listed(&main.smtpd_authorized_xclient_hosts);
-        let maps = &main.smtpd_discard_ehlo_keyword_address_maps;
+    pub async fn settings(&mut self) -> Arc<Settings> {
+        let port = Arc::clone(&self.port);
+        let xclient = self.is_listed(&port.main.smtpd_authorized_xclient_hosts);
+        let maps = &port.main.smtpd_discard_ehlo_keyword_address_maps;
         let address = self.client.ip().to_string();
-        let discarded = match self.tables.search(maps, &address, Scope::Full, &()) {
+        let discarded = match self.look_up(maps, &address).await {
             Found::Found(found) => Some(found.value),
+            Found::Temporary(why) => {
+                self.log.warning(&why, Some(("smtpd_discard_ehlo_keyword_address_maps", &maps.source)));
+                None
+            }
             _ => None,
         };
         if !xclient && discarded.is_none() {
@@ -35,9 +39,10 @@ impl Session {
     }
 
     /// `smtpd_command_filter`: the line that is carried out in place of one.
-    pub(super) fn filter(&self, line: String) -> Answer {
-        let main = &self.port.main;
-        match self.tables.search(&main.smtpd_command_filter, &line, Scope::Full, &()) {
+    pub(super) async fn filter(&mut self, line: String) -> Answer {
+        let port = Arc::clone(&self.port);
+        let main = &port.main;
+        match self.look_up(&main.smtpd_command_filter, &line).await {
             Found::Found(found) => {
                 let rule = ("smtpd_command_filter", &main.smtpd_command_filter.source);
                 let peer = self.log.peer();
@@ -45,13 +50,19 @@ impl Session {
                     .text(&format!("{peer}: replacing client command \"{line}\" with \"{}\"", found.value), Some(rule));
                 Answer::Line(found.value)
             }
-            Found::NotFound => Answer::Line(line),
+            Found::NotFound | Found::Missing(_) => Answer::Line(line),
             Found::Temporary(why) => {
                 self.log.warning(&why, Some(("smtpd_command_filter", &main.smtpd_command_filter.source)));
                 Answer::Refuse(reply(451, (4, 3, 0), "Error: temporary lookup failure"))
             }
-            // A table of another process cannot be waited for before every command.
-            Found::Missing(_) => Answer::Refuse(reply(451, (4, 3, 0), "Error: temporary lookup failure")),
+        }
+    }
+
+    /// Asks tables in order. Those in memory answer at once; only for others is room kept while they are waited for.
+    pub(super) async fn look_up(&mut self, maps: &[TableRef], key: &str) -> Found {
+        match self.tables.search(maps, key, Scope::Full, &()) {
+            Found::Missing(_) => Box::pin(self.door.sources.look_up(&self.tables, maps, key)).await,
+            said => said,
         }
     }
 

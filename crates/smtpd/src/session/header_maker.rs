@@ -37,7 +37,7 @@ pub(super) struct HeaderMaker {
 }
 
 impl HeaderMaker {
-    pub fn of(session: &Session, transaction: &Transaction) -> Self {
+    pub fn of(session: &Session, transaction: &Transaction, ours: bool) -> Self {
         let main = &session.port.main;
         let helo = session.greeting.helo.clone().unwrap_or_else(|| session.log.name.clone());
         Self {
@@ -45,7 +45,7 @@ impl HeaderMaker {
             shared: Arc::clone(&session.shared),
             port: Arc::clone(&session.port),
             tables: Arc::clone(&session.tables),
-            ours: session.is_ours(),
+            ours,
             helo,
             name: session.log.name.clone(),
             address: session.client.ip(),

@@ -1,9 +1,10 @@
 //! Restrictions within a session: what is known goes to `mail-policy`, what it misses is fetched, what it decides is logged and carried out.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use mail_policy::{Certificate, Decision, Encryption, Fact, Input, Outcome, Question, Stage, Verdict, evaluate};
-use mail_tables::{Answer, Scope};
+use mail_tables::Answer;
 use mail_types::{Address, Reply, Sender};
 
 use super::{Session, reply};
@@ -47,6 +48,9 @@ impl Session {
             match self.evaluate(stage, recipient, etrn) {
                 Outcome::Decided(verdict, decisions) => {
                     result = self.decided(stage, verdict, &decisions, recipient);
+                    if let Err(refusal) = result {
+                        result = Err(self.with_footer(stage, refusal, recipient).await);
+                    }
                     break;
                 }
                 Outcome::Missing(questions) => {
@@ -191,7 +195,7 @@ impl Session {
             Verdict::Refuse(reply) => {
                 let reply = self.log.softened(reply);
                 self.log.refused(stage, &reply, behind, about);
-                Err(self.with_footer(stage, reply, recipient))
+                Err(reply)
             }
         }
     }
@@ -205,11 +209,16 @@ impl Session {
     }
 
     /// Adds what `smtpd_reject_footer_maps` or `smtpd_reject_footer` says.
-    fn with_footer(&self, stage: Stage, reply: Reply, recipient: Option<(&Address, &str)>) -> Reply {
-        let main = &self.port.main;
+    async fn with_footer(&mut self, stage: Stage, reply: Reply, recipient: Option<(&Address, &str)>) -> Reply {
+        let port = Arc::clone(&self.port);
+        let main = &port.main;
         let maps = &main.smtpd_reject_footer_maps;
-        let found = match self.tables.search(maps, &reply.to_string(), Scope::Full, &()) {
+        let found = match self.look_up(maps, &reply.to_string()).await {
             Answer::Found(found) => Some(found.value),
+            Answer::Temporary(why) => {
+                self.log.warning(&why, Some(("smtpd_reject_footer_maps", &maps.source)));
+                None
+            }
             _ => None,
         };
         let footer = found.unwrap_or_else(|| main.smtpd_reject_footer.value.clone());

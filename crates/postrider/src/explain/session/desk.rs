@@ -369,7 +369,9 @@ impl<'a> Desk<'a> {
         let (route, main) = (self.route(), &self.listener.main);
         let name = self.peer_name();
         let peer = Origin { name: &name, address: self.case.client, user: self.user.as_deref() };
-        let ours = is_ours(&self.setting.config, main, &self.setting.tables, peer);
+        let (config, tables) = (&self.setting.config, &self.setting.tables);
+        let said = self.outside.sources.settle(|answers| is_ours(config, main, tables, peer, answers)).await;
+        let ours = said.unwrap_or(false);
         let plan = header::Plan { origin: header_origin(ours, main), sender, prepend: &prepend };
         match header::take_in(&route, fetched, &self.case.header_octets(), plan).await {
             Ok(made) => {
