@@ -146,7 +146,7 @@ pub fn at_the_door() -> Result<(), String> {
     server.say("filter strange*", "OK NOOP");
     server.say("filter broken*", "TEMP later");
     server.say("footer 550 *", "OK \\c. Ask the postmaster");
-    server.say("ours 127.0.0.1", "OK");
+    server.say("ours 127.0.0.1", "OK yes");
     let system = Builder::new("a.example").main_cf(&lines).start()?;
     let wrong = |error: std::io::Error| format!("{error}\n{}", system.logs());
     let mut smtp = Smtp::connect(system.ports.at(system.ports.smtp), Security::Clear).map_err(wrong)?;
