@@ -63,6 +63,8 @@ pub fn story() -> Result<(), String> {
 /// Fronts have no rights and can gain none; monitors are root.
 fn processes(machine: &Machine) -> Result<(), String> {
     for (daemon, user) in ROLES {
+        // A port is open before its front has come to be.
+        machine.wait_until(&format!("grep -q 'Seccomp:.*2' /proc/$(pgrep -u {user} -x {daemon})/status"))?;
         let found = statuses(machine, daemon)?;
         let fronts: Vec<_> = found.iter().filter(|status| status.user == user).collect();
         let roots = found.iter().filter(|status| status.user == "root").count();
@@ -87,7 +89,7 @@ fn mail_has_its_owner(machine: &Machine) -> Result<(), String> {
     let session = machine.shell(
         "bash -c 'exec 3<>/dev/tcp/127.0.0.1/143; read -r _ <&3; echo \"a LOGIN john secret\" >&3; \
          while read -r line <&3; do case \"$line\" in a*) break;; esac; done; ps -C imapd -o user:20= | sort -u; \
-         grep ^Groups: /proc/$(ps -C imapd -u john --no-headers -o pid= | tail -n1 | tr -d \" \")/status'",
+         grep ^Groups: /proc/$(pgrep -u john -x imapd)/status'",
     )?;
     let told: Vec<&str> = session.split_whitespace().collect();
     // Further groups are those of `mail_access_groups`, by name and by number.

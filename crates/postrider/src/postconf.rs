@@ -35,7 +35,10 @@ const EXCLUSIVE: [&str; 4] = ["aAbdelmMnFPpt#X", "hH", "e#Xnd", "MFPnd"];
 pub fn run(arguments: &[OsString]) -> Outcome {
     let parsed = GRAMMAR.parse(arguments).map_err(|error| Failure::usage(error.to_string()))?;
     if let Some(given) = parsed.options.iter().find(|given| "bt".contains(given.option)) {
-        return Err(Failure::new(UNAVAILABLE, format!("-{}: bounce templates are not built; notices have our own text", given.option)));
+        return Err(Failure::new(
+            UNAVAILABLE,
+            format!("-{}: bounce templates are not built; notices have our own text", given.option),
+        ));
     }
     exclude(&parsed)?;
     if let Some(text) = facts(&parsed)? {
