@@ -44,7 +44,12 @@ fn hexadecimal(octets: &[u8]) -> String {
 /// Why an authority does not vouch for a certificate, in the words of OpenSSL where it has some for it.
 pub(super) fn refusal(leaf: &EndEntityCert<'_>, error: &webpki::Error) -> String {
     match error {
-        webpki::Error::UnknownIssuer | webpki::Error::CaUsedAsEndEntity if leaf.subject() == leaf.issuer() => {
+        // Its signature is looked at where an authority has the same name.
+        webpki::Error::UnknownIssuer
+        | webpki::Error::CaUsedAsEndEntity
+        | webpki::Error::InvalidSignatureForPublicKey
+            if leaf.subject() == leaf.issuer() =>
+        {
             "self-signed certificate".to_owned()
         }
         webpki::Error::UnknownIssuer => format!("untrusted issuer {}", one_line(&names(leaf.issuer()))),
