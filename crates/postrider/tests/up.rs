@@ -5,16 +5,21 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::fs::chown;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
+use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use mail_posix::signals::{Caught, SignalFd};
+use test_support::binaries;
 
 const DAEMONS: [&str; 7] = ["authd", "queue-manager", "local-delivery", "remote-delivery", "smtpd", "pop3d", "imapd"];
+/// Whom the system runs as where the test is root.
+const NOBODY: u32 = 65534;
 /// No step of a test may take longer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -24,6 +29,7 @@ fn main() -> ExitCode {
     if DAEMONS.contains(&name) {
         return daemon(&us);
     }
+    let programs = Programs::where_nobody_finds_them();
     become_nobody();
     let trials = vec![
         Trial::test("daemons_start_in_stages_and_stop_in_the_opposite_order", starts_and_stops),
@@ -35,13 +41,35 @@ fn main() -> ExitCode {
     ];
     // One at a time: while one test forks, a program that another one has just copied cannot be started (ETXTBSY).
     let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    drop(programs);
+    conclusion.exit_code()
+}
+
+/// This binary and postrider in a directory that the user nobody may enter, whoever owns the one they were built in.
+struct Programs(#[expect(dead_code, reason = "it goes when this is dropped")] tempfile::TempDir);
+
+static PLACES: OnceLock<[PathBuf; 2]> = OnceLock::new();
+
+impl Programs {
+    fn where_nobody_finds_them() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let us = std::env::current_exe().expect("we are somewhere");
+        let built = [us.as_path(), Path::new(env!("CARGO_BIN_EXE_postrider"))];
+        let places = built.map(|built| binaries::place(built, directory.path()).expect("placed"));
+        PLACES.set(places).expect("once");
+        if rustix::process::geteuid().is_root() {
+            // Its new owner removes it.
+            chown(directory.path(), Some(NOBODY), Some(NOBODY)).expect("root may");
+        }
+        Self(directory)
+    }
 }
 
 /// As root the system would want its role users; this test is not about them.
 fn become_nobody() {
     if rustix::process::geteuid().is_root() {
-        let nobody = mail_posix::Identity::ids(65534, 65534);
+        let nobody = mail_posix::Identity::ids(NOBODY, NOBODY);
         mail_posix::become_user(&nobody, mail_posix::Confinement::RUNS_COMMANDS).expect("root may become anyone");
     }
 }
@@ -114,9 +142,9 @@ impl Up {
         for name in ["etc", "behaviour"] {
             fs::create_dir(path.join(name)).expect("made");
         }
-        let us = std::env::current_exe().expect("we are somewhere");
-        DAEMONS.iter().for_each(|name| link(&us, &path.join(name)));
-        link(Path::new(env!("CARGO_BIN_EXE_postrider")), &path.join("postrider"));
+        let [us, postrider] = PLACES.get().expect("placed");
+        DAEMONS.iter().for_each(|name| link(us, &path.join(name)));
+        link(postrider, &path.join("postrider"));
         fs::write(path.join("etc/main.cf"), format!("queue_directory = {}/spool\n", path.display())).expect("written");
         fs::write(path.join("etc/master.cf"), "").expect("written");
         fs::write(path.join("etc/dovecot.conf"), "protocols = imap\n").expect("written");
