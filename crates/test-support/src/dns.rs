@@ -13,6 +13,7 @@ use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, NS, PTR, SOA, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 use crate::free_port;
+use crate::ports::bound;
 
 /// What the server does with questions about a name.
 #[derive(Debug, Clone)]
@@ -71,9 +72,9 @@ impl Dns {
     /// # Errors
     /// The address is taken.
     pub fn start_at(address: SocketAddr) -> io::Result<Self> {
-        let udp = UdpSocket::bind(address)?;
+        let udp = bound(|| UdpSocket::bind(address))?;
         let address = udp.local_addr()?;
-        let tcp = TcpListener::bind(address)?;
+        let tcp = bound(|| TcpListener::bind(address))?;
         udp.set_read_timeout(Some(Duration::from_millis(50)))?;
         tcp.set_nonblocking(true)?;
         let (zone, ending): (Zone, _) = (Arc::default(), Arc::new(AtomicBool::new(false)));

@@ -3,6 +3,9 @@
 use std::io;
 use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use crate::{Patience, wait_for};
 
 /// The ports that are given out: below those that Linux gives to connections (`ip_local_port_range` begins at 32768), so that no connection
 /// of another test takes one between here and the listener's start.
@@ -32,12 +35,23 @@ pub fn free_port(address: impl Into<IpAddr>) -> io::Result<u16> {
     Err(last)
 }
 
+/// Binds a port that [`free_port`] gave. The child that another thread has forked in the moment of looking holds the socket that looked until
+/// it runs its program, so a port in use is tried again for a while.
+///
+/// # Errors
+/// The port stays in use, or the address is not one of this machine.
+pub(crate) fn bound<T>(bind: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    let in_use = |error: &io::Error| error.kind() == io::ErrorKind::AddrInUse;
+    let settled = || Some(bind()).filter(|bound| !bound.as_ref().is_err_and(in_use));
+    wait_for("a port", Patience(Duration::from_secs(2)), settled).unwrap_or_else(|_| bind())
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
     use std::net::{Ipv4Addr, TcpListener};
 
-    use super::free_port;
+    use super::{bound, free_port};
 
     #[test]
     fn a_port_is_given_out_once_and_never_while_it_is_in_use() {
@@ -47,6 +61,18 @@ mod tests {
         let held = TcpListener::bind((Ipv4Addr::LOCALHOST, next));
         assert_ne!(free_port(Ipv4Addr::LOCALHOST).expect("a port"), next);
         drop(held);
+    }
+
+    #[test]
+    fn a_port_that_is_held_for_a_moment_is_waited_for() {
+        let port = free_port(Ipv4Addr::LOCALHOST).expect("a port");
+        let held = std::cell::Cell::new(TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok());
+        let listener = bound(|| {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+            drop(held.take());
+            listener
+        });
+        assert_eq!(listener.expect("bound").local_addr().expect("an address").port(), port);
     }
 
     #[test]
