@@ -156,6 +156,8 @@ mod tests {
     fn keys_that_the_protocol_cannot_carry_are_not_asked_for() {
         let cache = Memcache::new(&Settings::of_text("key_format = v:%s\n")).expect("a cache");
         assert_eq!(cache.key("john@x.org").as_deref(), Some("v:john@x.org"));
-        assert_eq!((cache.key("a b"), cache.key("a\r\nset x"), cache.key("")), (None, None, None));
+        assert_eq!((cache.key("a b"), cache.key("a\r\nset x")), (None, None));
+        let plain = Memcache::new(&Settings::of_text("")).expect("a cache");
+        assert_eq!((plain.key(""), cache.key("").as_deref()), (None, Some("v:")));
     }
 }
