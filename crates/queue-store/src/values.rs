@@ -110,8 +110,12 @@ impl Writer {
     /// Begins with what is there.
     fn new<const N: usize>(flags: [bool; N]) -> Self {
         let mut out = Self(Vec::with_capacity(160));
-        out.number(flags.iter().enumerate().map(|(bit, flag)| u64::from(*flag) << bit).sum());
+        out.flags(flags);
         out
+    }
+
+    fn flags<const N: usize>(&mut self, flags: [bool; N]) {
+        self.number(flags.iter().enumerate().map(|(bit, flag)| u64::from(*flag) << bit).sum());
     }
 
     fn number(&mut self, mut number: u64) {
@@ -135,13 +139,13 @@ impl Writer {
 
     fn reply(&mut self, reply: &LastReply) {
         let LastReply { status, text, mta, at } = reply;
-        let Remote { name, diagnostic } = mta.clone().unwrap_or_default();
-        let there = [status.is_some(), mta.is_some(), name.is_some(), diagnostic.is_some()];
-        self.number(there.iter().enumerate().map(|(bit, flag)| u64::from(*flag) << bit).sum());
+        let name = mta.as_ref().and_then(|mta| mta.name.as_ref());
+        let diagnostic = mta.as_ref().and_then(|mta| mta.diagnostic.as_ref());
+        self.flags([status.is_some(), mta.is_some(), name.is_some(), diagnostic.is_some()]);
         self.number(at.0);
         self.text(text);
         status.iter().for_each(|status| self.text(&status.to_string()));
-        [name, diagnostic].iter().flatten().for_each(|text| self.text(text));
+        [name, diagnostic].into_iter().flatten().for_each(|text| self.text(text));
     }
 }
 
