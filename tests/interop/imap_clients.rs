@@ -163,7 +163,7 @@ pub fn fetchmail() -> Result<(), String> {
     said(&system, "fetchmail", &["-f", &rc.display().to_string(), "--nodetach", "--nosyslog"])?;
     let taken = fs::read_to_string(taken).map_err(|error| error.to_string())?;
     holds(&taken, &["Subject: one", "Subject: two", "This is three."])?;
-    holds(&system.log("imapd"), &["TLS, session=<"])?;
+    system.wait_for_line("imapd", &["TLS, session=<"])?;
     let mut john = session(&system)?;
     // It removes what it has taken.
     holds(&ask(&mut john, "STATUS INBOX (MESSAGES)")?.concat(), &["MESSAGES 0"])

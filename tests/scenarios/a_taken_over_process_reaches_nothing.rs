@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 
 use test_support::clients::{Imap, Security, Smtp};
-use test_support::{Builder, Machine, System};
+use test_support::{Builder, Machine, Patience, System, wait_for};
 
 const STATE: &str = "/var/spool/postrider";
 const MAIN_CF: &str = "mydomain = info.net\nmyorigin = $mydomain\ninet_interfaces = 127.0.0.1\nmydestination = $mydomain\n\
@@ -38,6 +38,8 @@ const SANDBOXED: [&str; 2] = ["connect:127.0.0.1:143", "exec:/bin/true"];
 const ALLOWED: &str = "read:/var/spool/postrider/generation/current";
 const POINTS: &str = "smtpd.front=probe,smtpd.message=probe,imapd.front=probe,pop3d.front=probe,imap.session=probe,\
     local.deliverer=probe";
+/// The points where a message or a user's commands are read.
+const PROBED: [&str; 3] = ["smtpd.message", "imap.session", "local.deliverer"];
 
 pub fn of_root_s_system() -> Result<(), String> {
     let told = run_on_machine("yes", &SANDBOXED)?;
@@ -131,7 +133,7 @@ pub fn of_a_system_without_root() -> Result<(), String> {
             .environment("POSTRIDER_PROBES", &forbidden.join(" "))
             .start()?;
         let told = use_it(&system).map_err(|error| format!("{error}\n{}", system.logs()))?;
-        for point in ["smtpd.message", "imap.session", "local.deliverer"] {
+        for point in PROBED {
             for probe in &forbidden {
                 told.is(point, probe, result)?;
             }
@@ -150,7 +152,10 @@ fn use_it(system: &System) -> Result<Told, String> {
     let mut imap = Imap::connect(system.ports.at(system.ports.imaps), Security::Tls).map_err(wrong)?;
     imap.login("john", "secret").map_err(wrong)?;
     imap.command("LOGOUT").map_err(wrong)?;
-    Ok(Told(system.logs()))
+    wait_for("the end of the probes", Patience::default(), || {
+        let logs = system.logs();
+        PROBED.iter().all(|point| logs.contains(&format!("probe {point} end"))).then_some(Told(logs))
+    })
 }
 
 /// What the daemons wrote down.

@@ -76,11 +76,8 @@ fn mail(system: &System) -> Result<(), String> {
     if !john.join("second/.there").is_dir() || john.join("Maildir/.there").exists() {
         return Err("the mailbox is not where it should be".to_owned());
     }
-    let logged = system.log("imapd");
     let form = "imap-login: [who=<john>, TLSv1.3 with cipher TLS_AES_256_GCM_SHA384 (256/256 bits), sni=second.example, from=127.0.0.1] Login";
-    if !logged.contains(form) {
-        return Err(format!("no login line in its form: {logged}"));
-    }
+    system.wait_for_line("imapd", &[form])?;
     let mut other = Imap::connect(ports.at(ports.imaps), Security::Tls).map_err(|error| error.to_string())?;
     other.login("john", "secret").map_err(|error| error.to_string())?;
     let listed = other.command("LIST \"\" there").map_err(|error| error.to_string())?;

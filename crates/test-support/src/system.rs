@@ -537,6 +537,18 @@ impl System {
         fs::read_to_string(self.root.join(format!("log/{daemon}.log"))).unwrap_or_default()
     }
 
+    /// Waits for a line of a daemon's log that has all these words: it is written after the answer that a test sees.
+    ///
+    /// # Errors
+    /// The words, and the logs.
+    pub fn wait_for_line(&self, daemon: &str, words: &[&str]) -> Result<String, String> {
+        let found = wait_for(&format!("a line of {daemon} with {words:?}"), Patience::default(), || {
+            let log = self.log(daemon);
+            log.lines().find(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned)
+        });
+        found.map_err(|error| format!("{error}\n{}", self.logs()))
+    }
+
     /// The messages in `new` and `cur` of an account's INBOX.
     #[must_use]
     pub fn messages(&self, user: &str) -> Vec<String> {

@@ -220,7 +220,7 @@ fn a_newcomer_gets_in(system: &System) -> Result<(), String> {
     let mut mary = mary.map_err(|error| format!("{error}: {last}\n{}", system.log("imapd")))?;
     mary.ok("SELECT INBOX")?;
     john.ok("NOOP")?;
-    check(system.log("imapd").contains("Connection queue full"), || "the log tells nothing of it".to_owned())
+    system.wait_for_line("imapd", &["Connection queue full"]).map(drop)
 }
 
 /// Puts a script in a daemon's place that starts it with so many descriptors.

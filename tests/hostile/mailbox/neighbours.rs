@@ -94,10 +94,12 @@ fn ask_and_do_not_read(system: &System) -> Result<Imap, String> {
 
 /// The session process of a user, from the last line about a login.
 fn process_of(system: &System, user: &str) -> Result<u32, String> {
+    let login = format!("Login: user=<{user}>,");
+    system.wait_for_line("imapd", &[&login])?;
     let log = system.log("imapd");
-    let line = log.lines().rfind(|line| line.contains(&format!("Login: user=<{user}>,")));
+    let line = log.lines().rfind(|line| line.contains(&login));
     let pid = line.and_then(|line| line.split_once("mpid=")?.1.split(',').next()?.parse().ok());
-    pid.ok_or_else(|| format!("no login of {user} in the log:\n{log}"))
+    pid.ok_or_else(|| format!("no process in the login of {user}:\n{log}"))
 }
 
 /// Clock ticks of processor time that a process has used.
