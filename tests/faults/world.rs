@@ -185,6 +185,10 @@ impl World {
 
     /// Has a deferred message tried again.
     pub fn retry(&self, id: &str) -> Result<(), String> {
+        // The deliverer's line in the log comes before queue-manager's record; until that one a message is active, and cannot be hurried.
+        wait_for(&format!("{id} among what is deferred"), Patience::default(), || {
+            self.queue().is_ok_and(|queue| queue.contains(&format!("{id} "))).then_some(())
+        })?;
         self.system.run(&["postqueue", "-i", id], "").map(drop)
     }
 
