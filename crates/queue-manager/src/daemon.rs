@@ -1,8 +1,8 @@
 //! The daemon: store, core and sockets put together under `mail-daemon`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use decision::Ident;
 use mail_config::Config;
@@ -12,7 +12,7 @@ use mail_ipc::hello::Role;
 use mail_ipc::sockets::{CONTROL, DELIVERY, QUEUE};
 use mail_tables::TableSet;
 use queue_store::addresses::Addresses;
-use queue_store::{OpenError, Options, Recovery, Store};
+use queue_store::{Options, Recovery, Store};
 use tokio::sync::broadcast;
 
 use crate::asked::{self, Asked};
@@ -47,7 +47,7 @@ async fn serve_queue(context: &mut Context, running: &Running, ident: &Ident) ->
     let log = context.log.clone();
     let options = Options { min_free: *running.config.main.queue_minfree, ..Options::default() };
     let dir = context.state().to_owned();
-    let opened = tokio::task::spawn_blocking(move || open_once_free(&dir, options)).await;
+    let opened = tokio::task::spawn_blocking(move || Store::open(&dir, options)).await;
     let (store, recovery) = match opened.map_err(|error| error.to_string())? {
         Ok(opened) => opened,
         Err(error) => {
@@ -115,20 +115,6 @@ async fn serve_queue(context: &mut Context, running: &Running, ident: &Ident) ->
     drop(hub);
     end(store, &log, ident).await;
     if sound { Ok(()) } else { Err("the queue index failed".to_owned()) }
-}
-
-/// How long the process of a former life may take to end: its monitor was killed, and the kernel ends it after that.
-const DYING: Duration = Duration::from_secs(1);
-
-/// Opens the queue, once nobody else has it.
-fn open_once_free(dir: &Path, options: Options) -> Result<(Store, Recovery), OpenError> {
-    let deadline = Instant::now() + DYING;
-    loop {
-        match Store::open(dir, options.clone()) {
-            Err(OpenError::Locked) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(5)),
-            other => return other,
-        }
-    }
 }
 
 /// So many records leave enough freed memory behind to be worth giving back, and it is given back at the latest after so many seconds of them.

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use mail_types::{Envelope, QueueId, UnixTime};
 
@@ -236,7 +236,8 @@ impl fmt::Debug for Store {
 }
 
 impl Store {
-    /// Opens the queue in `dir`, which is made if it is missing, and brings the state up to the log.
+    /// Opens the queue in `dir`, which is made if it is missing, and brings the state up to the log. Blocks; who has it open may take
+    /// a second to end.
     ///
     /// # Errors
     /// [`OpenError`]; damage in the log is none (see [`Recovery`]).
@@ -502,11 +503,19 @@ fn make_directories(dir: &Path) -> io::Result<()> {
     if made { crate::segment::sync_directory(dir) } else { Ok(()) }
 }
 
+/// How long who had the queue may take to let go: a killed monitor's process is ended by the kernel after it, and a program that was just
+/// started has a copy of each descriptor until it is executed.
+const LETTING_GO: Duration = Duration::from_secs(1);
+
 fn lock(dir: &Path) -> Result<File, OpenError> {
     let lock = File::open(dir.join("segments"))?;
-    match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(lock),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::Locked),
-        Err(error) => Err(OpenError::Io(error.into())),
+    let deadline = Instant::now() + LETTING_GO;
+    loop {
+        match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(lock),
+            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => thread::sleep(Duration::from_millis(5)),
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(OpenError::Locked),
+            Err(error) => return Err(OpenError::Io(error.into())),
+        }
     }
 }
