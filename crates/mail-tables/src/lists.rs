@@ -51,8 +51,27 @@ pub(crate) struct ListFile {
 struct FileItem {
     negated: bool,
     text: String,
-    net: Option<ipnet::IpNet>,
+    what: What,
     source: SourceLine,
+}
+
+#[derive(Debug)]
+enum What {
+    Net(ipnet::IpNet),
+    Name,
+    /// A file or table, which is not read, or a network that is none: who is not decided before it cannot be judged.
+    Unread,
+}
+
+impl FileItem {
+    /// Whether it holds a client, or a name where nothing else is asked for.
+    fn holds(&self, address: Option<IpAddr>, named: impl Fn(&str) -> bool) -> bool {
+        match &self.what {
+            What::Net(net) => address.is_some_and(|address| net.contains(&address)),
+            What::Name => named(&self.text),
+            What::Unread => true,
+        }
+    }
 }
 
 impl ListFile {
@@ -63,14 +82,17 @@ impl ListFile {
             for word in split_words(&line.text).unwrap_or_default() {
                 let bare = word.trim_start_matches('!');
                 let negated = (word.len() - bare.len()) % 2 == 1;
-                let net = parse_network(bare).ok().map(|(net, _)| net);
-                if bare.starts_with('/') || (net.is_none() && bare.contains(':')) {
-                    let message = format!("`{word}' in the file of a list");
-                    let hint = "name files and tables in main.cf; it is ignored";
-                    reports.push(Report::new(Level::Warning, source.clone(), message, hint));
-                    continue;
-                }
-                items.push(FileItem { negated, text: bare.to_lowercase(), net, source: source.clone() });
+                let what = match parse_network(bare) {
+                    Ok((net, _)) => What::Net(net),
+                    Err(_) if bare.contains(['/', ':']) && !bare.starts_with('[') => {
+                        let message = format!("`{word}' in the file of a list");
+                        let hint = "it is no network, and files and tables are named in main.cf; lookups that come to it fail temporarily";
+                        reports.push(Report::new(Level::Warning, source.clone(), message, hint));
+                        What::Unread
+                    }
+                    Err(_) => What::Name,
+                };
+                items.push(FileItem { negated, text: bare.to_lowercase(), what, source: source.clone() });
             }
         }
         (Self { items }, reports)
@@ -81,18 +103,23 @@ impl ListFile {
     }
 
     /// The item that an address or domain is in, unless it is excluded.
-    pub(crate) fn get(&self, key: &str) -> Option<(String, u32)> {
+    ///
+    /// # Errors
+    /// A file or table stands before it that is not read.
+    pub(crate) fn get(&self, key: &str) -> Result<Option<(String, u32)>, String> {
         let address = key.parse::<IpAddr>().ok();
-        let hit = self.items.iter().find(|item| match (&item.net, address) {
-            (Some(net), Some(address)) => net.contains(&address),
-            (None, _) => domain_matches(&item.text, key, false),
-            (Some(_), None) => false,
-        });
-        hit.filter(|item| !item.negated).map(|item| (item.text.clone(), item.source.line))
+        match self.find(|item| item.holds(address, |name| domain_matches(name, key, false))) {
+            Match::Decided { is_in: true, item, source } => Ok(source.map(|source| (item, source.line))),
+            Match::Temporary(why) => Err(why),
+            Match::Decided { .. } | Match::No | Match::Missing(_) => Ok(None),
+        }
     }
 
     fn find(&self, wanted: impl Fn(&FileItem) -> bool) -> Match {
         match self.items.iter().find(|item| wanted(item)) {
+            Some(FileItem { what: What::Unread, text, source, .. }) => {
+                Match::Temporary(format!("{source}: `{text}' in the file of a list is not read"))
+            }
             Some(item) => {
                 Match::Decided { is_in: !item.negated, item: item.text.clone(), source: Some(item.source.clone()) }
             }
@@ -120,10 +147,8 @@ pub fn match_client(
             Pattern::Literal(_) => Match::No,
             Pattern::Table(table) if table.kind == TableKind::ListFile => match tables.list(table) {
                 Ok(file) => {
-                    let found = file.find(|item| match &item.net {
-                        Some(net) => net.contains(&address),
-                        None => domain_matches(&item.text, name, parents),
-                    });
+                    let found =
+                        file.find(|item| item.holds(Some(address), |pattern| domain_matches(pattern, name, parents)));
                     tables.note(table, &address.to_string(), || answer(table, &address.to_string(), &found));
                     found
                 }
@@ -171,7 +196,10 @@ fn match_by(
             Pattern::Literal(_) => Match::No,
             Pattern::Table(table) if table.kind == TableKind::ListFile => match tables.list(table) {
                 Ok(file) => {
-                    let found = file.find(|item| matches(&item.text));
+                    let found = file.find(|item| match item.what {
+                        What::Net(_) | What::Name => matches(&item.text),
+                        What::Unread => true,
+                    });
                     tables.note(table, domain, || answer(table, domain, &found));
                     found
                 }
@@ -298,6 +326,26 @@ mod tests {
         assert!(
             is_named("INFO.net") && !is_named("x.sub.org") && is_named("hash.example") && !is_named("no.hash.example")
         );
+    }
+
+    #[test]
+    fn who_comes_to_what_is_not_read_in_a_file_cannot_be_judged() {
+        let networks = read::<Networks>("/nets");
+        for unread in ["!/excluded", "!hash:/excluded", "!10.0.0.1/24"] {
+            let text = format!("192.0.2.0/24\n{unread}\n10.0.0.0/8\n");
+            let (_, reports) = ListFile::parse(&"/nets".into(), &text);
+            assert_eq!(reports.iter().map(|report| report.source.line).collect::<Vec<_>>(), [2], "{unread}");
+            let tables = Snapshot::of_texts(&[(&list_file("/nets"), &text)], &[]);
+            let judged =
+                |address: &str| match_client(&networks, "", address.parse().expect("address"), false, &tables, &());
+            assert!(judged("192.0.2.1").is_in(), "{unread}");
+            assert!(matches!(judged("10.0.0.1"), Match::Temporary(why) if why.starts_with("/nets:2")), "{unread}");
+        }
+        let domains = read::<Domains>("/domains");
+        let tables = Snapshot::of_texts(&[(&list_file("/domains"), "[IPv6:2001:db8::1] info.net /more")], &[]);
+        let judged = |domain: &str| match_domain(&domains, domain, false, &tables, &());
+        assert!(judged("info.net").is_in() && judged("[ipv6:2001:db8::1]").is_in());
+        assert!(matches!(judged("example.org"), Match::Temporary(_)));
     }
 
     #[test]

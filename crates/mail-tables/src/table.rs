@@ -238,12 +238,15 @@ impl Table {
             Content::Cidr(_) | Content::Regexp(_) if scope == Scope::Partial => None,
             Content::Environ => std::env::var(key.to_lowercase()).ok().map(|value| (value, 0)),
             Content::Cidr(table) => table.get(key).map(|(value, line)| (value.to_owned(), line)),
+            // The line that says this is one that nobody can see behind.
             Content::Regexp(table) => match table.get(key) {
                 Ok(hit) => hit,
-                // The line that says this is one that nobody can see behind.
                 Err(why) => return Answer::Temporary(why),
             },
-            Content::List(list) => list.get(key),
+            Content::List(list) => match list.get(key) {
+                Ok(hit) => hit,
+                Err(why) => return Answer::Temporary(why),
+            },
             Content::Remote => return remote_answer(table, key, scope, remote),
             Content::Random(values) => by_chance(values).map(|value| (value.trim().to_owned(), 0)),
             Content::Combined => None,
