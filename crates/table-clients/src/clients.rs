@@ -328,80 +328,19 @@ mod tests {
 
     #[test]
     fn a_mistake_is_reported_at_its_line() {
-        let lines = |kind, text: &str| check(kind, text).into_iter().map(|(line, _)| line).collect::<Vec<_>>();
-        assert!(
-            lines(
-                TableKind::Mysql,
-                "user = u
-password = p
-dbname = d
-query = SELECT '%s'
-"
-            )
-            .is_empty()
-        );
-        assert_eq!(
-            lines(
-                TableKind::Mysql,
-                "query = SELECT '%s'
-tls_verify_cert = yes
-"
-            ),
-            [2]
-        );
-        assert_eq!(
-            lines(
-                TableKind::Pgsql,
-                "user = u
-
-result_format = %x
-query = x
-host = x
-"
-            ),
-            [5, 3]
-        );
-        assert_eq!(
-            lines(
-                TableKind::Sqlite,
-                "query = x
-nothing
-"
-            ),
-            [2, 0]
-        );
-        assert_eq!(
-            lines(
-                TableKind::Memcache,
-                "memcache = inet:localhost
-ttl = long
-"
-            ),
-            [2]
-        );
-        assert_eq!(
-            lines(
-                TableKind::Memcache,
-                "backup = hsh:/etc/x
-"
-            ),
-            [1]
-        );
-        assert_eq!(
-            lines(
-                TableKind::Ldap,
-                "server_host = ldap://x
-scope = all
-serch_base = dc=x
-"
-            ),
-            [3, 2]
-        );
-        let said = check(
-            TableKind::Ldap,
-            "query_filtr = x
-",
-        );
+        for (kind, text, wanted) in [
+            (TableKind::Mysql, "user = u\npassword = p\ndbname = d\nquery = SELECT '%s'\n", &[] as &[u32]),
+            (TableKind::Mysql, "query = SELECT '%s'\ntls_verify_cert = yes\n", &[2]),
+            (TableKind::Pgsql, "user = u\n\nresult_format = %x\nquery = x\nhost = x\n", &[5, 3]),
+            (TableKind::Sqlite, "query = x\nnothing\n", &[2, 0]),
+            (TableKind::Memcache, "memcache = inet:localhost\nttl = long\n", &[2]),
+            (TableKind::Memcache, "backup = hsh:/etc/x\n", &[1]),
+            (TableKind::Ldap, "server_host = ldap://x\nscope = all\nserch_base = dc=x\n", &[3, 2]),
+        ] {
+            let lines: Vec<u32> = check(kind, text).into_iter().map(|(line, _)| line).collect();
+            assert_eq!(lines, wanted, "{text}");
+        }
+        let said = check(TableKind::Ldap, "query_filtr = x\n");
         assert_eq!(said, [(1, "unknown parameter `query_filtr'".to_owned())]);
     }
 }

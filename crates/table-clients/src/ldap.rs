@@ -344,8 +344,7 @@ impl Line {
         loop {
             match self.response(id).await? {
                 Response::Entry(entry) => {
-                    *octets +=
-                        entry.iter().map(|(name, values)| name.len() + values.concat().len() + 1).sum::<usize>() + 1;
+                    *octets += size(&entry);
                     if *octets > OCTETS_MAX {
                         return Err(Failure::Broken(format!("the answer is longer than {OCTETS_MAX} octets")));
                     }
@@ -357,6 +356,13 @@ impl Line {
             }
         }
     }
+}
+
+/// How much an entry counts: its texts, and one for each, so that empty ones are not for nothing.
+fn size(entry: &[message::Attribute]) -> usize {
+    let of =
+        |(name, values): &message::Attribute| name.len() + values.iter().map(|value| value.len() + 1).sum::<usize>();
+    1 + entry.iter().map(of).sum::<usize>()
 }
 
 /// Reads the first message of what a server sent; how many octets it took.
@@ -382,6 +388,12 @@ mod tests {
     #[test]
     fn what_of_a_key_means_something_in_a_name_is_escaped() {
         assert_eq!(distinguished("o'neil, x=y+\u{e9}@a-b.org"), "o\\27neil\\2C\\20x\\3Dy\\2B\\C3\\A9@a-b.org");
+    }
+
+    #[test]
+    fn empty_values_count_too() {
+        let entry = vec![("mail".to_owned(), vec![String::new(), "a".to_owned()]), (String::new(), Vec::new())];
+        assert_eq!((size(&entry), size(&[])), (4 + 1 + 2 + 1, 1));
     }
 
     #[test]
