@@ -1,11 +1,10 @@
 //! maxproc of a transport's line in master.cf: so many deliveries at once for each worker, so that a second worker doubles them.
 
-use std::io::{self, BufRead as _, BufReader, Write as _};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread;
 
 use test_support::clients::{Security, Smtp};
+use test_support::remote::slow;
 use test_support::{Builder, Patience, System, wait_for};
 
 /// maxproc.
@@ -60,18 +59,9 @@ struct State {
 
 impl Hosts {
     fn start() -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-        let port = listener.local_addr()?.port();
         let state: Arc<(Mutex<State>, Condvar)> = Arc::default();
         let shared = Arc::clone(&state);
-        thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let state = Arc::clone(&shared);
-                // How a connection ends does not matter.
-                thread::spawn(move || drop(serve(&stream, &state)));
-            }
-        });
-        Ok(Self { port, state })
+        Ok(Self { port: slow::hosts(move || wait_for_leave(&shared))?, state })
     }
 
     fn state<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
@@ -94,25 +84,6 @@ impl Hosts {
         let seen = self.state(|state| state.most);
         if seen == most { Ok(()) } else { Err(format!("{seen} deliveries at once, not {most}")) }
     }
-}
-
-fn serve(mut stream: &TcpStream, state: &(Mutex<State>, Condvar)) -> io::Result<()> {
-    let mut lines = BufReader::new(stream.try_clone()?).lines();
-    stream.write_all(b"220 slow.example ESMTP\r\n")?;
-    while let Some(line) = lines.next().transpose()? {
-        let reply: &[u8] = match line.get(..4).unwrap_or_default() {
-            "DATA" => {
-                stream.write_all(b"354 go on\r\n")?;
-                while lines.next().transpose()?.is_some_and(|line| line != ".") {}
-                wait_for_leave(state);
-                b"250 taken\r\n"
-            }
-            "QUIT" => return stream.write_all(b"221 bye\r\n"),
-            _ => b"250 ok\r\n",
-        };
-        stream.write_all(reply)?;
-    }
-    Ok(())
 }
 
 /// One answer for each leave.

@@ -1,11 +1,11 @@
 //! A load that waits for others: many next hops, each of which takes its time over every message. Here the reference is our own server with one worker.
 
-use std::io::{self, BufRead as _, BufReader, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::thread;
+use std::io;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use test_support::clients::{Security, Smtp};
+use test_support::remote::slow;
 use test_support::{Patience, wait_for};
 
 use super::ours::Ours;
@@ -27,7 +27,7 @@ pub fn rows() -> Vec<Row> {
 
 fn round(scale: &Scale, side: Side) -> Round {
     let messages = (scale.messages / 50).max(20);
-    let port = slow_hosts().map_err(|error| error.to_string())?;
+    let port = slow::hosts(|| std::thread::sleep(SLOW)).map_err(|error| error.to_string())?;
     let workers = (side == Side::Ours).then_some("remote-delivery=2");
     let mut server = Ours::smtp(&lines(port), workers)?;
     let (before, began) = (server.cpu(), Instant::now());
@@ -54,36 +54,4 @@ fn send(address: SocketAddr, messages: usize) -> io::Result<()> {
     let to: Vec<&str> = to.iter().map(String::as_str).collect();
     let mut smtp = Smtp::connect(address, Security::Clear)?;
     (0..messages).try_for_each(|_| smtp.send("sender@load.example", &to, "Subject: slow\r\n\r\nslow\r\n").map(drop))
-}
-
-/// One listener on all addresses of this machine: a slow host for each that is asked for. Ends with this process.
-fn slow_hosts() -> io::Result<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    let port = listener.local_addr()?.port();
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            // How a connection ends does not matter.
-            thread::spawn(move || drop(host(&stream)));
-        }
-    });
-    Ok(port)
-}
-
-fn host(mut stream: &TcpStream) -> io::Result<()> {
-    let mut lines = BufReader::new(stream.try_clone()?).lines();
-    stream.write_all(b"220 slow.example ESMTP\r\n")?;
-    while let Some(line) = lines.next().transpose()? {
-        let reply: &[u8] = match line.get(..4).unwrap_or_default() {
-            "DATA" => {
-                stream.write_all(b"354 go on\r\n")?;
-                while lines.next().transpose()?.is_some_and(|line| line != ".") {}
-                thread::sleep(SLOW);
-                b"250 taken\r\n"
-            }
-            "QUIT" => return stream.write_all(b"221 bye\r\n"),
-            _ => b"250 ok\r\n",
-        };
-        stream.write_all(reply)?;
-    }
-    Ok(())
 }

@@ -5,6 +5,7 @@
 //! did not refuse, whether or not the client was told: that is what a duplicate is counted against.
 
 mod session;
+pub mod slow;
 mod wire;
 
 use std::collections::VecDeque;
