@@ -157,6 +157,11 @@ fn main() -> ExitCode {
             &[],
             tables_are_asked_and_change::at_the_door,
         ),
+        test(
+            "tables of servers are asked for the lists of clients, domains and words",
+            &[],
+            tables_are_asked_and_change::for_lists,
+        ),
         test("tables change by themselves, and a broken one defers", &[], tables_are_asked_and_change::by_themselves),
         test("a user submits mail and reads it", &[], a_user_submits_and_reads::with_their_password_only),
     ])

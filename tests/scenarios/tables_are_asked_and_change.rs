@@ -175,6 +175,53 @@ pub fn at_the_door() -> Result<(), String> {
     }
 }
 
+/// So are the lists of clients that may speak for others and that no limit holds for, of domains for ETRN, and of what the log shows.
+pub fn for_lists() -> Result<(), String> {
+    let server = Socketmap::default();
+    let map = format!("socketmap:inet:127.0.0.1:{}", server.start()?);
+    let lines = format!(
+        "smtpd_authorized_xclient_hosts = {map}:xclient\nsmtpd_client_event_limit_exceptions = {map}:unlimited\n\
+         smtpd_client_connection_rate_limit = 1\nfast_flush_domains = {map}:flush\nsmtpd_log_access_permit_actions = {map}:shown\n"
+    );
+    for known in ["xclient 127.0.0.1", "unlimited localhost", "flush ours.example", "shown permit_mynetworks"] {
+        server.say(known, "OK yes");
+    }
+    server.say("flush broken.example", "TEMP later");
+    let system = Builder::new("a.example").main_cf(&lines).start()?;
+    let wrong = |error: std::io::Error| format!("{error}\n{}", system.logs());
+    let connect = || Smtp::connect(system.ports.at(system.ports.smtp), Security::Clear).map_err(wrong);
+    let first = connect()?;
+    let mut smtp = connect()?;
+    let offered = smtp.command("EHLO client.example", 2).map_err(wrong)?;
+    if !offered.contains("XCLIENT") {
+        return Err(format!("offered: {offered}"));
+    }
+    smtp.command("ETRN ours.example", 2).map_err(wrong)?;
+    let (other, broken) =
+        (smtp.command("ETRN other.example", 4).map_err(wrong)?, smtp.command("ETRN broken.example", 4).map_err(wrong)?);
+    if !other.starts_with("459 ") || !broken.starts_with("458 ") {
+        return Err(format!("ETRN: {other}{broken}"));
+    }
+    smtp.command("XCLIENT ADDR=IPV6:2001:db8::1 DESTADDR=IPV6:2001:db8::25", 2).map_err(wrong)?;
+    drop((first, smtp));
+    server.say("xclient 127.0.0.1", "TEMP later");
+    let mut smtp = connect()?;
+    let offered = smtp.command("EHLO client.example", 2).map_err(wrong)?;
+    if offered.contains("XCLIENT") {
+        return Err("a list that cannot say allows XCLIENT".to_owned());
+    }
+    smtp.command("MAIL FROM:<x@elsewhere.example>", 2).map_err(wrong)?;
+    smtp.command("RCPT TO:<john@a.example>", 2).map_err(wrong)?;
+    wait_for("the yes in the log", Patience::default(), || {
+        system.log("smtpd").contains("action=permit_mynetworks for Client host=localhost[127.0.0.1]").then_some(())
+    })
+    .map_err(|error| format!("{error}\n{}", system.logs()))?;
+    server.say("unlimited localhost", "NOTFOUND ");
+    connect()?;
+    let limited = Smtp::connect(system.ports.at(system.ports.smtp), Security::Clear).map(drop);
+    if limited.is_ok() { Err(format!("no limit holds\n{}", system.logs())) } else { Ok(()) }
+}
+
 /// A changed table is taken by itself, a broken one defers with its line in the log, and postmap's word is taken at once.
 pub fn by_themselves() -> Result<(), String> {
     let lines = "smtpd_recipient_restrictions = check_recipient_access regexp:{root}/etc/rules, \

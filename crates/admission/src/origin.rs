@@ -8,6 +8,8 @@ use mail_route::Origin;
 use mail_tables::lists::{Match, match_client, match_name};
 use mail_tables::{Answer, Query, Remote, Scope, Snapshot};
 
+use crate::clients::means_subdomains;
+
 /// A client, as far as it matters for the header of its mail.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer<'a> {
@@ -44,7 +46,10 @@ pub fn is_ours(
         "permit_inet_interfaces" => {
             Ok(peer.address.is_loopback() || mail_route::is_own_address(config, main, peer.address))
         }
-        "permit_mynetworks" => listed(match_client(&main.mynetworks, peer.name, peer.address, true, tables, remote)),
+        "permit_mynetworks" => {
+            let parents = means_subdomains(main, "mynetworks");
+            listed(match_client(&main.mynetworks, peer.name, peer.address, parents, tables, remote))
+        }
         "permit_sasl_authenticated" => Ok(peer.user.is_some()),
         "check_address_map" | BARE_TABLE => match &rule.table {
             Some(table) => match tables.get(table, &peer.address.to_string(), Scope::Full, remote) {
@@ -65,7 +70,8 @@ pub fn is_ours(
     Ok(false)
 }
 
-fn listed(found: Match) -> Result<bool, Unsaid> {
+/// Whether a list holds something, as far as it can be said.
+pub(crate) fn listed(found: Match) -> Result<bool, Unsaid> {
     match found {
         Match::Decided { is_in, .. } => Ok(is_in),
         Match::No => Ok(false),

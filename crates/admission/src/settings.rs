@@ -95,15 +95,21 @@ pub fn tls_level(main: &Main) -> Tls {
     }
 }
 
+/// Whether the first word of a filter that holds for a mechanism lets it be offered. Tables but `static:` are not asked: nothing is offered that comes to one.
+fn is_offered(filter: &[String], mechanism: &str) -> bool {
+    let holds = |word: &str| word.contains(':') || word.eq_ignore_ascii_case(mechanism);
+    let first = filter.iter().find(|word| holds(word.trim_start_matches('!')));
+    first.is_some_and(|word| !word.starts_with('!') && (!word.contains(':') || word.starts_with("static:")))
+}
+
 /// AUTH as it is offered. `noplaintext` takes all our mechanisms out: in clear sessions, or in all.
 fn auth_settings(main: &Main, mechanisms: &[String]) -> Option<AuthSettings> {
     let noplaintext = |options: &[String]| options.iter().any(|word| word.eq_ignore_ascii_case("noplaintext"));
     if !*main.smtpd_sasl_auth_enable || noplaintext(&main.smtpd_sasl_tls_security_options) {
         return None;
     }
-    let excluded =
-        |name: &str| main.smtpd_sasl_mechanism_filter.iter().any(|word| word.eq_ignore_ascii_case(&format!("!{name}")));
-    let mechanisms: Vec<String> = mechanisms.iter().filter(|name| !excluded(name)).cloned().collect();
+    let offered = |name: &String| is_offered(&main.smtpd_sasl_mechanism_filter, name);
+    let mechanisms: Vec<String> = mechanisms.iter().filter(|name| offered(name)).cloned().collect();
     if mechanisms.is_empty() {
         return None;
     }
@@ -137,7 +143,13 @@ mod tests {
         assert!(!auth("smtpd_tls_auth_only = no").expect("offered").tls_only);
         assert!(auth("smtpd_tls_auth_only = no\nsmtpd_sasl_security_options = noanonymous, noplaintext\nsmtpd_sasl_tls_security_options = noanonymous").expect("offered").tls_only);
         assert!(auth("smtpd_sasl_security_options = noplaintext").is_none());
-        assert_eq!(auth("smtpd_sasl_mechanism_filter = !login, static:rest").expect("offered").mechanisms, ["PLAIN"]);
+        let offered = |filter: &str| {
+            auth(&format!("smtpd_sasl_mechanism_filter = {filter}")).map(|auth| auth.mechanisms).unwrap_or_default()
+        };
+        assert_eq!(offered("!login, static:rest"), ["PLAIN"]);
+        assert_eq!(offered("plain"), ["PLAIN"]);
+        assert_eq!(offered("login, hash:/others, static:rest"), ["LOGIN"]);
+        assert!(offered("!static:rest").is_empty() && offered("gssapi").is_empty());
     }
 
     #[test]

@@ -92,7 +92,7 @@ pub fn evaluate(plan: &Plan, stage: Stage, input: &Input<'_>, facts: &dyn Facts)
     match run.stage(stage) {
         Ok(Some(reply)) => Outcome::Decided(Verdict::Refuse(reply), run.decisions),
         Ok(None) => Outcome::Decided(Verdict::Accept { deferral: run.defer_if_permit }, run.decisions),
-        Err(Missing(question)) => Outcome::Missing(vec![question]),
+        Err(Missing(question)) => Outcome::Missing(question),
     }
 }
 

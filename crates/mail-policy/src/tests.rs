@@ -1,5 +1,6 @@
 //! Whole plans over made-up facts.
 
+mod access;
 mod certificates;
 mod outside;
 
@@ -123,7 +124,7 @@ fn run(main_cf: &str, case: &Case<'_>, stage: Stage, facts: &Made) -> (Result<Ve
     };
     match evaluate(&Plan::new(main_of(main_cf)), stage, &input, facts) {
         Outcome::Decided(verdict, decisions) => (Ok(verdict), decisions),
-        Outcome::Missing(questions) => (Err(questions[0].clone()), Vec::new()),
+        Outcome::Missing(question) => (Err(question), Vec::new()),
     }
 }
 
@@ -340,86 +341,6 @@ fn a_temporary_failure_defers_what_would_be_accepted() {
 }
 
 #[test]
-fn access_tables_decide() {
-    let main = "recipient_delimiter = +\nsmtpd_client_restrictions = hash:/c\nsmtpd_sender_restrictions = check_sender_access hash:/s\n\
-                smtpd_recipient_restrictions = check_recipient_access hash:/r\nsmtpd_restriction_classes = strict\nstrict = reject_non_fqdn_sender, reject";
-    for (table, key, value, expected) in [
-        ("hash:/c", "192.0.2.1", "REJECT", "554 5.7.1 <unknown[192.0.2.1]>: Client host rejected: Access denied"),
-        ("hash:/c", "192.0.2", "REJECT go away", "554 5.7.1 <unknown[192.0.2.1]>: Client host rejected: go away"),
-        ("hash:/c", "192", "OK", "ok"),
-        ("hash:/s", "a@example.org", "550 5.1.8 no", "550 5.1.8 <a@example.org>: Sender address rejected: no"),
-        ("hash:/s", "example.org", "421 4.7.1 later", "421 4.7.1 <a@example.org>: Sender address rejected: later"),
-        ("hash:/s", "org", "HOLD", "ok"),
-        ("hash:/s", "a@", "DEFER", "450 4.7.1 <a@example.org>: Sender address rejected: Access denied"),
-        ("hash:/s", "a@", "DEFER_IF_PERMIT wait", "450 4.7.1 <a@example.org>: Sender address rejected: wait"),
-        (
-            "hash:/s",
-            "a@",
-            "reject_non_fqdn_sender, reject",
-            "554 5.7.1 <a@example.org>: Sender address rejected: Access denied",
-        ),
-        ("hash:/s", "a@", "strict", "554 5.7.1 <a@example.org>: Sender address rejected: Access denied"),
-        ("hash:/s", "a@", "permit", "ok"),
-        ("hash:/s", "a@", "FILTER smtp:[127.0.0.1]:10024", "451 4.3.5 Server configuration error"),
-        ("hash:/s", "a@", "no_such_action", "451 4.3.5 Server configuration error"),
-        ("hash:/s", "a@", "550 5.1.1 no", "550 5.1.7 <a@example.org>: Sender address rejected: no"),
-        ("hash:/r", "info.net", "550 5.1.7 no", "550 5.1.3 <john@info.net>: Recipient address rejected: no"),
-        ("hash:/c", "192", "550 5.1.1 no", "550 5.0.0 <unknown[192.0.2.1]>: Client host rejected: no"),
-        ("hash:/r", "john@info.net", "DUNNO", "ok"),
-        ("hash:/r", "info.net", "reject", "554 5.7.1 <john@info.net>: Recipient address rejected: Access denied"),
-        ("hash:/r", "john@", "123", "ok"),
-    ] {
-        let line = format!("{key} {value}\n");
-        let text = |path: &str| if table == path { line.clone() } else { String::new() };
-        let (c, s, r) = (text("hash:/c"), text("hash:/s"), text("hash:/r"));
-        let facts = tables(&[("/c", &c), ("/s", &s), ("/r", &r)]);
-        assert_eq!(rcpt(main, &STRANGER, &facts), expected, "{table} {key} {value}");
-    }
-    let facts = tables(&[("/c", ""), ("/s", "<> REJECT"), ("/r", "")]);
-    assert!(rcpt(main, &Case { from: "", ..STRANGER }, &facts).starts_with("554 5.7.1 <>: Sender"));
-}
-
-#[test]
-fn a_yes_is_told_in_the_words_of_whoever_says_it() {
-    let facts = tables(&[("/yes", "192.0.2.1 ok by name\n"), ("/held", "192.0.2.1 HOLD\n")]);
-    let said = |main: &str| {
-        let (_, decisions) = run(main, &STRANGER, Stage::Recipient, &facts);
-        decisions.into_iter().filter_map(|one| one.permission).map(|one| one.text).collect::<Vec<_>>()
-    };
-    let table = "smtpd_client_restrictions = check_client_access hash:/yes\nsmtpd_relay_restrictions = reject_unauth_destination";
-    assert_eq!(said(table), ["action=ok for Client host=unknown[192.0.2.1] from hash:/yes"]);
-    let overruled = table.replace("= check", "= defer_if_permit, check");
-    assert_eq!(said(&overruled), Vec::<String>::new());
-    let logged = |words: &str, action: &str| {
-        let permission = crate::Permission { action: action.to_owned(), text: String::new() };
-        permission.is_logged(&main_of(&format!("smtpd_log_access_permit_actions = {words}")))
-    };
-    assert!(
-        logged("permit, OK", "ok") && logged("!permit, static:all", "OK") && !logged("!permit, static:all", "permit")
-    );
-    let twice = "smtpd_client_restrictions = check_client_access hash:/held, check_client_access hash:/held";
-    let (_, decisions) = run(twice, &STRANGER, Stage::Recipient, &facts);
-    let holds = decisions.iter().filter(|one| matches!(one.effect, Effect::Act(Action::Hold(_)))).count();
-    assert_eq!(holds, 1);
-}
-
-#[test]
-fn a_network_as_key_is_honoured_where_it_is_meant() {
-    // The user's page, row 7.
-    let facts = tables(&[("/c", "192.168.2.0/24 OK\n192.168.2.10 REJECT\n198.51.100.0/24 REJECT")]);
-    let case = |client| Case { client, ..STRANGER };
-    let main = "smtpd_client_restrictions = hash:/c";
-    assert_eq!(rcpt(main, &case("192.168.2.9"), &facts), "ok");
-    assert!(rcpt(main, &case("192.168.2.10"), &facts).starts_with("554 5.7.1 <unknown[192.168.2.10]>: Client host"));
-    assert!(rcpt(main, &case("198.51.100.7"), &facts).starts_with("554 5.7.1"));
-    // Elsewhere such a key refuses, but lets nobody in.
-    let main = "smtpd_relay_restrictions = check_client_access hash:/c, reject_unauth_destination";
-    let relay = |client| Case { client, to: "x@y.org", ..STRANGER };
-    assert_eq!(rcpt(main, &relay("192.168.2.9"), &facts), "554 5.7.1 <x@y.org>: Relay access denied");
-    assert!(rcpt(main, &relay("198.51.100.7"), &facts).contains("Client host rejected"));
-}
-
-#[test]
 fn a_warning_in_front_of_a_rule_only_warns() {
     let main = "smtpd_recipient_restrictions = warn_if_reject reject, permit";
     let (verdict, decisions) = run(main, &STRANGER, Stage::Recipient, &Made::default());
@@ -474,7 +395,7 @@ fn a_bounce_has_one_recipient() {
         match evaluate(&plan, stage, &input, &Made::default()) {
             Outcome::Decided(Verdict::Refuse(reply), _) => reply.to_string(),
             Outcome::Decided(..) => "ok".to_owned(),
-            Outcome::Missing(questions) => format!("{questions:?}"),
+            Outcome::Missing(question) => format!("missing {question:?}"),
         }
     };
     let somebody = Sender::Address("a@example.org".parse().expect("an address"));
@@ -565,40 +486,6 @@ fn an_open_relay_is_found_and_a_closed_one_is_not() {
     let reason = open[0].reason.as_ref().expect("a reason");
     assert_eq!((reason.rule.as_str(), reason.source.line), ("permit", 1));
     assert!(!found("mynetworks = 0.0.0.0/0").is_empty());
-}
-
-#[test]
-fn tables_act_on_the_message() {
-    let main = "smtpd_sender_restrictions = check_sender_access hash:/s\nsmtpd_recipient_restrictions = reject";
-    let actions = |value: &str| {
-        let facts = tables(&[("/s", &format!("a@example.org {value}\n"))]);
-        let (verdict, decisions) = run(main, &STRANGER, Stage::Recipient, &facts);
-        (matches!(verdict, Ok(Verdict::Accept { .. })), Actions::of(&decisions))
-    };
-    let john = || Some("john@info.net".parse().expect("an address"));
-    assert_eq!(actions("HOLD look"), (false, Actions { hold: true, ..Actions::default() }));
-    assert_eq!(actions("REDIRECT john@info.net"), (false, Actions { redirect: john(), ..Actions::default() }));
-    assert_eq!(
-        actions("BCC john@info.net"),
-        (false, Actions { bcc: john().into_iter().collect(), ..Actions::default() })
-    );
-    let field = || Actions { prepend: vec!["X-Seen: yes".to_owned()], ..Actions::default() };
-    assert_eq!(actions("PREPEND X-Seen: yes"), (false, field()));
-    assert_eq!(actions("PREPEND no field"), (false, Actions::default()));
-    assert_eq!(actions("REDIRECT nobody"), (false, Actions::default()));
-    // Nothing more is judged of what is thrown away.
-    assert_eq!(actions("DISCARD"), (true, Actions { discard: true, ..Actions::default() }));
-    // Before MAIL there is no message.
-    let early = "smtpd_client_restrictions = check_client_access static:hold";
-    let facts = Made { tables: Snapshot::default().with_tables(&[static_hold()]), ..Made::default() };
-    let name = ClientName::default();
-    let input = Input::new([192, 0, 2, 1].into(), &name);
-    let plan = Plan::new(main_of(&format!("{early}\nsmtpd_delay_reject = no")));
-    let Outcome::Decided(_, decisions) = evaluate(&plan, Stage::Client, &input, &facts) else { panic!("missing") };
-    assert!(matches!(decisions[0].effect, Effect::Ignored(_)), "{decisions:?}");
-    let (_, decisions) = run(early, &STRANGER, Stage::Recipient, &facts);
-    let text = "<unknown[192.0.2.1]>: Client host triggers HOLD action".to_owned();
-    assert_eq!(decisions[0].effect, Effect::Act(Action::Hold(text)));
 }
 
 fn static_hold() -> TableRef {

@@ -1,7 +1,6 @@
 //! What comes out: the verdict and every decision on the way.
 
 use decision::Lookup;
-use mail_config::Main;
 use mail_types::{Address, Reply, SourceLine};
 
 use crate::facts::Question;
@@ -101,6 +100,15 @@ impl Actions {
         all
     }
 
+    /// The fields that stand before the header, as octets. None of them can bring a second field, or the end of the header.
+    #[must_use]
+    pub fn prepended(fields: &[String]) -> Vec<u8> {
+        let line = |field: &String| -> String {
+            field.chars().map(|c| if c.is_control() && c != '\t' { ' ' } else { c }).chain("\r\n".chars()).collect()
+        };
+        fields.iter().flat_map(|field| line(field).into_bytes()).collect()
+    }
+
     /// Adds what further decisions ask for.
     pub fn add(&mut self, decisions: &[Decision]) {
         for decision in decisions {
@@ -139,30 +147,13 @@ pub struct Decision {
     pub permission: Option<Permission>,
 }
 
-/// A yes in the words of `smtpd_log_access_permit_actions`.
+/// A yes in the words of `smtpd_log_access_permit_actions`, which says whether the log shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Permission {
     /// The action that the parameter names: a restriction, or the word of a table.
     pub action: String,
     /// `action=OK for Client host=unknown[192.0.2.1] from hash:/etc/postfix/access`
     pub text: String,
-}
-
-impl Permission {
-    /// Whether it is logged.
-    #[must_use]
-    pub fn is_logged(&self, main: &Main) -> bool {
-        let wanted = &main.smtpd_log_access_permit_actions;
-        let matches = |word: &str| word.starts_with("static:") || word.eq_ignore_ascii_case(&self.action);
-        for word in wanted.iter() {
-            match word.strip_prefix('!') {
-                Some(word) if matches(word) => return false,
-                None if matches(word) => return true,
-                _ => {}
-            }
-        }
-        false
-    }
 }
 
 impl Decision {
@@ -189,6 +180,6 @@ impl Decision {
 pub enum Outcome {
     /// Decided. [`Decision::behind`] says which decision is the reason.
     Decided(Verdict, Vec<Decision>),
-    /// These facts are missing: fetch them, then evaluate again.
-    Missing(Vec<Question>),
+    /// This fact is missing: fetch it, then evaluate again.
+    Missing(Question),
 }

@@ -4,9 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use admission::clients::Unanswered;
+use admission::judging::{Remark, remark};
 use decision::{Counts, Event, Peer, Record, Said, Stage as LogStage};
 use mail_daemon::Log;
-use mail_policy::{Decision, Effect, Stage};
+use mail_policy::{Decision, Stage};
 use mail_smtp::server::{Note, Summary};
 use mail_types::{EnhancedStatus, QueueId, Reply, Severity, SourceLine};
 use session::Close;
@@ -107,33 +109,18 @@ impl SessionLog {
         self.judged("reject", stage, Said::Reply(reply), decision, about);
     }
 
-    /// The reply as `soft_bounce` has it: nothing is refused for ever.
-    #[must_use]
-    pub fn softened(&self, reply: Reply) -> Reply {
-        if *self.port.main.soft_bounce { reply.softened() } else { reply }
+    /// A table that could not say what a parameter asks it.
+    pub fn unanswered(&self, unanswered: &Unanswered) {
+        self.warning(&unanswered.why, Some((unanswered.parameter, &unanswered.source)));
     }
 
-    /// What the rules said beside yes and no: warnings, actions, texts of tables, and yes where `smtpd_log_access_permit_actions` names the rule.
+    /// What the rules said beside yes and no: warnings, actions, texts of tables, and yes where that is logged.
     pub fn remarks(&self, stage: Stage, decisions: &[Decision], about: About<'_>) {
         for decision in decisions {
-            match &decision.effect {
-                Effect::Warn(reply) => {
-                    let reply = self.softened(reply.clone());
-                    self.judged("reject_warning", stage, Said::Reply(&reply), Some(decision), about);
-                }
-                Effect::Log(action, text) => self.judged(action, stage, Said::Text(text), Some(decision), about),
-                Effect::Act(action) => {
-                    if let Some((word, text)) = action.log() {
-                        self.judged(word, stage, Said::Text(text), Some(decision), about);
-                    }
-                }
-                Effect::Fail { why, .. } => self.warning(why, Some((&decision.rule, &decision.source))),
-                Effect::Ignored(why) => self.warning(why, Some((&decision.rule, &decision.source))),
-                _ => {}
-            }
-            if let Some(permission) = decision.permission.as_ref().filter(|one| one.is_logged(&self.port.main)) {
-                self.judged("permit", stage, Said::Text(&permission.text), Some(decision), about);
-            }
+            remark(decision, &self.port.main, |remark| match remark {
+                Remark::Line(word, said) => self.judged(word, stage, said, Some(decision), about),
+                Remark::Warning(why) => self.warning(why, Some((&decision.rule, &decision.source))),
+            });
         }
     }
 

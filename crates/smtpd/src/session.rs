@@ -10,19 +10,20 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use admission::clients::Named;
+use admission::judging::{Command, Deferrals};
 use mail_net::tls::Peer;
 use mail_net::{Answers, Handler, Stream, TlsInfo};
 use mail_policy::{ClientName, Stage};
 use mail_smtp::server::{Answer, MailCommand, Note, Question, RcptCommand, Server};
 use mail_smtp::{Mailbox, Path};
 use mail_tables::Snapshot;
-use mail_tables::lists::match_client;
 use mail_types::{Address, Domain, EnhancedStatus, QueueId, Reply, ReplyCode, Sender};
 use session::AskId;
 
 use crate::certificates::needs_certificate;
 use crate::clients::{Held, Rate};
-use crate::facts::Fetched;
+use crate::facts::{Fetched, View};
 use crate::intake::{Door, RouteView, add_copies, complete, now};
 use crate::log::{About, SessionLog};
 use crate::ports::{Port, Shared};
@@ -56,8 +57,10 @@ pub struct Session {
     verifying: bool,
     /// The last handshake was one too many: the session ends with its next command.
     too_many_handshakes: bool,
-    /// What client and HELO restrictions left for later, where `smtpd_delay_reject = no`.
-    deferrals: [Option<Reply>; 2],
+    /// What earlier commands left to be refused later.
+    deferrals: Deferrals,
+    /// No limit per client holds for this one.
+    unlimited: bool,
     /// How many transactions the session has begun, and the name of the one that is open.
     transactions: u64,
     instance: String,
@@ -92,7 +95,8 @@ impl Session {
             exchange: None,
             verifying: false,
             too_many_handshakes: false,
-            deferrals: [None, None],
+            deferrals: Deferrals::default(),
+            unlimited: false,
             transactions: 0,
             instance: String::new(),
             client: SocketAddr::new(address, client.port()),
@@ -118,11 +122,23 @@ impl Session {
         }
     }
 
-    fn is_listed(
-        &self,
-        list: &mail_config::main_cf::lists::MatchList<mail_config::main_cf::lists::NetworkPattern>,
-    ) -> bool {
-        match_client(list, self.name.shown(), self.client.ip(), true, &self.tables, &()).is_in()
+    /// The client as lists may name it.
+    fn named(&self) -> Named<'_> {
+        Named { name: self.name.shown(), address: self.client.ip() }
+    }
+
+    /// What restrictions and routing may know.
+    fn view(&self) -> View<'_> {
+        View { config: &self.shared.config, main: &self.port.main, tables: &self.tables, fetched: &self.fetched }
+    }
+
+    /// Finds out whether the limits per client hold for this one. While a table cannot say they do.
+    async fn find_limits(&mut self) {
+        let asked = self.door.sources.is_unlimited(&self.port.main, &self.tables, self.named());
+        self.unlimited = Box::pin(asked).await.unwrap_or_else(|why| {
+            self.log.unanswered(&why);
+            false
+        });
     }
 
     /// What a client hears that showed no certificate as `smtpd_tls_req_ccert` wants it.
@@ -165,14 +181,7 @@ impl Session {
             let text = format!("{host} Error: too many new TLS sessions from {address}");
             return Some(Answer::Hangup(reply(421, (4, 7, 0), text)));
         }
-        let answer = self.answer(question).await?;
-        Some(match answer {
-            // access(5), and RFC 5321 section 3.8: these codes end the session.
-            Answer::Refuse(reply) | Answer::Shut(reply, _) if matches!(reply.code.get(), 421 | 521) => {
-                Answer::Hangup(reply)
-            }
-            answer => answer,
-        })
+        self.answer(question).await.map(Answer::ending)
     }
 
     /// Each command on the heap while it runs: an idle session keeps no room for the largest, and none takes more than it needs.
@@ -209,6 +218,7 @@ impl Session {
 
     async fn connect(&mut self) -> Answer {
         self.find_name().await;
+        self.find_limits().await;
         self.log.connected();
         // TLS from the first octet is there already.
         self.log_tls();
@@ -247,9 +257,8 @@ impl Session {
     fn too_busy(&self) -> Option<Reply> {
         let main = &self.port.main;
         let (count, address) = (*main.smtpd_client_connection_count_limit, self.client.ip());
-        let exempt = || self.is_listed(&main.smtpd_client_event_limit_exceptions);
         let host = main.myhostname.as_str();
-        if count > 0 && self.held.open > count && !exempt() {
+        if count > 0 && self.held.open > count && !self.unlimited {
             let (open, peer, service) = (self.held.open, self.log.peer(), &self.port.name);
             let text = format!("Connection concurrency limit exceeded: {open} from {peer} for service {service}");
             let source = &main.smtpd_client_connection_count_limit.source;
@@ -271,7 +280,7 @@ impl Session {
     /// Counts an event where a limit is set, and says whether it goes over it.
     fn is_over(&self, limit: u64, rate: Rate) -> bool {
         let main = &self.port.main;
-        if limit == 0 || self.is_listed(&main.smtpd_client_event_limit_exceptions) {
+        if limit == 0 || self.unlimited {
             return false;
         }
         let (unit, address) = (*main.anvil_rate_time_unit, self.client.ip());
@@ -299,7 +308,7 @@ impl Session {
         self.reset().await;
         self.greeting.helo = Some(name);
         let before = std::mem::replace(&mut self.greeting.extended, extended);
-        self.deferrals[1] = None;
+        self.deferrals.keep(Stage::Helo, None);
         match self.judge(Stage::Helo).await {
             Ok(()) => Answer::Accept,
             Err(refusal) => {
@@ -377,7 +386,7 @@ impl Session {
         let text = command.to.to_string();
         let address =
             self.recipient(&command.to).ok_or_else(|| reply(501, (5, 1, 3), "Bad recipient address syntax"))?;
-        self.judge_command(Stage::Recipient, Some((&address, &text))).await?;
+        self.judge_command(Command { recipient: Some((&address, &text)), ..Command::at(Stage::Recipient) }).await?;
         let (to, copies) = self.expand(&address, &text).await?;
         let id = self.queue_id().await?;
         let accepted = Accepted { text, to, notify: command.notify, orcpt: command.orcpt };
@@ -391,9 +400,7 @@ impl Session {
 
     /// Whether mail could be sent to an address; one that cannot be judged now is judged later.
     fn is_sendable(&self, address: &Address) -> bool {
-        let (main, tables) = (&self.port.main, &self.tables);
-        let view = crate::facts::View { config: &self.shared.config, main, tables, fetched: &self.fetched };
-        mail_route::is_sendable(&view.world(), address).unwrap_or(true)
+        mail_route::is_sendable(&self.view().world(), address).unwrap_or(true)
     }
 
     /// The complete address of a recipient. S12: the bare postmaster is this machine's, even where `myorigin` is somebody else's domain.
@@ -403,9 +410,7 @@ impl Session {
         if mailbox.domain.is_some() || !mailbox.local.eq_ignore_ascii_case("postmaster") {
             return Some(address);
         }
-        let view =
-            crate::facts::View { config: &self.shared.config, main, tables: &self.tables, fetched: &self.fetched };
-        match mail_route::class(&view.world(), address.domain(), &mut Vec::new()) {
+        match mail_route::class(&self.view().world(), address.domain(), &mut Vec::new()) {
             Ok(found) if found.class == mail_route::Class::Default => {
                 Address::new(address.local(), Domain::new(&main.myhostname).ok()?).ok()
             }
@@ -444,7 +449,8 @@ impl Session {
         };
         let text = mailbox.to_string();
         self.verifying = true;
-        let judged = self.judge_command(Stage::Recipient, Some((&address, &text))).await;
+        let command = Command { recipient: Some((&address, &text)), ..Command::at(Stage::Recipient) };
+        let judged = self.judge_command(command).await;
         self.verifying = false;
         judged.map_or_else(Answer::Refuse, |()| Answer::Accept)
     }

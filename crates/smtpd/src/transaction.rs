@@ -2,9 +2,7 @@
 
 use mail_policy::Actions;
 use mail_smtp::server::MailCommand;
-use mail_types::{
-    Address, Body, Client, Envelope, Notify, Purpose, QueueId, Recipient, Reply, Sender, SourceLine, UnixTime,
-};
+use mail_types::{Address, Body, Client, Envelope, Notify, Purpose, QueueId, Recipient, Sender, SourceLine, UnixTime};
 
 use crate::content::Content;
 
@@ -36,8 +34,6 @@ pub struct Transaction {
     pub id: Option<QueueId>,
     /// What access tables want done with the message.
     pub actions: Actions,
-    /// What the sender restrictions left for later, where `smtpd_delay_reject = no`.
-    pub deferral: Option<Reply>,
     /// Octets of the content, once it is complete.
     pub octets: Option<u64>,
     /// The rule that let the last recipient in, and where it is written.
@@ -62,7 +58,6 @@ impl Transaction {
             copies: Vec::new(),
             id: None,
             actions: Actions::default(),
-            deferral: None,
             octets: None,
             permit: None,
             content: None,

@@ -263,7 +263,7 @@ parameters! {
     /// The domains whose mail ETRN may have delivered at once.
     fast_flush_domains: Domains = "$relay_domains", used by ["smtpd"];
     /// The actions of access tables and restrictions that are logged although they permit; `static:all` for all.
-    smtpd_log_access_permit_actions: List = "", used by ["smtpd"];
+    smtpd_log_access_permit_actions: Domains = "", used by ["smtpd"];
     /// What follows the text of every refusal (4xx and 5xx): a new line of the reply after `\\c` or at once. `$client_address`, `$localtime` and
     /// relatives are replaced.
     smtpd_reject_footer: Template = "", used by ["smtpd"];
@@ -395,7 +395,7 @@ parameters! {
     /// The longest response of a client in octets.
     smtpd_sasl_response_limit: Positive = "12288", used by ["smtpd"];
     /// Mechanisms that may be offered.
-    smtpd_sasl_mechanism_filter: List = "!external, static:rest", used by ["smtpd"];
+    smtpd_sasl_mechanism_filter: List = "!external, static:rest", used by ["smtpd"], partly "tables but static: are not asked, and nothing is offered that comes to one";
 
     // ---- SMTP server: TLS ----
 

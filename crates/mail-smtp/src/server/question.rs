@@ -128,6 +128,17 @@ pub enum Answer {
     Authenticated,
 }
 
+impl Answer {
+    /// The same, where a refusal with a code that ends the session (access(5), RFC 5321 section 3.8) does so.
+    #[must_use]
+    pub fn ending(self) -> Self {
+        match self {
+            Self::Refuse(reply) | Self::Shut(reply, _) if matches!(reply.code.get(), 421 | 521) => Self::Hangup(reply),
+            other => other,
+        }
+    }
+}
+
 /// What happens outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {

@@ -3,6 +3,7 @@
 use admission::facts::Fetched;
 use mail_intake::{Intake, Rewrites, Role};
 use mail_message::header::Header as Scanned;
+use mail_policy::Actions;
 use mail_route::Origin;
 use mail_types::{QueueId, Sender, UnixTime};
 
@@ -76,7 +77,7 @@ pub async fn take_in(route: &Route<'_>, fetched: &mut Fetched, octets: &[u8], pl
         undisclosed: &main.undisclosed_recipients_header,
     };
     let prepared = intake.header(octets).map_err(|_| Refused::TooManyHops)?;
-    let mut stored: Vec<u8> = plan.prepend.iter().flat_map(|field| format!("{field}\r\n").into_bytes()).collect();
+    let mut stored = Actions::prepended(plan.prepend);
     stored.extend(prepared.header);
     let text = |field: String| field.replace(&id.to_string(), QUEUE_ID);
     let shown = Header {

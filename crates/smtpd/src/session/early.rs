@@ -3,10 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use admission::judging::Command;
 use mail_ipc::control::Request;
 use mail_policy::{ClientName, Stage};
 use mail_smtp::server::{Answer, Settings, XclientCommand};
-use mail_tables::lists::match_domain;
 use mail_tables::{Answer as Found, Scope, TableRef};
 use mail_types::{Reply, ReplyCode};
 
@@ -15,27 +15,11 @@ use super::{Session, reply};
 impl Session {
     /// The settings of the listener, as they are for this client.
     pub async fn settings(&mut self) -> Arc<Settings> {
-        let port = Arc::clone(&self.port);
-        let xclient = self.is_listed(&port.main.smtpd_authorized_xclient_hosts);
-        let maps = &port.main.smtpd_discard_ehlo_keyword_address_maps;
-        let address = self.client.ip().to_string();
-        let discarded = match self.look_up(maps, &address).await {
-            Found::Found(found) => Some(found.value),
-            Found::Temporary(why) => {
-                self.log.warning(&why, Some(("smtpd_discard_ehlo_keyword_address_maps", &maps.source)));
-                None
-            }
-            _ => None,
-        };
-        if !xclient && discarded.is_none() {
-            return Arc::clone(&self.port.settings);
-        }
-        let mut settings = Settings { xclient, ..Settings::clone(&self.port.settings) };
-        if let Some(words) = discarded {
-            let words = words.split([',', ' ', '\t']).filter(|word| !word.is_empty());
-            settings.discard_ehlo_keywords = words.map(str::to_ascii_uppercase).collect();
-        }
-        Arc::new(settings)
+        let port = &self.port;
+        let asked = self.door.sources.settings_for(&port.settings, &port.main, &self.tables, self.named());
+        let (own, unanswered) = Box::pin(asked).await;
+        unanswered.iter().for_each(|unanswered| self.log.unanswered(unanswered));
+        own.map_or_else(|| Arc::clone(&port.settings), Arc::new)
     }
 
     /// `smtpd_command_filter`: the line that is carried out in place of one.
@@ -68,13 +52,16 @@ impl Session {
 
     /// ETRN: whether the client may ask for it, and whether the domain is one of `fast_flush_domains`.
     pub(super) async fn etrn(&mut self, domain: &str) -> Answer {
-        if let Err(refusal) = self.judge_named(Stage::Etrn, None, Some(domain)).await {
+        if let Err(refusal) = self.judge_command(Command { etrn: Some(domain), ..Command::at(Stage::Etrn) }).await {
             return Answer::Refuse(refusal);
         }
-        let main = &self.port.main;
-        let parents = main.parent_domain_matches_subdomains.iter().any(|word| word == "fast_flush_domains");
-        if !match_domain(&main.fast_flush_domains, domain, parents, &self.tables, &()).is_in() {
-            return Answer::Refuse(plain(459, &format!("<{domain}>: service unavailable")));
+        match self.door.sources.may_flush(&self.port.main, &self.tables, domain).await {
+            Ok(true) => {}
+            Ok(false) => return Answer::Refuse(plain(459, &format!("<{domain}>: service unavailable"))),
+            Err(unanswered) => {
+                self.log.unanswered(&unanswered);
+                return Answer::Refuse(plain(458, "Unable to queue messages"));
+            }
         }
         let request = Request::FlushSite { site: domain.to_owned() };
         match self.door.operators.call(&request, &[]).await {
@@ -86,13 +73,18 @@ impl Session {
     /// XCLIENT: from now on the session is that of another client.
     pub(super) async fn xclient(&mut self, command: XclientCommand) -> Answer {
         // Whoever spoke for somebody else has the rights of that one now.
-        if !self.is_listed(&self.port.main.smtpd_authorized_xclient_hosts) {
+        let may = self.door.sources.may_xclient(&self.port.main, &self.tables, self.named()).await;
+        if !may.inspect_err(|unanswered| self.log.unanswered(unanswered)).unwrap_or(false) {
             return Answer::Done(reply(550, (5, 7, 0), "Error: insufficient authorization"));
         }
-        let address = match command.known("ADDR").map(address) {
-            Some(None) => return Answer::Done(reply(501, (5, 5, 4), "Bad XCLIENT ADDR syntax")),
-            Some(Some(address)) => Some(address),
-            None => None,
+        let (client, local) = match (
+            other_end(&command, self.client, ["ADDR", "PORT"]),
+            other_end(&command, self.local, ["DESTADDR", "DESTPORT"]),
+        ) {
+            (Ok(client), Ok(local)) => (client, local),
+            (Err(name), _) | (_, Err(name)) => {
+                return Answer::Done(reply(501, (5, 5, 4), format!("Bad {name} syntax")));
+            }
         };
         self.reset().await;
         self.greeting.helo = command.known("HELO").map(str::to_owned);
@@ -100,14 +92,10 @@ impl Session {
         self.greeting.user = command.known("LOGIN").map(str::to_owned);
         self.greeting.method = self.greeting.user.as_ref().map(|_| "XCLIENT".to_owned());
         self.set_name(&command);
-        let port = command.known("PORT").and_then(|port| port.parse().ok()).unwrap_or(self.client.port());
-        self.client = SocketAddr::new(address.unwrap_or(self.client.ip()), port);
-        (self.log.address, self.log.client_port) = (self.client.ip(), self.client.port());
-        let local = command.known("DESTADDR").and_then(|text| text.parse().ok()).unwrap_or(self.local.ip());
-        let local_port = command.known("DESTPORT").and_then(|port| port.parse().ok()).unwrap_or(self.local.port());
-        self.local = SocketAddr::new(local, local_port);
+        (self.client, self.local) = (client, local);
+        (self.log.address, self.log.client_port) = (client.ip(), client.port());
         self.fetched = crate::facts::Fetched::default();
-        self.deferrals = [None, None];
+        self.find_limits().await;
         self.judge_client().await
     }
 
@@ -130,6 +118,17 @@ impl Session {
         }
         self.log.name = self.name.shown().to_owned();
     }
+}
+
+/// An end of the connection with the address and port that attributes of these names give it; an attribute that is none is the error.
+fn other_end(
+    command: &XclientCommand,
+    known: SocketAddr,
+    [host, port]: [&'static str; 2],
+) -> Result<SocketAddr, &'static str> {
+    let ip = command.known(host).map_or(Some(known.ip()), address).ok_or(host)?;
+    let number = command.known(port).map_or(Some(known.port()), |text| text.parse().ok()).ok_or(port)?;
+    Ok(SocketAddr::new(ip, number))
 }
 
 /// `192.0.2.1` or `IPV6:2001:db8::1`.

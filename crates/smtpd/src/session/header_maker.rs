@@ -6,6 +6,7 @@ use std::sync::Arc;
 use admission::origin::header_origin;
 use mail_message::header::{CertificateTrace, Received, TlsTrace};
 use mail_net::TlsInfo;
+use mail_policy::Actions;
 use mail_tables::Snapshot;
 use mail_types::{Address, QueueId, Reply, Sender};
 
@@ -81,11 +82,7 @@ impl HeaderMaker {
         let adds = origin.is_some() || *main.always_add_missing_headers;
         let plan = HeaderPlan { main, adds, rewrites: &rewrites, full_name: None };
         let mut prepared = plan.prepare(self.id, self.arrival, &sender, received, content)?;
-        if !self.prepend.is_empty() {
-            let mut header: Vec<u8> = self.prepend.iter().flat_map(|field| field_octets(field)).collect();
-            header.append(&mut prepared.header);
-            prepared.header = header;
-        }
+        prepared.header.splice(..0, Actions::prepended(&self.prepend));
         Ok(prepared)
     }
 }
@@ -112,10 +109,4 @@ impl Prepare for HeaderMaker {
     fn prepare<'a>(&'a self, content: &'a [u8]) -> Preparing<'a> {
         Box::pin(self.make(content))
     }
-}
-
-/// A field of PREPEND as it is stored: it cannot bring a second field, or the end of the header.
-fn field_octets(field: &str) -> Vec<u8> {
-    let line: String = field.chars().map(|c| if c.is_control() && c != '\t' { ' ' } else { c }).collect();
-    format!("{line}\r\n").into_bytes()
 }

@@ -3,15 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use admission::judging::{Bench, Command, judge, softened};
 use mail_policy::{Certificate, Decision, Encryption, Fact, Input, Outcome, Question, Stage, Verdict, evaluate};
-use mail_tables::Answer;
 use mail_types::{Address, Reply, Sender};
 
-use super::{Session, reply};
-use crate::facts::{self, View};
-
-/// How often one command may ask for one more fact.
-const FACTS_MAX: usize = 100;
+use super::Session;
+use crate::facts::{self, Fetched};
 
 impl Session {
     /// Runs the restrictions of a stage for the transaction as it is.
@@ -24,61 +21,28 @@ impl Session {
             }
             _ => None,
         };
-        self.judge_command(stage, only.as_ref().map(|(address, text)| (address, text.as_str()))).await
-    }
-
-    /// The same for a command that names a recipient.
-    pub(super) async fn judge_command(
-        &mut self,
-        stage: Stage,
-        recipient: Option<(&Address, &str)>,
-    ) -> Result<(), Reply> {
-        self.judge_named(stage, recipient, None).await
+        let recipient = only.as_ref().map(|(address, text)| (address, text.as_str()));
+        self.judge_command(Command { recipient, ..Command::at(stage) }).await
     }
 
     /// The same for a command that names a recipient, or the domain of ETRN.
-    pub(super) async fn judge_named(
-        &mut self,
-        stage: Stage,
-        recipient: Option<(&Address, &str)>,
-        etrn: Option<&str>,
-    ) -> Result<(), Reply> {
-        let mut result = Err(reply(451, (4, 3, 0), "Error: too many lookups"));
-        for _ in 0..FACTS_MAX {
-            match self.evaluate(stage, recipient, etrn) {
-                Outcome::Decided(verdict, decisions) => {
-                    result = self.decided(stage, verdict, &decisions, recipient);
-                    if let Err(refusal) = result {
-                        result = Err(self.with_footer(stage, refusal, recipient).await);
-                    }
-                    break;
-                }
-                Outcome::Missing(questions) => {
-                    // On the heap: most commands need no fact from outside, and keep no room for one.
-                    for question in questions {
-                        Box::pin(self.fetch(question)).await;
-                    }
-                }
-            }
+    pub(super) async fn judge_command(&mut self, command: Command<'_>) -> Result<(), Reply> {
+        let (verdict, mut decisions) = judge(self, command).await?;
+        if decisions.iter().any(|decision| decision.permission.is_some()) {
+            let port = Arc::clone(&self.port);
+            let silent = self.door.sources.forget_silent(&port.main, &self.tables, &mut decisions);
+            let unanswered = Box::pin(silent).await;
+            unanswered.iter().for_each(|unanswered| self.log.unanswered(unanswered));
         }
-        self.fetched.end_of_command();
-        result
-    }
-
-    fn evaluate(&self, stage: Stage, recipient: Option<(&Address, &str)>, etrn: Option<&str>) -> Outcome {
-        let view =
-            View { config: &self.shared.config, main: &self.port.main, tables: &self.tables, fetched: &self.fetched };
-        self.with_input(stage, recipient, etrn, |input| evaluate(&self.port.plan, stage, input, &view))
+        match self.decided(verdict, &decisions, command) {
+            Ok(()) => Ok(()),
+            Err(refusal) => Err(self.with_footer(refusal, command).await),
+        }
     }
 
     /// Makes what is judged of what the session knows.
-    fn with_input<T>(
-        &self,
-        stage: Stage,
-        recipient: Option<(&Address, &str)>,
-        etrn: Option<&str>,
-        judge: impl FnOnce(&Input<'_>) -> T,
-    ) -> T {
+    fn with_input<T>(&self, command: Command<'_>, judge: impl FnOnce(&Input<'_>) -> T) -> T {
+        let Command { stage, recipient, etrn } = command;
         // VRFY and ETRN stand outside a transaction.
         let transaction = self.transaction.as_ref().filter(|_| !self.verifying && etrn.is_none());
         let sender_text = transaction.map(|transaction| match &transaction.mail.from {
@@ -87,14 +51,6 @@ impl Session {
         });
         let queue_id = transaction.and_then(|transaction| transaction.id).map(|id| id.to_string());
         let tls = self.greeting.tls.as_ref();
-        let [client, helo] = &self.deferrals;
-        let early = helo.as_ref().or(client.as_ref());
-        let deferral = match stage {
-            Stage::Client | Stage::Data | Stage::EndOfData => None,
-            Stage::Helo => client.as_ref(),
-            Stage::Sender | Stage::Etrn => early,
-            Stage::Recipient => transaction.and_then(|transaction| transaction.deferral.as_ref()).or(early),
-        };
         let size = transaction.map_or(0, |transaction| transaction.octets.or(transaction.mail.size).unwrap_or(0));
         let input = Input {
             helo: self.greeting.helo.as_deref(),
@@ -127,7 +83,7 @@ impl Session {
             etrn,
             pipelining: self.greeting.pipelining,
             recipients: transaction.map_or(0, |transaction| transaction.recipients.len()),
-            deferral,
+            deferral: self.deferrals.before(stage, transaction.is_some()),
             discarded: transaction.is_some_and(|transaction| transaction.actions.discard),
             held: transaction.is_some_and(|transaction| transaction.actions.hold),
             ..Input::new(self.client.ip(), &self.name)
@@ -135,46 +91,14 @@ impl Session {
         judge(&input)
     }
 
-    /// Fetches one fact.
-    async fn fetch(&mut self, question: Question) {
-        let fact = match &question {
-            Question::Policy(request) => {
-                Fact::Policy(self.door.policy.ask(request, &self.shared.config, &self.log).await)
-            }
-            Question::Pause { seconds, .. } => {
-                tokio::time::sleep(Duration::from_secs(*seconds)).await;
-                Fact::Paused
-            }
-            Question::Verified(address) => {
-                Fact::Verified(self.door.verified(&self.shared, &self.port.main, address).await)
-            }
-            _ => {
-                let view = View {
-                    config: &self.shared.config,
-                    main: &self.port.main,
-                    tables: &self.tables,
-                    fetched: &self.fetched,
-                };
-                let fact = self.door.sources.fetch(&view, question).await;
-                return self.fetched.add(fact);
-            }
-        };
-        self.fetched.add(facts::Fact::Other(question, fact));
-    }
-
-    fn decided(
-        &mut self,
-        stage: Stage,
-        verdict: Verdict,
-        decisions: &[Decision],
-        recipient: Option<(&Address, &str)>,
-    ) -> Result<(), Reply> {
+    fn decided(&mut self, verdict: Verdict, decisions: &[Decision], command: Command<'_>) -> Result<(), Reply> {
+        let stage = command.stage;
         // Even where this command is refused, the message may go on with others.
         if let Some(transaction) = self.transaction.as_mut().filter(|_| !self.verifying) {
             transaction.actions.add(decisions);
         }
         let from = self.sender_text().filter(|_| !self.verifying);
-        let mut about = self.about(from.as_deref(), recipient.map(|(_, text)| text));
+        let mut about = self.about(from.as_deref(), command.recipient_text());
         if stage == Stage::Helo && self.greeting.extended {
             about.command = Some("EHLO");
         }
@@ -183,17 +107,14 @@ impl Session {
         match verdict {
             Verdict::Accept { deferral } => {
                 let permit = behind.map(|decision| (decision.rule.clone(), decision.source.clone()));
-                match (stage, &mut self.transaction) {
-                    (Stage::Client, _) => self.deferrals = [deferral, None],
-                    (Stage::Helo, _) => self.deferrals[1] = deferral,
-                    (Stage::Sender, Some(transaction)) => transaction.deferral = deferral,
-                    (Stage::Recipient, Some(transaction)) => transaction.permit = permit,
-                    _ => {}
+                if let (Stage::Recipient, Some(transaction)) = (stage, &mut self.transaction) {
+                    transaction.permit = permit;
                 }
+                self.deferrals.keep(stage, deferral);
                 Ok(())
             }
             Verdict::Refuse(reply) => {
-                let reply = self.log.softened(reply);
+                let reply = softened(reply, &self.port.main);
                 self.log.refused(stage, &reply, behind, about);
                 Err(reply)
             }
@@ -209,25 +130,45 @@ impl Session {
     }
 
     /// Adds what `smtpd_reject_footer_maps` or `smtpd_reject_footer` says.
-    async fn with_footer(&mut self, stage: Stage, reply: Reply, recipient: Option<(&Address, &str)>) -> Reply {
-        let port = Arc::clone(&self.port);
-        let main = &port.main;
-        let maps = &main.smtpd_reject_footer_maps;
-        let found = match self.look_up(maps, &reply.to_string()).await {
-            Answer::Found(found) => Some(found.value),
-            Answer::Temporary(why) => {
-                self.log.warning(&why, Some(("smtpd_reject_footer_maps", &maps.source)));
-                None
-            }
-            _ => None,
-        };
-        let footer = found.unwrap_or_else(|| main.smtpd_reject_footer.value.clone());
+    async fn with_footer(&mut self, refusal: Reply, command: Command<'_>) -> Reply {
+        let main = &self.port.main;
+        let (footer, unanswered) = Box::pin(self.door.sources.footer(main, &self.tables, &refusal)).await;
+        unanswered.iter().for_each(|unanswered| self.log.unanswered(unanswered));
         if footer.is_empty() {
-            return reply;
+            return refusal;
         }
         let localtime = jiff::Zoned::now().strftime("%b %d %H:%M:%S").to_string();
-        self.with_input(stage, recipient, None, |input| {
-            mail_policy::with_footer(reply, &footer, input, main, &localtime)
-        })
+        self.with_input(command, |input| mail_policy::with_footer(refusal, &footer, input, main, &localtime))
+    }
+}
+
+impl Bench for Session {
+    fn evaluate(&self, command: Command<'_>) -> Outcome {
+        let view = self.view();
+        self.with_input(command, |input| evaluate(&self.port.plan, command.stage, input, &view))
+    }
+
+    async fn fetch(&mut self, question: Question) {
+        let fact = match &question {
+            Question::Policy(request) => {
+                Fact::Policy(self.door.policy.ask(request, &self.shared.config, &self.log).await)
+            }
+            Question::Pause { seconds, .. } => {
+                tokio::time::sleep(Duration::from_secs(*seconds)).await;
+                Fact::Paused
+            }
+            Question::Verified(address) => {
+                Fact::Verified(self.door.verified(&self.shared, &self.port.main, address).await)
+            }
+            _ => {
+                let fact = self.door.sources.fetch(&self.view(), question).await;
+                return self.fetched.add(fact);
+            }
+        };
+        self.fetched.add(facts::Fact::Other(question, fact));
+    }
+
+    fn fetched(&mut self) -> &mut Fetched {
+        &mut self.fetched
     }
 }

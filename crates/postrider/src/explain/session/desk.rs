@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
+use admission::clients::Named;
 use admission::facts::{Fetched, View};
+use admission::judging::{Command, Deferrals};
 use admission::origin::{Peer as Origin, header_origin, is_ours};
 use decision::{Event as LogEvent, Ident, Peer, Stage as LogStage};
 use mail_config::Listener;
 use mail_policy::{Actions, ClientName, Plan, Stage};
 use mail_smtp::server::{Answer, MailCommand, Question, Settings};
 use mail_smtp::{Mailbox, Path};
-use mail_tables::lists::{match_client, match_domain};
-use mail_tables::{Answer as Found, Scope};
+use mail_tables::Answer as Found;
 use mail_types::{Address, Domain, QueueId, Reply, ReplyCode, Sender};
 
 use super::super::case::Case;
@@ -46,8 +47,8 @@ pub(super) struct Desk<'a> {
     pub verifying: bool,
     /// What access tables want done with the message.
     pub actions: Actions,
-    /// What client, HELO and sender restrictions left for later, where `smtpd_delay_reject = no`.
-    pub deferrals: [Option<Reply>; 3],
+    /// What earlier commands left to be refused later.
+    pub deferrals: Deferrals,
     /// What the command under way brought.
     pub rules: Vec<Rule>,
     pub facts: Vec<Fact>,
@@ -81,7 +82,7 @@ impl<'a> Desk<'a> {
             judging: None,
             verifying: false,
             actions: Actions::default(),
-            deferrals: [None, None, None],
+            deferrals: Deferrals::default(),
             rules: Vec::new(),
             facts: Vec::new(),
             log: Vec::new(),
@@ -104,26 +105,22 @@ impl<'a> Desk<'a> {
         }
     }
 
-    /// The settings of the listener, as they are for this client.
-    pub fn settings(&self, settings: Settings) -> Settings {
+    /// The settings of the listener, as they are for this client, of whose name nothing is known yet.
+    pub async fn settings(&mut self, settings: Settings) -> Settings {
+        let client = Named { name: "unknown", address: self.case.client };
         let (main, tables) = (&self.listener.main, &self.setting.tables);
-        let xclient =
-            match_client(&main.smtpd_authorized_xclient_hosts, "unknown", self.case.client, true, tables, &());
-        let maps = &main.smtpd_discard_ehlo_keyword_address_maps;
-        let mut settings = Settings { xclient: xclient.is_in(), ..settings };
-        if let Found::Found(found) = tables.search(maps, &self.case.client.to_string(), Scope::Full, &()) {
-            let words = found.value.split([',', ' ', '\t']).filter(|word| !word.is_empty());
-            settings.discard_ehlo_keywords = words.map(str::to_ascii_uppercase).collect();
-        }
-        settings
+        let (own, unanswered) = self.outside.sources.settings_for(&settings, main, tables, client).await;
+        self.unanswered(unanswered);
+        own.unwrap_or(settings)
     }
 
     pub async fn answer(&mut self, question: Question) -> Option<Answer> {
         let answer = match question {
             Question::Connect => self.connect().await,
             Question::Helo { name, extended } => {
-                (self.helo, self.extended, self.deferrals[1]) = (Some(name), extended, None);
-                self.judge(Stage::Helo, None).await.map_or_else(Answer::Refuse, |()| Answer::Accept)
+                (self.helo, self.extended) = (Some(name), extended);
+                self.deferrals.keep(Stage::Helo, None);
+                self.judge(Command::at(Stage::Helo)).await.map_or_else(Answer::Refuse, |()| Answer::Accept)
             }
             Question::Mail(mail) => self.mail(&mail).await.map_or_else(Answer::Refuse, |()| Answer::Accept),
             Question::Rcpt(command) => self.rcpt(&command.to).await.map_or_else(Answer::Refuse, |()| Answer::Accept),
@@ -142,16 +139,10 @@ impl<'a> Desk<'a> {
                 self.note(&note);
                 return None;
             }
-            Question::Filter(line) => self.filter(line),
+            Question::Filter(line) => self.filter(line).await,
             Question::Discard | Question::Reset | Question::AuthCancel | Question::Xclient(_) => Answer::Accept,
         };
-        Some(match answer {
-            // These codes end the session.
-            Answer::Refuse(reply) | Answer::Shut(reply, _) if matches!(reply.code.get(), 421 | 521) => {
-                Answer::Hangup(reply)
-            }
-            answer => answer,
-        })
+        Some(answer.ending())
     }
 
     pub fn tls_started(&mut self) {
@@ -160,9 +151,9 @@ impl<'a> Desk<'a> {
     }
 
     /// `smtpd_command_filter`: the line that is carried out in place of one.
-    fn filter(&mut self, line: String) -> Answer {
-        let failure = || Answer::Refuse(reply(451, (4, 3, 0), "Error: temporary lookup failure"));
-        match self.setting.tables.search(&self.listener.main.smtpd_command_filter, &line, Scope::Full, &()) {
+    async fn filter(&mut self, line: String) -> Answer {
+        let maps = &self.listener.main.smtpd_command_filter;
+        match self.outside.sources.look_up(&self.setting.tables, maps, &line).await {
             Found::Found(found) => {
                 let peer = self.peer_name();
                 let client = Peer { name: &peer, address: Some(self.case.client), port: None };
@@ -170,12 +161,11 @@ impl<'a> Desk<'a> {
                 self.logged(LogStage::Connect, LogEvent::Text(&text));
                 Answer::Line(found.value)
             }
-            Found::NotFound => Answer::Line(line),
+            Found::NotFound | Found::Missing(_) => Answer::Line(line),
             Found::Temporary(why) => {
                 self.logged(LogStage::Connect, LogEvent::Warning(&why));
-                failure()
+                Answer::Refuse(reply(451, (4, 3, 0), "Error: temporary lookup failure"))
             }
-            Found::Missing(_) => failure(),
         }
     }
 
@@ -187,7 +177,9 @@ impl<'a> Desk<'a> {
             LogEvent::Connect { peer: Peer { name: &peer, address: Some(self.case.client), port: None } },
         );
         let then = reply(503, (5, 7, 0), format!("Error: access denied for {peer}[{}]", self.case.client));
-        self.judge(Stage::Client, None).await.map_or_else(|refusal| Answer::Shut(refusal, then), |()| Answer::Accept)
+        self.judge(Command::at(Stage::Client))
+            .await
+            .map_or_else(|refusal| Answer::Shut(refusal, then), |()| Answer::Accept)
     }
 
     async fn find_name(&mut self) {
@@ -237,7 +229,7 @@ impl<'a> Desk<'a> {
             Path::Null => String::new(),
             Path::Mailbox(mailbox) => mailbox.to_string(),
         });
-        let judged = self.judge(Stage::Sender, None).await;
+        let judged = self.judge(Command::at(Stage::Sender)).await;
         if judged.is_err() {
             self.sender = None;
         }
@@ -269,7 +261,7 @@ impl<'a> Desk<'a> {
         let text = mailbox.to_string();
         let address = self.recipient(mailbox).ok_or_else(|| reply(501, (5, 1, 3), "Bad recipient address syntax"))?;
         self.judging = Some(address.clone());
-        self.judge(Stage::Recipient, Some((&address, &text))).await?;
+        self.judge(Command { recipient: Some((&address, &text)), ..Command::at(Stage::Recipient) }).await?;
         let mut noted = Vec::new();
         let domain = mailbox.domain.as_ref().map(Domain::as_str);
         // What completed the address; it was complete above.
@@ -297,21 +289,26 @@ impl<'a> Desk<'a> {
         let text = mailbox.to_string();
         self.judging = Some(address.clone());
         self.verifying = true;
-        let judged = self.judge(Stage::Recipient, Some((&address, &text))).await;
+        let command = Command { recipient: Some((&address, &text)), ..Command::at(Stage::Recipient) };
+        let judged = self.judge(command).await;
         self.verifying = false;
         judged
     }
 
     /// ETRN: whether the client may ask for it, and whether the domain is one of `fast_flush_domains`. Nothing is flushed.
     async fn etrn(&mut self, domain: &str) -> Answer {
-        if let Err(refusal) = self.judge_named(Stage::Etrn, None, Some(domain)).await {
+        if let Err(refusal) = self.judge(Command { etrn: Some(domain), ..Command::at(Stage::Etrn) }).await {
             return Answer::Refuse(refusal);
         }
         let main = &self.listener.main;
-        let parents = main.parent_domain_matches_subdomains.iter().any(|word| word == "fast_flush_domains");
         let plain = |code: u16, text: &str| Reply::plain(ReplyCode::of(code), text);
-        if match_domain(&main.fast_flush_domains, domain, parents, &self.setting.tables, &()).is_in() {
-            return Answer::Done(plain(250, "Queuing started"));
+        match self.outside.sources.may_flush(main, &self.setting.tables, domain).await {
+            Ok(true) => return Answer::Done(plain(250, "Queuing started")),
+            Ok(false) => {}
+            Err(unanswered) => {
+                self.unanswered([unanswered]);
+                return Answer::Refuse(plain(458, "Unable to queue messages"));
+            }
         }
         let source = main.fast_flush_domains.source.to_string();
         let (list_source, rule) = (source.clone(), "fast_flush_domains".to_owned());
@@ -371,7 +368,10 @@ impl<'a> Desk<'a> {
         let peer = Origin { name: &name, address: self.case.client, user: self.user.as_deref() };
         let (config, tables) = (&self.setting.config, &self.setting.tables);
         let said = self.outside.sources.settle(|answers| is_ours(config, main, tables, peer, answers)).await;
-        let ours = said.unwrap_or(false);
+        let ours = said.unwrap_or_else(|why| {
+            self.logged(LogStage::Connect, LogEvent::Warning(&why));
+            false
+        });
         let plan = header::Plan { origin: header_origin(ours, main), sender, prepend: &prepend };
         match header::take_in(&route, fetched, &self.case.header_octets(), plan).await {
             Ok(made) => {

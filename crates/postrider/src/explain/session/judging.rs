@@ -1,20 +1,16 @@
 //! Restrictions within a session: what is known goes to `mail-policy`, what it misses is fetched, what it decides is written down.
 
-use admission::facts::Fact as Fetch;
+use admission::clients::Unanswered;
+use admission::facts::{Fact as Fetch, Fetched};
+use admission::judging::{Bench, Command, Remark, judge, remark, softened};
 use decision::{Event as LogEvent, Lookup, Peer, Said, Stage as LogStage};
-use mail_policy::{
-    Decision, Effect, Input, Outcome as Judged, Question, Stage, Verdict, VerifiedFact, evaluate, with_footer,
-};
+use mail_policy::{Decision, Effect, Input, Outcome, Question, Stage, Verdict, VerifiedFact, evaluate, with_footer};
 use mail_smtp::server::Note;
-use mail_tables::{Answer, Scope};
 use mail_types::{Address, QueueId, Reply, SourceLine};
 
 use super::super::explanation::{Decider, Fact, Rule};
 use super::desk::Desk;
-use super::{line, reply};
-
-/// How often one command may ask for one more fact, as in smtpd.
-const FACTS_MAX: usize = 100;
+use super::line;
 
 impl Desk<'_> {
     /// Runs the restrictions of a stage about the message as a whole; they name its recipient where there is one alone.
@@ -23,52 +19,20 @@ impl Desk<'_> {
             [one] => Some((one.address.clone(), one.text.clone())),
             _ => None,
         };
-        self.judge(stage, only.as_ref().map(|(address, text)| (address, text.as_str()))).await
+        let recipient = only.as_ref().map(|(address, text)| (address, text.as_str()));
+        self.judge(Command { recipient, ..Command::at(stage) }).await
     }
 
-    /// Runs the restrictions of a stage, and fetches what they miss, until they have decided.
-    pub async fn judge(&mut self, stage: Stage, recipient: Option<(&Address, &str)>) -> Result<(), Reply> {
-        self.judge_named(stage, recipient, None).await
-    }
-
-    /// The same for a command that names a recipient, or the domain of ETRN.
-    pub async fn judge_named(
-        &mut self,
-        stage: Stage,
-        recipient: Option<(&Address, &str)>,
-        etrn: Option<&str>,
-    ) -> Result<(), Reply> {
-        let mut result = Err(reply(451, (4, 3, 0), "Error: too many lookups"));
-        for _ in 0..FACTS_MAX {
-            let view = self.view();
-            let judged = self.with_input(stage, recipient, etrn, |input| evaluate(&self.plan, stage, input, &view));
-            match judged {
-                Judged::Decided(verdict, decisions) => {
-                    result = self.decided(stage, verdict, &decisions, recipient);
-                    break;
-                }
-                Judged::Missing(mut questions) => {
-                    let Some(question) = questions.pop() else { break };
-                    self.fetch(question).await;
-                }
-            }
+    /// Runs the restrictions about a command.
+    pub async fn judge(&mut self, command: Command<'_>) -> Result<(), Reply> {
+        let (verdict, mut decisions) = judge(self, command).await?;
+        let (main, tables) = (&self.listener.main, &self.setting.tables);
+        let unanswered = self.outside.sources.forget_silent(main, tables, &mut decisions).await;
+        self.unanswered(unanswered);
+        match self.decided(verdict, &decisions, command) {
+            Ok(()) => Ok(()),
+            Err(refusal) => Err(self.with_footer(refusal, command).await),
         }
-        self.fetched.end_of_command();
-        result
-    }
-
-    async fn fetch(&mut self, question: Question) {
-        if let Question::Verified(address) = &question
-            && let Some(known) = self.without_probe(address).await
-        {
-            let fact =
-                Fact { question: format!("deliverability of {address}"), answer: known.1, from: "aliases".to_owned() };
-            self.facts.push(fact);
-            return self.fetched.add(Fetch::Other(question, mail_policy::Fact::Verified(known.0)));
-        }
-        let (fetched, facts) = self.outside.fetch(&self.view(), question).await;
-        self.fetched.add(fetched);
-        self.facts.extend(facts);
     }
 
     /// An address that becomes several is good without a question, as smtpd has it; one whose aliases cannot be read cannot be judged.
@@ -87,23 +51,10 @@ impl Desk<'_> {
     }
 
     /// Makes what is judged of what the session knows.
-    fn with_input<T>(
-        &self,
-        stage: Stage,
-        recipient: Option<(&Address, &str)>,
-        etrn: Option<&str>,
-        judge: impl FnOnce(&Input<'_>) -> T,
-    ) -> T {
+    fn with_input<T>(&self, command: Command<'_>, judge: impl FnOnce(&Input<'_>) -> T) -> T {
+        let Command { stage, recipient, etrn } = command;
         // VRFY and ETRN stand outside a transaction.
         let in_transaction = !self.verifying && etrn.is_none();
-        let [client, helo, sender] = &self.deferrals;
-        let early = helo.as_ref().or(client.as_ref());
-        let deferral = match stage {
-            Stage::Client | Stage::Data | Stage::EndOfData => None,
-            Stage::Helo => client.as_ref(),
-            Stage::Sender | Stage::Etrn => early,
-            Stage::Recipient => sender.as_ref().filter(|_| in_transaction).or(early),
-        };
         let input = Input {
             helo: self.helo.as_deref(),
             sender: self.sender.as_ref().filter(|_| in_transaction),
@@ -119,7 +70,7 @@ impl Desk<'_> {
             etrn,
             pipelining: self.pipelining,
             recipients: if in_transaction { self.recipients.len() } else { 0 },
-            deferral,
+            deferral: self.deferrals.before(stage, in_transaction),
             discarded: in_transaction && self.actions.discard,
             held: in_transaction && self.actions.hold,
             ..Input::new(self.case.client, &self.name)
@@ -127,13 +78,8 @@ impl Desk<'_> {
         judge(&input)
     }
 
-    fn decided(
-        &mut self,
-        stage: Stage,
-        verdict: Verdict,
-        decisions: &[Decision],
-        recipient: Option<(&Address, &str)>,
-    ) -> Result<(), Reply> {
+    fn decided(&mut self, verdict: Verdict, decisions: &[Decision], command: Command<'_>) -> Result<(), Reply> {
+        let (stage, to) = (command.stage, command.recipient_text());
         for decision in decisions {
             let mut rule = Rule::of(decision);
             rule.lookups.extend(self.lists(decision));
@@ -141,7 +87,6 @@ impl Desk<'_> {
             self.setting.name(&self.listener.main, decision.list, source, &mut rule.lookups);
             self.rules.push(rule);
         }
-        let to = recipient.map(|(_, text)| text);
         self.remarks(stage, decisions, to);
         if !self.verifying {
             self.actions.add(decisions);
@@ -149,38 +94,29 @@ impl Desk<'_> {
         let behind = Decision::behind(&verdict, decisions).map(decider);
         match verdict {
             Verdict::Accept { deferral } => {
-                match stage {
-                    Stage::Client => self.deferrals = [deferral, None, None],
-                    Stage::Helo => self.deferrals[1] = deferral,
-                    Stage::Sender => self.deferrals[2] = deferral,
-                    _ => {}
-                }
+                self.deferrals.keep(stage, deferral);
                 self.permit = behind.or(self.permit.take());
                 Ok(())
             }
             Verdict::Refuse(refusal) => {
-                let refusal = self.softened(refusal);
+                let refusal = softened(refusal, &self.listener.main);
                 self.decider = behind;
                 self.judged("reject", stage, Said::Reply(&refusal), to);
-                Err(self.with_footer(stage, refusal, recipient))
+                Err(refusal)
             }
         }
     }
 
     /// Adds what `smtpd_reject_footer_maps` or `smtpd_reject_footer` says.
-    fn with_footer(&self, stage: Stage, reply: Reply, recipient: Option<(&Address, &str)>) -> Reply {
+    async fn with_footer(&mut self, refusal: Reply, command: Command<'_>) -> Reply {
         let main = &self.listener.main;
-        let maps = &main.smtpd_reject_footer_maps;
-        let found = match self.setting.tables.search(maps, &reply.to_string(), Scope::Full, &()) {
-            Answer::Found(found) => Some(found.value),
-            _ => None,
-        };
-        let footer = found.unwrap_or_else(|| main.smtpd_reject_footer.value.clone());
+        let (footer, unanswered) = self.outside.sources.footer(main, &self.setting.tables, &refusal).await;
+        self.unanswered(unanswered);
         if footer.is_empty() {
-            return reply;
+            return refusal;
         }
         let localtime = jiff::Zoned::now().strftime("%b %d %H:%M:%S").to_string();
-        self.with_input(stage, recipient, None, |input| with_footer(reply, &footer, input, main, &localtime))
+        self.with_input(command, |input| with_footer(refusal, &footer, input, main, &localtime))
     }
 
     /// What lists of main.cf say, where a rule asked them: mail-policy hears only yes or no, and tables write down what they are asked.
@@ -232,11 +168,6 @@ impl Desk<'_> {
         noted
     }
 
-    /// The reply as `soft_bounce` has it: nothing is refused for ever.
-    fn softened(&self, reply: Reply) -> Reply {
-        if *self.listener.main.soft_bounce { reply.softened() } else { reply }
-    }
-
     pub fn note(&mut self, note: &Note) {
         match note {
             Note::Refused { command, reply } => {
@@ -284,27 +215,22 @@ impl Desk<'_> {
     }
 
     fn remarks(&mut self, stage: Stage, decisions: &[Decision], to: Option<&str>) {
+        let main = &self.listener.main;
         for decision in decisions {
-            match &decision.effect {
-                Effect::Warn(reply) => {
-                    let reply = self.softened(reply.clone());
-                    self.judged("reject_warning", stage, Said::Reply(&reply), to);
-                }
-                Effect::Log(action, text) => self.judged(action, stage, Said::Text(text), to),
-                Effect::Act(action) => {
-                    if let Some((word, text)) = action.log() {
-                        self.judged(word, stage, Said::Text(text), to);
-                    }
-                }
-                Effect::Fail { why, .. } | Effect::Ignored(why) => {
-                    self.log.push(format!("{}: warning: {}", self.ident.as_str(), decision::Safe(why)));
-                }
-                _ => {}
-            }
-            if let Some(permission) = decision.permission.as_ref().filter(|one| one.is_logged(&self.listener.main)) {
-                self.judged("permit", stage, Said::Text(&permission.text), to);
-            }
+            remark(decision, main, |remark| match remark {
+                Remark::Line(word, said) => self.judged(word, stage, said, to),
+                Remark::Warning(why) => self.warning(why),
+            });
         }
+    }
+
+    /// Tables that could not say what a parameter asks them, as the log has it.
+    pub fn unanswered(&mut self, unanswered: impl IntoIterator<Item = Unanswered>) {
+        unanswered.into_iter().for_each(|unanswered| self.warning(&unanswered.why));
+    }
+
+    fn warning(&mut self, why: &str) {
+        self.log.push(format!("{}: warning: {}", self.ident.as_str(), decision::Safe(why)));
     }
 
     pub fn judged(&mut self, action: &str, stage: Stage, said: Said<'_>, to: Option<&str>) {
@@ -329,6 +255,31 @@ impl Desk<'_> {
         };
         let line = line(&self.ident, LogStage::Connect, event, id);
         self.log.push(line);
+    }
+}
+
+impl Bench for Desk<'_> {
+    fn evaluate(&self, command: Command<'_>) -> Outcome {
+        let view = self.view();
+        self.with_input(command, |input| evaluate(&self.plan, command.stage, input, &view))
+    }
+
+    async fn fetch(&mut self, question: Question) {
+        if let Question::Verified(address) = &question
+            && let Some(known) = self.without_probe(address).await
+        {
+            let fact =
+                Fact { question: format!("deliverability of {address}"), answer: known.1, from: "aliases".to_owned() };
+            self.facts.push(fact);
+            return self.fetched.add(Fetch::Other(question, mail_policy::Fact::Verified(known.0)));
+        }
+        let (fetched, facts) = self.outside.fetch(&self.view(), question).await;
+        self.fetched.add(fetched);
+        self.facts.extend(facts);
+    }
+
+    fn fetched(&mut self) -> &mut Fetched {
+        &mut self.fetched
     }
 }
 

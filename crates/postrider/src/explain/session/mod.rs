@@ -62,7 +62,7 @@ pub async fn run(setting: &Setting, outside: &Outside, listener: &Listener, case
     let mechanisms: Vec<String> = offered.filter(|name| accounts::sasl::MECHANISMS.contains(&name.as_str())).collect();
     let wrapped = listener.mode == ListenerMode::Tls;
     let mut desk = Desk::new(setting, outside, listener, case);
-    let settings = desk.settings(machine_settings(main, &mechanisms));
+    let settings = desk.settings(machine_settings(main, &mechanisms)).await;
     let mut server = Server::new(Arc::new(settings), wrapped);
     let mut steps: Vec<Step> = Vec::new();
     let mut recipients: Vec<Recipient> = Vec::new();
