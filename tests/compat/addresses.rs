@@ -177,8 +177,8 @@ fn through_postfix(world: &World, messages: &[Message]) -> Result<BTreeSet<Strin
     let sink = Setup::new("sink.example").start(free_port()?).map_err(|error| error.to_string())?;
     let main_cf = leading_to(world, sink.address());
     let postfix = Postfix::start_with_files(free_port()?, &main_cf, "", &world.files)?;
-    let expected = send_all(postfix.address, messages)?;
-    shown(expected, || sink.taken()).map_err(|error| format!("{error}\n{}", postfix.log()))
+    let sent = send_all(postfix.address, messages)?;
+    shown(&sent, || sink.taken(), || postfix.log()).map_err(|error| format!("{error}\n{}", postfix.log()))
 }
 
 fn through_us(world: &World, messages: &[Message]) -> Result<BTreeSet<String>, String> {
@@ -189,30 +189,42 @@ fn through_us(world: &World, messages: &[Message]) -> Result<BTreeSet<String>, S
         builder = builder.file(name, text);
     }
     let system = builder.start()?;
-    let expected = send_all(system.ports.at(system.ports.smtp), messages)?;
-    shown(expected, || sink.taken()).map_err(|error| format!("{error}\n{}", system.logs()))
+    let sent = send_all(system.ports.at(system.ports.smtp), messages)?;
+    shown(&sent, || sink.taken(), || system.log("queue-manager")).map_err(|error| format!("{error}\n{}", system.logs()))
 }
 
-/// Sends the messages; how many were taken. One whose maps run in a circle is not.
-fn send_all(address: SocketAddr, messages: &[Message]) -> Result<usize, String> {
+/// Sends the messages; the queue ids of those that were taken. One whose maps run in a circle is not.
+fn send_all(address: SocketAddr, messages: &[Message]) -> Result<Vec<String>, String> {
     let mut client = postfix::Client::connect(address)?;
-    let mut taken = 0;
+    let mut taken = Vec::new();
     for message in messages {
-        taken += usize::from(client.send(message)?.is_some());
+        taken.extend(client.send(message)?);
     }
-    if taken * 2 < messages.len() {
-        return Err(format!("only {taken} of {} messages were taken", messages.len()));
+    if taken.len() * 2 < messages.len() {
+        return Err(format!("only {} of {} messages were taken", taken.len(), messages.len()));
     }
     Ok(taken)
 }
 
-/// What reached the sink, message by message: envelope, and the fields with addresses. Each carries its number in its Subject.
-fn shown(expected: usize, taken: impl Fn() -> Vec<Taken>) -> Result<BTreeSet<String>, String> {
-    wait_for("the sink's messages", Patience::default(), || {
-        let all: BTreeSet<String> = taken().iter().flat_map(lines).collect();
-        let subjects = all.iter().filter(|line| line.contains(" subject:")).count();
-        (subjects >= expected).then_some(all)
-    })
+/// What reached the sink, message by message: envelope, and the fields with addresses. Each carries its number in its Subject, and has reached the
+/// sink for all its recipients when it is removed from the queue.
+fn shown(
+    sent: &[String],
+    taken: impl Fn() -> Vec<Taken>,
+    log: impl Fn() -> String,
+) -> Result<BTreeSet<String>, String> {
+    let mut waiting: Vec<&String> = sent.iter().collect();
+    wait_for("the end of every message", Patience::default(), || {
+        let log = log();
+        waiting.retain(|id| !log.contains(&format!(" {id}: removed")));
+        waiting.is_empty().then_some(())
+    })?;
+    let all: BTreeSet<String> = taken().iter().flat_map(lines).collect();
+    let subjects = all.iter().filter(|line| line.contains(" subject:")).count();
+    if subjects < sent.len() {
+        return Err(format!("{subjects} of {} messages reached the sink", sent.len()));
+    }
+    Ok(all)
 }
 
 /// A line for each recipient and for each field: grouping of recipients into transactions may differ.

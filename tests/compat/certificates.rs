@@ -281,19 +281,24 @@ impl Side<'_> {
         };
         let replies = self.swaks(address, name, client, to, made)?;
         if replies.iter().any(|reply| reply.contains("queued as")) {
-            wait_for("the next server", Patience::default(), || (self.next.taken().len() > taken).then_some(()))
-                .map_err(|error| format!("{error}\n{}", later().join("\n")))?;
+            // Whoever sent it on has logged all of it with its end.
+            let to = format!("to=<{to}>");
+            let sent = || later().iter().any(|line| line.contains(&to) && line.contains(" status=sent "));
+            wait_for("the next server", Patience::default(), || {
+                (self.next.taken().len() > taken && sent()).then_some(())
+            })
+            .map_err(|error| format!("{error}\n{}", later().join("\n")))?;
         }
         let about = |line: &&String| {
             ["TLS connection established", "abort: TLS", "certificate", "is requested, but"]
                 .iter()
                 .any(|words| line.contains(words))
         };
-        // The line of the end comes last.
+        // The line of the end comes last, and every connection has one.
         wait_for("the end of the session", Patience::default(), || {
-            later()
-                .iter()
-                .any(|line| line.contains("disconnect from") || line.contains("lost connection after"))
+            let logs = (self.logs)().concat();
+            let ended = later().iter().any(|line| line.contains("]: disconnect from"));
+            (ended && logs.matches("]: connect from").count() == logs.matches("]: disconnect from").count())
                 .then_some(())
         })
         .map_err(|error| format!("{error}: {replies:?}\n{}", later().join("\n")))?;
@@ -323,6 +328,8 @@ impl Side<'_> {
             &address.port().to_string(),
             "--helo",
             "h.example",
+            "--timeout",
+            "120",
         ]);
         command.args(["--from", "a@x.example", "--to", to, if name == "wrapped" { "--tlsc" } else { "--tls" }]);
         let path = |ending: &str| made.path(&format!("{client}.{ending}"));

@@ -142,7 +142,7 @@ pub fn is_the_same() -> Result<(), String> {
 fn replies(address: SocketAddr, dialogue: &[&str]) -> Result<Vec<Vec<String>>, String> {
     let talk = || {
         let stream = TcpStream::connect(address)?;
-        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        stream.set_read_timeout(Some(Duration::from_secs(120)))?;
         let mut stream = BufReader::new(stream);
         let mut all = vec![reply(&mut stream)?];
         for line in dialogue {

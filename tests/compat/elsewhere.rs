@@ -103,7 +103,10 @@ fn told(address: SocketAddr, next: &Remote, log: &dyn Fn() -> String) -> Result<
     let ends = wait_for("an end of each recipient", Patience::default(), || {
         let ends = ends(&log(), next);
         let there = |to: &String| ends.contains_key(to) || is_passed_on(to);
-        (wanted.iter().all(there) && next.taken().len() >= 8).then_some(ends)
+        // The line of the log comes after the mail.
+        let taken = next.taken();
+        let logged = taken.iter().flat_map(|mail| &mail.to).all(|to| ends.contains_key(bare(to)));
+        (wanted.iter().all(there) && taken.len() >= 8 && logged).then_some(ends)
     });
     let ends = ends.map_err(|error| format!("{error}: {wanted:?}\n{:?}\n{}", next.taken(), log()))?;
     let address = |to: &String| to.split(' ').next().unwrap_or_default().to_owned();
@@ -111,6 +114,11 @@ fn told(address: SocketAddr, next: &Remote, log: &dyn Fn() -> String) -> Result<
         next.taken().iter().flat_map(|mail| mail.to.iter().map(address).collect::<Vec<_>>()).collect();
     taken.sort();
     Ok(Told { replies, ends, taken })
+}
+
+/// The address of a RCPT argument.
+fn bare(argument: &str) -> &str {
+    argument.split(['<', '>']).nth(1).unwrap_or(argument)
 }
 
 /// Whether another address takes the place of a recipient, so that its own line is Postfix's alone.

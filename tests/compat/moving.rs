@@ -350,7 +350,11 @@ impl<'a> Running<'a> {
         let up = up.map_err(|error| error.to_string())?;
         let runs = Self { system, up };
         let address = system.ports.at(system.ports.smtp);
-        wait_for("our greeting", Patience::default(), || test_support::clients::greets(address).then_some(()))?;
+        wait_for("our greeting", Patience::default(), || {
+            // The listing is queue-manager's, which may come after the port.
+            let listed = system.run(&["postqueue", "-j"], "").is_ok();
+            (listed && test_support::clients::greets(address)).then_some(())
+        })?;
         Ok(runs)
     }
 

@@ -136,7 +136,7 @@ pub fn decide_as_with_postfix() -> Result<(), String> {
     machine.write("/etc/ours/dovecot.conf", "protocols =\n")?;
     machine.write("/run/client.py", CLIENT)?;
     machine.shell("/usr/sbin/postfix start")?;
-    machine.background("postrider up -c /etc/ours --dovecot /etc/ours/dovecot.conf", "/run/up.out")?;
+    machine.start_up("-c /etc/ours --dovecot /etc/ours/dovecot.conf")?;
     let logs = || machine.read("/run/up.out /var/spool/postrider/log/* /var/log/postfix.log");
     for port in [2600, 2700] {
         machine.wait_for_port(port).map_err(|error| format!("{error}\n{}", logs()))?;

@@ -433,7 +433,7 @@ fn talk(address: SocketAddr, sessions: &[Vec<String>]) -> Result<Vec<Vec<String>
             Some(stream) => stream,
             None => {
                 let stream = TcpStream::connect(address).map_err(wrong)?;
-                stream.set_read_timeout(Some(Duration::from_secs(20))).map_err(wrong)?;
+                stream.set_read_timeout(Some(Duration::from_secs(120))).map_err(wrong)?;
                 stream.set_nodelay(true).map_err(wrong)?;
                 let mut stream = BufReader::new(stream);
                 reply(&mut stream).map_err(wrong)?;

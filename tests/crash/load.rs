@@ -15,6 +15,8 @@ use test_support::{Patience, System, wait_for};
 use crate::sink::Sink;
 
 const SESSIONS: usize = 20;
+/// Between two attempts of a session to connect.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// What a test knows about the messages that were sent.
 #[derive(Default)]
@@ -55,7 +57,10 @@ impl Shared {
 
     /// One connection that sends until something breaks; only a `250` after the content counts.
     fn session(&self) {
-        let Ok(mut smtp) = Smtp::connect(self.door, Security::Clear) else { return };
+        let Ok(mut smtp) = Smtp::connect(self.door, Security::Clear) else {
+            // Nobody is there: twenty who try without a pause leave no processor to who is to come back.
+            return std::thread::sleep(PAUSE);
+        };
         while self.may_send() {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             if self.one(&mut smtp, number, "").is_err() {
@@ -125,9 +130,10 @@ impl Load {
 
     /// Waits until so many are acknowledged.
     pub fn reach(&self, count: usize) -> Result<(), String> {
-        let patience = Patience(Duration::from_secs(60));
-        wait_for(&format!("{count} acknowledged messages"), patience, || (self.count() >= count).then_some(()))
-            .map_err(|error| format!("{error} (there are {})", self.count()))
+        wait_for(&format!("{count} acknowledged messages"), Patience::default(), || {
+            (self.count() >= count).then_some(())
+        })
+        .map_err(|error| format!("{error} (there are {})", self.count()))
     }
 
     /// Sends one message on a connection of its own, to the other server or to a mailbox; gives its number.
@@ -168,24 +174,26 @@ pub struct Mailboxes {
 impl Mailboxes {
     /// How many files hold each number now.
     pub fn count(&mut self, system: &System) -> BTreeMap<u32, usize> {
-        let mut found = BTreeMap::new();
+        // A session that opens the mailbox moves files from new to cur: one may show in both.
+        let mut found: BTreeMap<u32, BTreeSet<String>> = BTreeMap::new();
         for user in ["john", "mary"] {
             for part in ["new", "cur"] {
                 self.look_into(&system.maildir(user).join(part), &mut found);
             }
         }
-        found
+        found.into_iter().map(|(number, files)| (number, files.len())).collect()
     }
 
-    fn look_into(&mut self, directory: &Path, found: &mut BTreeMap<u32, usize>) {
+    fn look_into(&mut self, directory: &Path, found: &mut BTreeMap<u32, BTreeSet<String>>) {
         for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let number = *self.known.entry(name).or_insert_with(|| {
-                let text = std::fs::read(entry.path()).unwrap_or_default();
-                number(&String::from_utf8_lossy(&text))
-            });
-            if let Some(number) = number {
-                *found.entry(number).or_default() += 1;
+            let name = entry.file_name().to_string_lossy().split(':').next().unwrap_or_default().to_owned();
+            if !self.known.contains_key(&name)
+                && let Ok(text) = std::fs::read(entry.path())
+            {
+                self.known.insert(name.clone(), number(&String::from_utf8_lossy(&text)));
+            }
+            if let Some(Some(number)) = self.known.get(&name) {
+                found.entry(*number).or_default().insert(name);
             }
         }
     }
@@ -204,8 +212,7 @@ pub fn all_arrive(
 ) -> Result<BTreeMap<u32, usize>, String> {
     let mut mailboxes = Mailboxes::default();
     let mut missing = acknowledged.clone();
-    let patience = Patience(Duration::from_secs(60));
-    let arrived = wait_for("every acknowledged message", patience, || {
+    let arrived = wait_for("every acknowledged message", Patience::default(), || {
         let stored = mailboxes.count(system);
         let far: BTreeSet<u32> =
             sink.map(|sink| sink.copies().iter().map(|copy| copy.number).collect()).unwrap_or_default();

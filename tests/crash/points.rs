@@ -97,7 +97,7 @@ fn die_at(system: &System, load: &Load, sink: &Sink, point: &Point, file: &std::
     }
     let mut more = Instant::now();
     load.allow_more(10);
-    let passed = wait_for("somebody to die there", Patience(Duration::from_secs(30)), || {
+    let passed = wait_for("somebody to die there", Patience::default(), || {
         if point.name == "content-synced" {
             // The client hears 451, or that its connection is gone.
             let _ = load.send_one(false, &long);
@@ -110,7 +110,7 @@ fn die_at(system: &System, load: &Load, sink: &Sink, point: &Point, file: &std::
         (!file.exists()).then(Instant::now)
     });
     let died = passed.map_err(|error| format!("{error}\n{}", system.logs()))?;
-    is_back(system, point.daemon, load, sink, died)
+    is_back(system, point.daemon, load, sink, died).map(drop)
 }
 
 /// Arms a point: the file appears whole, and the system's user may count in it.

@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::Path;
-use std::time::Duration;
 
 use rustix::process::Signal;
 use test_support::clients::{Imap, Security};
@@ -166,9 +165,12 @@ fn kill_everything(system: &mut System) {
     let up = system.pid();
     // The supervisor first, so that nobody is started again.
     up.into_iter().for_each(|pid| system::signal(pid, Signal::KILL));
-    daemons().into_iter().for_each(|pid| system::signal(pid, Signal::KILL));
-    let _ =
-        wait_for("the end of the daemons", Patience(Duration::from_secs(10)), || daemons().is_empty().then_some(()));
+    let _ = wait_for("the end of the daemons", Patience::default(), || {
+        // Each time: one may have forked another in the moment of looking.
+        let left = daemons();
+        left.iter().for_each(|pid| system::signal(*pid, Signal::KILL));
+        left.is_empty().then_some(())
+    });
     // Buries the supervisor.
     let _ = system.stop();
 }

@@ -50,8 +50,5 @@ fn ask(system: &System, place: &Path, file: &Path, passages: usize, round: usize
         (report.contains("Action: deliverable") && report.contains("Action: undeliverable")).then_some(())
     })?;
     wait_for("the death", Patience::default(), || (!file.exists()).then_some(()))?;
-    wait_for("an empty queue", Patience::default(), || {
-        system.run(&["mailq"], "").ok().filter(|queue| queue.contains("Mail queue is empty"))
-    })
-    .map(drop)
+    system.wait_for_empty_queue()
 }

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeSet;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use rustix::process::Signal;
 use test_support::clients::greets;
@@ -61,11 +60,12 @@ pub fn no_message_goes_out_twice() -> Result<(), String> {
     }
     sink.allow(usize::MAX);
     let far: BTreeSet<u32> = load.end().into_iter().filter(|number| goes_far(*number)).collect();
-    wait_for("every message at the other server", Patience(Duration::from_secs(60)), || {
+    wait_for("every message at the other server", Patience::default(), || {
         far.iter().all(|number| sink.has(*number)).then_some(())
     })
     .map_err(|error| format!("{error}\n{}", system.logs()))?;
-    empty(&system)?;
+    // Then no further copy can come.
+    system.wait_for_empty_queue()?;
     let copies = sink.copies();
     let numbers: BTreeSet<u32> = copies.iter().map(|copy| copy.number).collect();
     if copies.len() == numbers.len() {
@@ -81,13 +81,4 @@ fn start(system: &System, name: &str) -> Result<Child, String> {
     command.arg("-c").arg(system.etc()).arg("--log-dir").arg(system.root().join("log"));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     command.spawn().map_err(|error| format!("{name}: {error}"))
-}
-
-/// Waits until nothing is queued: no further copy can come.
-fn empty(system: &System) -> Result<(), String> {
-    wait_for("an empty queue", Patience::default(), || {
-        system.run(&["mailq"], "").ok().filter(|text| text.contains("Mail queue is empty"))
-    })
-    .map(drop)
-    .map_err(|error| format!("{error}\n{}", system.run(&["mailq"], "").unwrap_or_default()))
 }

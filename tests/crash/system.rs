@@ -31,21 +31,19 @@ pub fn builder(sink: &Sink) -> Builder {
     Builder::new("crash.example").main_cf(&lines)
 }
 
-/// Kills every process of a daemon.
+/// Kills every process of a daemon, once it runs.
 pub fn kill(system: &System, daemon: &str) -> Result<(), String> {
-    let pids = system.pids_of(daemon);
-    if pids.is_empty() {
-        return Err(format!("{daemon} does not run\n{}", system.logs()));
-    }
+    let pids = wait_for(&format!("{daemon} to run"), Patience::default(), || {
+        Some(system.pids_of(daemon)).filter(|pids| !pids.is_empty())
+    });
+    let pids = pids.map_err(|error| format!("{error}\n{}", system.logs()))?;
     pids.into_iter().for_each(|pid| system::signal(pid, Signal::KILL));
     Ok(())
 }
 
-/// Waits until what the daemon does for people works again, and says when it took longer than R6 allows: five seconds from the kill.
-/// `POSTRIDER_CRASH_PATIENCE` (seconds) is for a machine that does much else.
-pub fn is_back(system: &System, daemon: &str, load: &Load, sink: &Sink, killed: Instant) -> Result<(), String> {
-    let limit = Duration::from_secs(rounds("POSTRIDER_CRASH_PATIENCE", 5) as u64);
-    let left = || Patience(limit.saturating_sub(killed.elapsed()));
+/// Waits until what the daemon does for people works again; how long that took from the kill.
+pub fn is_back(system: &System, daemon: &str, load: &Load, sink: &Sink, killed: Instant) -> Result<Duration, String> {
+    let left = Patience::default;
     let doors: &[&str] = if daemon == "all" { DAEMONS } else { &[daemon] };
     for door in doors {
         let worked = match *door {
@@ -57,9 +55,9 @@ pub fn is_back(system: &System, daemon: &str, load: &Load, sink: &Sink, killed: 
                 mail_passes(load, left, |number| mailboxes.count(system).contains_key(&number), false)
             }
         };
-        worked.map_err(|error| format!("{door} is not back within {limit:?}: {error}\n{}", system.logs()))?;
+        worked.map_err(|error| format!("{door} is not back: {error}\n{}", system.logs()))?;
     }
-    Ok(())
+    Ok(killed.elapsed())
 }
 
 fn mail_passes(

@@ -57,7 +57,7 @@ pub fn never_without() -> Result<(), String> {
         let to = format!("x@{domain}");
         let id = world.send(&[&to])?;
         world.fate(&id, &to, 1)?.expect("deferred", dsn, words).map_err(|error| format!("{domain}: {error}"))?;
-        ensure(remote.taken().is_empty() && world.is_queued(&id), || format!("{domain}: not queued"))?;
+        ensure(remote.taken().is_empty() && world.is_queued(&id)?, || format!("{domain}: not queued"))?;
     }
     ensure(!clear.heard().iter().any(|line| line.starts_with("AUTH")), || "the password left in clear".to_owned())?;
     let logs = world.system.logs();

@@ -85,7 +85,7 @@ pub fn queued() -> Result<(), String> {
     for (domain, id) in domains.iter().zip(sent?) {
         let fate = world.fate(&id, &format!("x@{domain}"), 1)?;
         fate.expect("deferred", "4.4.3", "try again").map_err(|error| format!("{domain}: {error}"))?;
-        ensure(world.is_queued(&id), || format!("{domain} is not queued"))?;
+        ensure(world.is_queued(&id)?, || format!("{domain} is not queued"))?;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use test_support::remote::{Network, Remote, Setup};
 use test_support::{Builder, Patience, System, wait_for};
 
 /// Every step of a conversation may take so many seconds: long enough that a good server on a busy machine is never late.
-pub const PATIENCE: u64 = 5;
+pub const PATIENCE: u64 = 8;
 
 /// The transports beside those of every system: mandatory TLS, and logins that depend on the sender.
 const MASTER_CF: &str = "must unix - - n - - smtp\n  -o smtp_tls_security_level=encrypt\n\
@@ -186,9 +186,8 @@ impl World {
     /// Has a deferred message tried again.
     pub fn retry(&self, id: &str) -> Result<(), String> {
         // The deliverer's line in the log comes before queue-manager's record; until that one a message is active, and cannot be hurried.
-        wait_for(&format!("{id} among what is deferred"), Patience::default(), || {
-            self.queue().is_ok_and(|queue| queue.contains(&format!("{id} "))).then_some(())
-        })?;
+        self.system
+            .wait_for_queue(&format!("{id} among what is deferred"), |queue| queue.contains(&format!("{id} ")))?;
         self.system.run(&["postqueue", "-i", id], "").map(drop)
     }
 
@@ -199,12 +198,12 @@ impl World {
 
     /// Waits until the queue holds the message no more.
     pub fn gone(&self, id: &str) -> Result<(), String> {
-        wait_for(&format!("the end of {id}"), Patience::default(), || (!self.is_queued(id)).then_some(()))
+        self.system.wait_for_queue(&format!("the end of {id}"), |queue| !queue.contains(id)).map(drop)
     }
 
     /// Whether the queue holds the message.
-    pub fn is_queued(&self, id: &str) -> bool {
-        self.queue().is_ok_and(|queue| queue.contains(id))
+    pub fn is_queued(&self, id: &str) -> Result<bool, String> {
+        Ok(self.queue()?.contains(id))
     }
 
     /// The notifications that mary got about a recipient.

@@ -56,7 +56,7 @@ impl Postgres {
         if rustix::process::geteuid().is_root() {
             command.uid(NOBODY).gid(NOBODY);
         }
-        command.current_dir(self.directory.path()).stdout(Stdio::null());
+        command.current_dir(self.directory.path()).env("PGCTLTIMEOUT", "180").stdout(Stdio::null());
         command
     }
 

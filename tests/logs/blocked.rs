@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::time::{Duration, Instant};
 
 use test_support::clients::{Imap, Security, Smtp};
 use test_support::{Builder, Patience, wait_for};
@@ -54,12 +53,8 @@ pub fn stops_nobody() -> Result<(), String> {
     if shown >= 5000 {
         return Err("nothing was dropped, so nothing was tested".to_owned());
     }
-    let began = Instant::now();
-    system.stop()?;
-    if began.elapsed() > Duration::from_secs(20) {
-        return Err(format!("the end took {:?}", began.elapsed()));
-    }
-    Ok(())
+    // Whoever waited for the FIFO would never end.
+    system.stop()
 }
 
 fn drain_until_gap(reader: &mut File) -> Result<String, String> {

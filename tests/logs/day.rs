@@ -30,6 +30,7 @@ pub fn is_counted_right() -> Result<(), String> {
         round.map_err(|error| format!("{error}\n{}", system.logs()))?;
     }
     finished(&system, &truth.totals)?;
+    truth.is_logged(&system)?;
     system.stop()?;
     counted(&system, truth).map_err(|error| format!("{error}\n{}", system.logs()))
 }

@@ -37,8 +37,7 @@ pub fn has_each_line_under_its_ident() -> Result<(), String> {
     machine.write("/etc/postfix/main.cf", MAIN_CF)?;
     machine.shell("rm -rf /etc/dovecot && mkdir /etc/dovecot")?;
     machine.write("/etc/dovecot/dovecot.conf", "protocols = imap\nmail_location = maildir:~/Maildir\n")?;
-    machine.background("postrider up -c /etc/postfix", "/run/up.out")?;
-    let told = story(&machine);
+    let told = machine.start_up("-c /etc/postfix").and_then(|()| story(&machine));
     told.map_err(|error| {
         format!("{error}\n{}", machine.read("/run/up.out /run/journald.out /var/spool/postrider/log/*"))
     })

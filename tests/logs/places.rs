@@ -19,7 +19,7 @@ pub fn as_root_the_logs_are_written_and_rotated() -> Result<(), String> {
     machine.shell("rm -rf /etc/dovecot && mkdir /etc/dovecot && rm -f /var/log/mail.log /var/log/dovecot.log")?;
     let dovecot = "protocols = imap pop3\nmail_location = maildir:~/Maildir\nlog_path = /var/log/dovecot.log\n";
     machine.write("/etc/dovecot/dovecot.conf", dovecot)?;
-    machine.background("postrider up -c /etc/postfix", "/run/up.out")?;
+    machine.start_up("-c /etc/postfix")?;
     for port in [25, 143] {
         machine.wait_for_port(port).map_err(|error| format!("{error}\n{}", machine.read("/run/up.out")))?;
     }

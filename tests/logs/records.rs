@@ -28,6 +28,7 @@ pub fn stand_behind_every_line() -> Result<(), String> {
             .then_some(())
     })
     .map_err(|error| format!("{error}\n{}", system.logs()))?;
+    truth.is_logged(&system)?;
     system.stop()?;
     let records = lines_and_records(&system)?;
     sources(&system, &records).map_err(|error| format!("{error}\n{}", system.logs()))

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 
 use test_support::clients::{Imap, Lines, Pop3, Security, Smtp};
 use test_support::dns::Dns;
-use test_support::{Builder, System};
+use test_support::{Builder, Patience, System, wait_for};
 
 use crate::readers::Totals;
 
@@ -32,6 +32,28 @@ pub struct Truth {
     pub mailbox_logins: Vec<IpAddr>,
     /// `dovecot[mode=aggressive]`, beside these: connections without a login.
     pub mailbox_nothing: Vec<IpAddr>,
+}
+
+impl Truth {
+    /// Waits until the log has the end of every session of a stranger: what comes behind an answer, or behind no answer at all, is logged later.
+    pub fn is_logged(&self, system: &System) -> Result<(), String> {
+        let smtp = [&self.refused, &self.listed, &self.errors, &self.logins, &self.nothing].map(|all| (all, "smtpd"));
+        let mailboxes = [&self.mailbox_logins, &self.mailbox_nothing].map(|all| (all, "mailboxes"));
+        for (addresses, at) in smtp.into_iter().chain(mailboxes) {
+            for address in addresses {
+                let ended = || match at {
+                    "smtpd" => system
+                        .log("smtpd")
+                        .lines()
+                        .any(|line| line.contains(": disconnect from ") && line.contains(&format!("[{address}]"))),
+                    _ => (system.log("imapd") + &system.log("pop3d")).contains(&format!("rip={address},")),
+                };
+                wait_for(&format!("the end of {address}"), Patience::default(), || ended().then_some(()))
+                    .map_err(|error| format!("{error}\n{}", system.logs()))?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The system that the traffic goes to. The rest of the world is `remote` and `dns`.

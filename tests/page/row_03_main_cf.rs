@@ -13,10 +13,9 @@ pub fn starts() -> Result<(), String> {
     }
     server::send(&machine, "mike@info.net", "john", "page row 3")?;
     server::arrives(&machine, "john", "page row 3", names.len() + 1)?;
-    let log = machine.read("/var/spool/postrider/log/local-delivery.log");
-    server::holds(
+    server::logged(
         &machine,
-        &log,
+        &["local-delivery.log"],
         &["to=<john@info.net>, orig_to=<john>, relay=local", "status=sent (delivered to maildir)"],
     )?;
     let owner = machine.shell("stat -c %U:%a /home/john/Maildir /home/john/Maildir/new/* | sort -u")?;

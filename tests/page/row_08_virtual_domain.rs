@@ -16,10 +16,9 @@ pub fn is_forwarded() -> Result<(), String> {
     server::send(&machine, "john@info.net", "anyone.at.all@example.net", "page row 8")?;
     let message = other::arrives(&other, &machine, "infonetaccount", "page row 8")?;
     server::holds(&machine, &message, &["Return-Path: <john@info.net>", "Delivered-To: infonetaccount@example.com"])?;
-    let log = machine.read("/var/spool/postrider/log/remote-delivery.log");
-    server::holds(
+    server::logged(
         &machine,
-        &log,
+        &["remote-delivery.log"],
         &[
             "to=<infonetaccount@example.com>, orig_to=<anyone.at.all@example.net>, relay=mx.other.example[192.168.7.2]:25",
             "status=sent (250 2.0.0 Ok: queued as",

@@ -30,6 +30,5 @@ pub fn are_tried_in_order() -> Result<(), String> {
             ))
             .map_err(|error| format!("{error}\n{}", server::logs(&machine)))?;
     }
-    let log = machine.read("/var/spool/postrider/log/remote-delivery.log");
-    server::holds(&machine, &log, &["dsn=5.1.10, status=bounced", "dsn=5.4.6, status=bounced"])
+    server::logged(&machine, &["remote-delivery.log"], &["dsn=5.1.10, status=bounced", "dsn=5.4.6, status=bounced"])
 }

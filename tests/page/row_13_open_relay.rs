@@ -12,10 +12,9 @@ pub fn is_refused() -> Result<(), String> {
     machine.add_address("192.168.7.1/24")?;
     server::start(&machine)?;
     server::holds(&machine, &machine.shell(STRANGER)?, &["554 5.7.1 <x@y.example>: Relay access denied"])?;
-    let log = machine.read("/var/spool/postrider/log/smtpd.log");
-    server::holds(
+    server::logged(
         &machine,
-        &log,
+        &["smtpd.log"],
         &[
             "NOQUEUE: reject: RCPT from unknown[192.168.7.1]: 554 5.7.1 <x@y.example>: Relay access denied; from=<a@b.example> to=<x@y.example> proto=SMTP helo=<stranger.example>",
         ],

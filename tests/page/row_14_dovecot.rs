@@ -22,12 +22,11 @@ pub fn serves() -> Result<(), String> {
             return Err(format!("{url}: a wrong password is accepted"));
         }
     }
-    let logs = machine.read("/var/spool/postrider/log/imapd.log /var/spool/postrider/log/pop3d.log");
     let wanted = [
         "imap-login: Login: user=<john>, method=PLAIN, rip=127.0.0.1",
         "pop3-login: Login: user=<john>",
         "TLS, session=<",
         "auth failed",
     ];
-    server::holds(&machine, &logs, &wanted)
+    server::logged(&machine, &["imapd.log", "pop3d.log"], &wanted)
 }

@@ -1,6 +1,6 @@
 //! The page's server: info.net, with john, mike and charles.
 
-use test_support::Machine;
+use test_support::{Machine, Patience, wait_for};
 
 /// main.cf as the page has it, with its `...` and its leading zero.
 pub const MAIN_CF: &str = "\
@@ -38,7 +38,7 @@ pub fn machine(more: &str) -> Result<Machine, String> {
 
 /// Starts everything, and waits until SMTP, POP3 and IMAP answer.
 pub fn start(machine: &Machine) -> Result<(), String> {
-    machine.background("postrider up -c /etc/postfix", "/run/up.out")?;
+    machine.start_up("-c /etc/postfix").map_err(|error| format!("{error}\n{}", logs(machine)))?;
     for port in [25, 110, 143, 993, 995] {
         machine.wait_for_port(port).map_err(|error| format!("{error}\n{}", logs(machine)))?;
     }
@@ -71,6 +71,17 @@ pub fn arrives(machine: &Machine, user: &str, text: &str, count: usize) -> Resul
 /// Everything the daemons wrote, for the message of a failure.
 pub fn logs(machine: &Machine) -> String {
     machine.read("/run/up.out /var/spool/postrider/log/*")
+}
+
+/// Waits until files of the log directory hold all of these: a line is written after the answer that a client hears, and after the mail has arrived.
+pub fn logged(machine: &Machine, files: &[&str], wanted: &[&str]) -> Result<(), String> {
+    let paths: Vec<String> = files.iter().map(|file| format!("/var/spool/postrider/log/{file}")).collect();
+    let read = || machine.read(&paths.join(" "));
+    let found = wait_for(&format!("{wanted:?} in {files:?}"), Patience::default(), || {
+        let text = read();
+        wanted.iter().all(|wanted| text.contains(wanted)).then_some(())
+    });
+    found.or_else(|error| holds(machine, &read(), wanted).and(Err(error)))
 }
 
 /// Fails with the logs unless the text holds all of these.

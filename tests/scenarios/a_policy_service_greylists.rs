@@ -46,7 +46,7 @@ impl Postgrey {
 
 pub fn and_mail_comes_at_the_second_attempt() -> Result<(), String> {
     let port = free_port(std::net::Ipv4Addr::LOCALHOST).map_err(|error| error.to_string())?;
-    let service = format!("{{ inet:127.0.0.1:{port}, timeout = 10s }}");
+    let service = format!("{{ inet:127.0.0.1:{port}, timeout = 100s }}");
     let system = Builder::new("info.net")
         .main_cf(&format!(
             "mynetworks = 192.0.2.0/24\nsmtpd_policy_service_retry_delay = 1s\nsmtpd_recipient_restrictions = check_policy_service {service}"

@@ -91,7 +91,7 @@ fn run_on_machine(sandbox: &str, more: &[&str]) -> Result<Told, String> {
         ),
         "/run/up.out",
     )?;
-    let told = visit(&machine);
+    let told = machine.wait_until("grep -q '^postrider: ready' /run/up.out").and_then(|_| visit(&machine));
     let logs = machine.read(&format!("/run/up.out {STATE}/log/*"));
     told.map_err(|error| format!("{error}\n{logs}"))?;
     Ok(Told(logs))

@@ -30,7 +30,8 @@ fn probes(remote: &Remote) -> usize {
 }
 
 pub fn of_a_recipient() -> Result<(), String> {
-    let lines = "smtpd_recipient_restrictions = reject_unverified_recipient\nunverified_recipient_reject_code = 550";
+    let lines = "smtpd_recipient_restrictions = reject_unverified_recipient\nunverified_recipient_reject_code = 550\n\
+         address_verify_poll_delay = 40s";
     let (mut system, remote) = world(lines)?;
     let refused = |address: &str, why: &str| format!("<{address}>: Recipient address rejected: {why}");
     let expected = [
@@ -122,7 +123,7 @@ fn explained(system: &System, remote: &Remote, expected: &[(&str, String)]) -> R
 
 pub fn of_a_sender() -> Result<(), String> {
     let lines = "smtpd_sender_restrictions = reject_unverified_sender\naddress_verify_sender = <>\n\
-         address_verify_map =\nunverified_sender_reject_reason = we cannot answer you";
+         address_verify_map =\naddress_verify_poll_delay = 40s\nunverified_sender_reject_reason = we cannot answer you";
     let (system, remote) = world(lines)?;
     let expected = [
         ("good@far.example", "250"),

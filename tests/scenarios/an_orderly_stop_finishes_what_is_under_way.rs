@@ -8,20 +8,9 @@ use test_support::remote::{Act, At, Setup};
 use test_support::system::signal;
 use test_support::{Builder, Patience, System, free_port, wait_for};
 
-/// The process that systemd would know: the child of `postrider up`.
-fn main_process(system: &System, daemon: &str) -> Result<u32, String> {
-    let up = system.pid().ok_or("nothing runs")?;
-    let child = |pid: &u32| {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok());
-        parent == Some(up)
-    };
-    system.pids_of(daemon).into_iter().find(child).ok_or_else(|| format!("{daemon} does not run"))
-}
-
 /// Asks a daemon to stop; gives its main process.
 fn stop(system: &System, daemon: &str) -> Result<u32, String> {
-    let pid = main_process(system, daemon)?;
+    let pid = system.main_of(daemon).ok_or_else(|| format!("{daemon} does not run"))?;
     signal(pid, Signal::TERM);
     Ok(pid)
 }
@@ -118,11 +107,7 @@ pub fn of_remote_delivery() -> Result<(), String> {
     let pid = stop(&system, "remote-delivery")?;
     remote.heal();
     wait_for_the_end_of(pid, &system)?;
-    wait_for("the outcome", Patience::default(), || {
-        system.log("remote-delivery").contains("status=sent (250 ").then_some(())
-    })
-    .map_err(|error| format!("{error}\n{}", system.logs()))?;
-    let queue = system.run(&["mailq"], "")?;
-    check(queue.contains("Mail queue is empty"), "nothing is left", &queue)?;
+    system.wait_for_line("remote-delivery", &["status=sent (250 "])?;
+    system.wait_for_empty_queue()?;
     check(remote.taken().len() == 1, "sent once", &format!("{} times", remote.taken().len()))
 }

@@ -51,7 +51,8 @@ pub fn story() -> Result<(), String> {
     machine.shell(&format!("chown root:root {PASSWORDS} && chmod 600 {PASSWORDS}"))?;
     machine.write("/run/relay.pl", RELAY)?;
     machine.background("perl /run/relay.pl", "/run/relay.heard")?;
-    machine.background("postrider up -c /etc/postfix", "/run/up.out")?;
+    machine.wait_for_port(2525)?;
+    machine.start_up("-c /etc/postfix").map_err(|error| format!("{error}\n{}", logs(&machine)))?;
     for port in [25, 110, 143, 993, 995] {
         machine.wait_for_port(port).map_err(|error| format!("{error}\n{}", logs(&machine)))?;
     }

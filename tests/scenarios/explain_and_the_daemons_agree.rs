@@ -5,7 +5,6 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::time::Duration;
 
 use serde_json::Value;
 use test_support::clients::{Lines, Security, Smtp};
@@ -303,8 +302,7 @@ fn logged(system: &System, taken: &Taken) -> Result<(), String> {
         let shown: BTreeSet<String> = system.logs().lines().map(timeless).collect();
         taken.log.iter().find(|line| !line.contains("QUEUEID") && !shown.contains(*line)).cloned()
     };
-    let done =
-        wait_for("the lines of the log", Patience(Duration::from_secs(30)), || missing().is_none().then_some(()));
+    let done = wait_for("the lines of the log", Patience::default(), || missing().is_none().then_some(()));
     done.map_err(|_| format!("{}: the log does not show\n  {}", taken.what, missing().unwrap_or_default()))
 }
 
@@ -333,7 +331,7 @@ fn submitted(system: &System, uid: u32) -> Result<(), String> {
     let log = joined(&explained["log"]);
     let pickup = log.lines().find(|line| line.contains("/pickup:")).ok_or("no line of pickup")?.to_owned();
     let pickup = pickup.rsplit("QUEUEID").next().unwrap_or_default();
-    let id = wait_for("the line of pickup", Patience(Duration::from_secs(30)), || {
+    let id = wait_for("the line of pickup", Patience::default(), || {
         let logs = system.logs();
         let line = logs.lines().find(|line| line.contains("/pickup[") && line.ends_with(pickup))?;
         Some(line.rsplit_once(pickup)?.0.rsplit(' ').next()?.to_owned())
@@ -345,7 +343,7 @@ fn submitted(system: &System, uid: u32) -> Result<(), String> {
     let wanted: BTreeSet<(String, &str)> =
         places.iter().map(|(address, place)| (address.to_lowercase(), status(place))).collect();
     let seen = || fates(system, &id);
-    let done = wait_for("the fates", Patience(Duration::from_secs(30)), || (seen() == wanted).then_some(()));
+    let done = wait_for("the fates", Patience::default(), || (seen() == wanted).then_some(()));
     done.map_err(|_| format!("sendmail:\n  explain: {wanted:?}\n  daemons: {:?}", seen()))?;
     let taken = Taken {
         what: options.join(" "),
@@ -443,7 +441,7 @@ fn arrived(system: &System, elsewhere: &Remote, taken: &Taken) -> Result<(), Str
     let wanted: BTreeSet<(String, &str)> =
         taken.places.iter().map(|(address, place)| (address.to_lowercase(), status(place))).collect();
     let seen = || fates(system, taken.id.as_deref().unwrap_or_default());
-    let done = wait_for("the fates", Patience(Duration::from_secs(30)), || (seen() == wanted).then_some(()));
+    let done = wait_for("the fates", Patience::default(), || (seen() == wanted).then_some(()));
     done.map_err(|_| format!("{}:\n  explain: {wanted:?}\n  daemons: {:?}", taken.what, seen()))?;
     for (address, place) in &taken.places {
         if place["kind"] == "remote" {

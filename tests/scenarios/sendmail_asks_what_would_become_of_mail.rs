@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use test_support::remote::{Act, At, Remote, Setup};
-use test_support::{Builder, Patience, System, free_port, wait_for};
+use test_support::{Builder, System, free_port};
 
 const TRANSPORT: &str = "lists.example local:\nfar.example smtp:[{far}\ndead.example smtp:[{dead}\n\
      gone.example error:5.1.2 no mail here\ntrap.example discard:into the trap\n";
@@ -96,10 +96,7 @@ pub fn and_nothing_is_delivered() -> Result<(), String> {
     }
     let status = format!("to=<bad@far.example>, relay=127.0.0.1[127.0.0.1]:{}, ", remote.address().port());
     system.wait_for_line("remote-delivery", &[&status, "status=undeliverable (host "])?;
-    wait_for("an empty queue", Patience::default(), || {
-        system.run(&["mailq"], "").ok().filter(|queue| queue.contains("Mail queue is empty"))
-    })
-    .map(drop)
+    system.wait_for_empty_queue()
 }
 
 pub fn and_a_traced_message_arrives() -> Result<(), String> {

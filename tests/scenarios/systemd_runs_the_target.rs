@@ -83,7 +83,7 @@ fn prepare(machine: &Booted) -> Result<(), String> {
     // So that a hanging daemon is noticed within this test.
     machine.shell_with(
         "mkdir /etc/systemd/system/pop3d.service.d && cat > /etc/systemd/system/pop3d.service.d/test.conf",
-        "[Service]\nWatchdogSec=2s\n",
+        "[Service]\nWatchdogSec=5s\n",
     )?;
     machine.shell(&format!("systemctl link {share}/systemd/system/*.service {share}/systemd/system/*.target")).map(drop)
 }

@@ -19,7 +19,7 @@ type Outcome = Result<Completion, Failed>;
 
 /// Whom the daemon runs as when the tests are root.
 const NOBODY: u32 = 65534;
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 const DOVECOT: &str = "protocols = imap pop3\nmail_location = maildir:~/Maildir\nauth_failure_delay = 0\nauth_verbose = yes\n\
     passdb {\n  driver = passwd-file\n  args = ROOT/users\n}\nuserdb {\n  driver = passwd-file\n  args = ROOT/users\n}\n";

@@ -314,14 +314,15 @@ async fn a_changed_alias_is_taken_when_newaliases_says_so() {
     conversation.reader.frame().await.expect("sound").expect("answered");
     let mut members = Vec::new();
     // The table is taken by a task of its own, soon after the answer.
-    for attempt in 1..200 {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(120);
+    for attempt in 1.. {
         let lease =
             Lease { attempt, ..lease(TransportKind::Local, &["a@info.net"], Content::Follows(MESSAGE.len() as u64)) };
         grant(&queue, lease).await;
         let ends = outcomes(&mut queue, 1).await;
         let Fate::Expanded { members: found } = &ends[&1].fate else { panic!("{:?}", ends[&1]) };
         members.clone_from(found);
-        if members[0].address.local() == "john" {
+        if members[0].address.local() == "john" || std::time::Instant::now() > deadline {
             break;
         }
     }

@@ -32,7 +32,7 @@ use crate::{sandbox, state};
 /// How long `serve` may take to end after a stop.
 const GRACE: Duration = Duration::from_secs(25);
 /// How long the processes of a former life may take to end.
-const DYING: Duration = Duration::from_secs(1);
+const DYING: Duration = Duration::from_secs(3);
 
 /// What a daemon needs opened before it gives up its rights.
 #[derive(Debug, Default)]

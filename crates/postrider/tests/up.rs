@@ -21,7 +21,7 @@ const DAEMONS: [&str; 7] = ["authd", "queue-manager", "local-delivery", "remote-
 /// Whom the system runs as where the test is root.
 const NOBODY: u32 = 65534;
 /// No step of a test may take longer.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn main() -> ExitCode {
     let us = PathBuf::from(std::env::args_os().next().unwrap_or_default());

@@ -75,7 +75,7 @@ impl System {
         daemon.wait().expect("ended");
         // The kernel ends it after its monitor.
         let mut ended = [rustix::event::PollFd::new(&front, rustix::event::PollFlags::IN)];
-        let limit = rustix::event::Timespec { tv_sec: 10, tv_nsec: 0 };
+        let limit = rustix::event::Timespec { tv_sec: 120, tv_nsec: 0 };
         assert_eq!(rustix::event::poll(&mut ended, Some(&limit)).expect("polled"), 1, "the front lives on");
     }
 }
@@ -169,7 +169,7 @@ async fn what_was_acknowledged_survives_every_kill() {
         .await;
         system.kill();
         for door in doors {
-            tokio::time::timeout(Duration::from_secs(10), door).await.expect("ended").expect("no panic");
+            tokio::time::timeout(Duration::from_secs(120), door).await.expect("ended").expect("no panic");
         }
         system.start().await;
         let found = listed(&system.state()).await;

@@ -126,3 +126,15 @@ pub fn place(built: &Path, directory: &Path) -> io::Result<PathBuf> {
     }
     Ok(place)
 }
+
+/// Writes a script that can be run at once. Another program writes it: what this one has open for writing, the fork of some other test holds open
+/// too for a moment, and until then the script is "busy".
+///
+/// # Errors
+/// It cannot be written.
+pub fn script(path: &Path, text: &str) -> io::Result<()> {
+    let mut command = Command::new("sh");
+    command.args(["-c", "cat >\"$1\" && chmod 755 \"$1\"", "sh"]).arg(path);
+    let output = crate::feed::feed(command, text.as_bytes())?;
+    crate::feed::succeeded("sh", &output).map(drop).map_err(io::Error::other)
+}

@@ -84,7 +84,7 @@ impl Cgroup {
 impl Drop for Cgroup {
     fn drop(&mut self) {
         // The kernel needs a moment to take leave of the processes.
-        let _ = wait_for("the end of the cgroup", Patience(Duration::from_secs(5)), || {
+        let _ = wait_for("the end of the cgroup", Patience(Duration::from_secs(30)), || {
             Self::remove(&self.0);
             (!self.0.exists()).then_some(())
         });
@@ -133,7 +133,7 @@ impl Booted {
         let children = format!("/proc/{0}/task/{0}/children", self.outer.id());
         let is_systemd =
             |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "systemd");
-        let found = wait_for("systemd", Patience(Duration::from_secs(20)), || {
+        let found = wait_for("systemd", Patience::default(), || {
             let pids = fs::read_to_string(&children).ok()?;
             pids.split_whitespace().next()?.parse().ok().filter(is_systemd)
         });

@@ -13,7 +13,6 @@ use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, NS, PTR, SOA, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 use crate::free_port;
-use crate::ports::bound;
 
 /// What the server does with questions about a name.
 #[derive(Debug, Clone)]
@@ -72,9 +71,9 @@ impl Dns {
     /// # Errors
     /// The address is taken.
     pub fn start_at(address: SocketAddr) -> io::Result<Self> {
-        let udp = bound(|| UdpSocket::bind(address))?;
+        let udp = UdpSocket::bind(address)?;
         let address = udp.local_addr()?;
-        let tcp = bound(|| TcpListener::bind(address))?;
+        let tcp = TcpListener::bind(address)?;
         udp.set_read_timeout(Some(Duration::from_millis(50)))?;
         tcp.set_nonblocking(true)?;
         let (zone, ending): (Zone, _) = (Arc::default(), Arc::new(AtomicBool::new(false)));
@@ -281,14 +280,18 @@ fn serve_udp(socket: &UdpSocket, zone: &Zone) {
 
 fn serve_tcp(listener: &TcpListener, zone: &Zone) {
     match listener.accept() {
-        Ok((stream, _)) => drop(talk(stream, zone)),
+        // Who keeps a connection open holds up nobody. The thread ends with its client.
+        Ok((stream, _)) => {
+            let zone = Arc::clone(zone);
+            drop(std::thread::spawn(move || drop(talk(stream, &zone))));
+        }
         Err(_) => std::thread::sleep(Duration::from_millis(20)),
     }
 }
 
 fn talk(mut stream: TcpStream, zone: &Zone) -> io::Result<()> {
     stream.set_nonblocking(false)?;
-    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     loop {
         let mut length = [0; 2];
         stream.read_exact(&mut length)?;

@@ -9,11 +9,15 @@ use std::process::{Command, Output, Stdio};
 /// It cannot be started or waited for.
 pub fn feed(mut command: Command, input: &[u8]) -> io::Result<Output> {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // Who reads nothing may have ended.
-        let _ = stdin.write_all(input);
-    }
-    child.wait_with_output()
+    let stdin = child.stdin.take();
+    std::thread::scope(|scope| {
+        // Beside the reading: who prints while it is fed waits for neither.
+        scope.spawn(move || {
+            // Who reads nothing may have ended.
+            stdin.map(|mut stdin| stdin.write_all(input))
+        });
+        child.wait_with_output()
+    })
 }
 
 /// What a program that must succeed printed, errors last.

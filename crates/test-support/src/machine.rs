@@ -17,6 +17,9 @@ use crate::wait::{Patience, wait_for};
 const ROLES: &[&str] =
     &["postrider", "postrider-smtpd", "postrider-local", "postrider-remote", "postrider-login", "postrider-auth"];
 
+/// Where `postrider up` prints.
+const UP: &str = "/run/up.out";
+
 const SETUP: &str = r#"
 set -e
 mount --make-rprivate /
@@ -240,6 +243,18 @@ impl Machine {
         self.shell(&format!("PATH=/run/postrider:$PATH setsid sh -c '{line}' >{log} 2>&1 </dev/null &")).map(drop)
     }
 
+    /// Starts `postrider up` inside with a configuration directory and further options; returns when it says that all daemons are ready. Its output
+    /// goes to /run/up.out.
+    ///
+    /// # Errors
+    /// It does not come up; with what it printed.
+    pub fn start_up(&self, options: &str) -> Result<(), String> {
+        self.background(&format!("postrider up {options}"), UP)?;
+        self.wait_until(&format!("grep -q '^postrider: ready' {UP}"))
+            .map(drop)
+            .map_err(|error| format!("{error}\n{}", self.read(UP)))
+    }
+
     /// Waits until a port answers inside.
     ///
     /// # Errors
@@ -273,7 +288,7 @@ impl Machine {
     /// # Errors
     /// It cannot be started.
     pub fn name_server(&self, zone: &str) -> Result<NameServer, String> {
-        self.write("/etc/resolv.conf", "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")?;
+        self.write("/etc/resolv.conf", "nameserver 127.0.0.1\noptions timeout:5 attempts:3\n")?;
         let own = std::env::current_exe().map_err(|error| error.to_string())?;
         self.copy_in(&own, "/run/name-server")?;
         let mut command = self.command("/run/name-server");

@@ -1,5 +1,6 @@
 //! A whole mail system in a temporary directory.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -7,7 +8,6 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
 
 use crate::feed::feed;
 use crate::wait::{Patience, wait_for};
@@ -429,7 +429,7 @@ impl System {
         ))
     }
 
-    /// Starts everything with `postrider up`; returns when all ports answer.
+    /// Starts everything with `postrider up`; returns when it says that all are ready, and all ports answer.
     ///
     /// # Errors
     /// What went wrong, with the logs.
@@ -448,12 +448,15 @@ impl System {
     fn wait_until_it_answers(&mut self) -> Result<(), String> {
         let ports = self.ports;
         let doors = [ports.smtp, ports.submission, ports.imap, ports.imaps, ports.pop3, ports.pop3s];
+        let console = self.root.join("log/up.out");
         let mut gone = None;
         let up = &mut self.up;
-        let answered = wait_for("the ports of the system", Patience(Duration::from_secs(60)), || {
+        let answered = wait_for("the ports of the system", Patience::default(), || {
             gone = up.as_mut().and_then(|child| child.try_wait().ok().flatten());
+            // A monitor opens its ports before the process that serves them is ready.
+            let ready = || fs::read_to_string(&console).is_ok_and(|said| said.contains("\npostrider: ready\n"));
             let open = || doors.iter().all(|&port| clients::greets(ports.at(port)));
-            (gone.is_some() || open()).then_some(())
+            (gone.is_some() || (ready() && open())).then_some(())
         });
         match (answered, gone) {
             (Ok(()), None) => Ok(()),
@@ -484,22 +487,24 @@ impl System {
     #[must_use]
     pub fn front_of(&self, program: &str) -> Option<u32> {
         let pids = self.pids_of(program);
-        let parent = |pid: &u32| -> Option<u32> {
-            let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-            status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
-        };
-        pids.iter().copied().find(|pid| parent(pid).is_some_and(|parent| pids.contains(&parent)))
+        pids.iter().copied().find(|pid| parent(*pid).is_some_and(|parent| pids.contains(&parent)))
+    }
+
+    /// The main process of a daemon, its monitor: the child of `postrider up`.
+    #[must_use]
+    pub fn main_of(&self, program: &str) -> Option<u32> {
+        let up = self.pid()?;
+        self.pids_of(program).into_iter().find(|pid| parent(*pid) == Some(up))
     }
 
     /// Stops it in order and waits.
     ///
     /// # Errors
-    /// It did not end within a minute.
+    /// It did not end within two minutes.
     pub fn stop(&mut self) -> Result<(), String> {
         let Some(mut up) = self.up.take() else { return Ok(()) };
         signal(up.id(), rustix::process::Signal::TERM);
-        let ended =
-            wait_for("the end of postrider up", Patience(Duration::from_secs(60)), || up.try_wait().ok().flatten());
+        let ended = wait_for("the end of postrider up", Patience::default(), || up.try_wait().ok().flatten());
         if ended.is_err() {
             let _ = up.kill();
             let _ = up.wait();
@@ -554,10 +559,37 @@ impl System {
     pub fn messages(&self, user: &str) -> Vec<String> {
         let directories = ["new", "cur"].map(|name| self.maildir(user).join(name));
         let entries = directories.into_iter().filter_map(|directory| fs::read_dir(directory).ok()).flatten().flatten();
-        entries
-            .filter_map(|entry| fs::read(entry.path()).ok())
-            .map(|b| String::from_utf8_lossy(&b).into_owned())
-            .collect()
+        let mut found = BTreeMap::new();
+        for entry in entries {
+            // What a session moves from one to the other meanwhile is seen in both, or not read in the first.
+            let name = entry.file_name().to_string_lossy().split(':').next().unwrap_or_default().to_owned();
+            if let Ok(octets) = fs::read(entry.path()) {
+                found.insert(name, String::from_utf8_lossy(&octets).into_owned());
+            }
+        }
+        found.into_values().collect()
+    }
+
+    /// Waits until what `mailq` prints is as it should be. queue-manager records an outcome after the mail has arrived and the deliverer has
+    /// logged it; until then the message is active.
+    ///
+    /// # Errors
+    /// What it prints instead, with the logs.
+    pub fn wait_for_queue(&self, what: &str, right: impl Fn(&str) -> bool) -> Result<String, String> {
+        let mut last = Ok(String::new());
+        let found = wait_for(what, Patience::default(), || {
+            last = self.run(&["mailq"], "");
+            last.clone().ok().filter(|queue| right(queue))
+        });
+        found.map_err(|error| format!("{error}; the queue is\n{}\n{}", last.unwrap_or_else(|e| e), self.logs()))
+    }
+
+    /// Waits until nothing is queued.
+    ///
+    /// # Errors
+    /// What is, with the logs.
+    pub fn wait_for_empty_queue(&self) -> Result<(), String> {
+        self.wait_for_queue("an empty queue", |queue| queue.contains("Mail queue is empty")).map(drop)
     }
 
     /// Waits until so many messages lie in an account's INBOX.
@@ -577,6 +609,12 @@ impl Drop for System {
     fn drop(&mut self) {
         let _ = self.stop();
     }
+}
+
+/// The parent of a process.
+fn parent(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }
 
 /// Sends a signal to a process of ours.

@@ -10,7 +10,7 @@ use super::generate::Message;
 use crate::postfix::Postfix;
 
 /// How long one answer may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn text(error: impl std::fmt::Display) -> String {
     error.to_string()

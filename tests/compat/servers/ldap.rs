@@ -245,7 +245,7 @@ pub fn expands_lists() -> Result<(), String> {
     let port = directory.port;
     let client = format!(
         "server_host = ldap://127.0.0.1:{port}\nsearch_base = ou=lists,dc=x\nquery_filter = (mail=%s)\nresult_attribute = memberaddr\n\
-         special_result_attribute = memberdn\ntimeout = 5\n"
+         special_result_attribute = memberdn\ntimeout = 60\n"
     );
     let lines = "virtual_alias_domains = a.example\nvirtual_alias_maps = ldap:{root}/etc/lists.cf, inline:{extra@q.example=john}\n\
                  smtpd_recipient_restrictions = permit_mynetworks, reject\n";

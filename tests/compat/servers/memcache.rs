@@ -57,7 +57,7 @@ struct Tables<'a> {
 impl Tables<'_> {
     fn write(&self, lines: &str) -> Result<(String, String), String> {
         let table = |name: &str, port: u16| {
-            self.place.write(name, &format!("memcache = inet:127.0.0.1:{port}\n{lines}"))?;
+            self.place.write(name, &format!("memcache = inet:127.0.0.1:{port}\ntimeout = 60\n{lines}"))?;
             Ok::<String, String>(format!("memcache:{}/{name}", self.place.root().display()))
         };
         Ok((table("theirs.cf", self.ports.0)?, table("ours.cf", self.ports.1)?))

@@ -102,7 +102,7 @@ fn tree(system: &System) -> Result<Vec<String>, String> {
 
 pub fn commands_cost_linear_time() -> Result<(), String> {
     let system = Builder::new("info.net").start()?;
-    let mut john = Session::login(&system, "john", "blow-ups")?;
+    let mut john = Session::login_to_work(&system, "john", "blow-ups")?;
     for number in 0..20 {
         let header = format!("Subject: {number}\r\n{}", "X-Filler: aaaaaaaaaaaaaaaaaaaaaaaa\r\n".repeat(5000));
         let message = format!("{header}\r\nbody\r\n");

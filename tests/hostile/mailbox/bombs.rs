@@ -12,7 +12,7 @@ use super::session::Session;
 
 pub fn hostile_messages_are_listed_and_fetched() -> Result<(), String> {
     let system = Builder::new("info.net").start()?;
-    let mut john = Session::login(&system, "john", "bombs")?;
+    let mut john = Session::login_to_work(&system, "john", "bombs")?;
     john.ok("SELECT INBOX")?;
     let bombs = bombs();
     let directory = system.maildir("john").join("cur");

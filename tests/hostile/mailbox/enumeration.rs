@@ -10,13 +10,30 @@ use super::dialogue::{Raw, check};
 /// The first exists, the others do not.
 const NAMES: [&str; 5] = ["john", "nobody-of-that-name", "john@elsewhere.net", "root", "%n"];
 
+/// How often it is tried: a machine that stops for a moment makes one of them slow, not the best of several.
+const TRIES: u8 = 6;
+
 /// Who exists and who does not get the same words, in the same time. Each client has an address of its own, as every failure makes the next
 /// one from its address slower.
 pub fn an_unknown_user_looks_like_a_wrong_password() -> Result<(), String> {
     let system = Builder::new("info.net").dovecot("disable_plaintext_auth = no").start()?;
-    let system = &system;
-    let times = std::thread::scope(|scope| {
-        let client = |number: usize| Ipv4Addr::new(127, 0, 1, u8::try_from(number).unwrap_or(u8::MAX));
+    let mut best = [Duration::MAX; NAMES.len()];
+    for network in 1..=TRIES {
+        for (best, time) in best.iter_mut().zip(times(&system, network)?) {
+            *best = time.min(*best);
+        }
+        let (fastest, slowest) = (best.iter().min(), best.iter().max());
+        if slowest.zip(fastest).is_some_and(|(slowest, fastest)| *slowest - *fastest < Duration::from_millis(1000)) {
+            return Ok(());
+        }
+    }
+    Err(format!("the times tell: {NAMES:?} took {best:?}"))
+}
+
+/// All at once, each from an address of the network 127.0.N.0; how long each name took.
+fn times(system: &System, network: u8) -> Result<Vec<Duration>, String> {
+    std::thread::scope(|scope| {
+        let client = |number: usize| Ipv4Addr::new(127, 0, network, u8::try_from(number).unwrap_or(u8::MAX));
         let clients = NAMES.iter().enumerate().map(|(number, name)| {
             let by_pop3 = client(number + 100);
             (
@@ -30,11 +47,8 @@ pub fn an_unknown_user_looks_like_a_wrong_password() -> Result<(), String> {
             times.push(imap.join().map_err(|_| "a client panicked")??);
             pop3.join().map_err(|_| "a client panicked")??;
         }
-        Ok::<_, String>(times)
-    })?;
-    let (fastest, slowest) = (times.iter().min().copied(), times.iter().max().copied());
-    let difference = slowest.unwrap_or_default().saturating_sub(fastest.unwrap_or_default());
-    check(difference < Duration::from_millis(1000), || format!("the times tell: {NAMES:?} took {times:?}"))
+        Ok(times)
+    })
 }
 
 fn by_imap(system: &System, client: Ipv4Addr, name: &str) -> Result<Duration, String> {

@@ -1,13 +1,12 @@
 //! A user who makes the server work as hard as it can does not slow another one: what is compared is work, not time.
 
-use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use test_support::clients::{Imap, Security};
 use test_support::{Builder, Patience, System, wait_for};
 
 use super::dialogue::check;
-use super::session::Session;
+use super::session::{Session, work};
 
 /// Connections of the hostile user that search, and that ask for everything and read nothing.
 const SEARCHING: usize = 3;
@@ -100,12 +99,4 @@ fn process_of(system: &System, user: &str) -> Result<u32, String> {
     let line = log.lines().rfind(|line| line.contains(&login));
     let pid = line.and_then(|line| line.split_once("mpid=")?.1.split(',').next()?.parse().ok());
     pid.ok_or_else(|| format!("no process in the login of {user}:\n{log}"))
-}
-
-/// Clock ticks of processor time that a process has used.
-fn work(pid: u32) -> u64 {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The name in parentheses may hold anything; utime and stime are fields 14 and 15.
-    let fields = text.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
-    fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum()
 }

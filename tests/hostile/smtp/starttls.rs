@@ -75,7 +75,8 @@ fn garbage_instead_of_a_handshake() -> Result<(), String> {
         let mut smtp = submission(&door)?;
         smtp.command("STARTTLS", 2).map_err(wrong)?;
         smtp.lines.send(garbage).map_err(wrong)?;
-        smtp.lines.socket().shutdown(std::net::Shutdown::Write).map_err(wrong)?;
+        // The server may have hung up already.
+        let _ = smtp.lines.socket().shutdown(std::net::Shutdown::Write);
         let answer = smtp.lines.rest(10_000);
         ensure(!answer.starts_with(b"2") && !answer.starts_with(b"5"), || {
             format!("{garbage:?} was answered in clear: {}", String::from_utf8_lossy(&answer))

@@ -121,9 +121,12 @@ fn spawn_with(dir: &Path, variables: &[(&str, &str)]) -> Child {
     command.envs(variables.iter().copied()).spawn().expect("the daemon runs")
 }
 
-/// Waits until a path is there, at most ten seconds.
+/// How many times something is looked for, every ten milliseconds: two minutes.
+const LOOKS: usize = 12_000;
+
+/// Waits until a path is there.
 pub async fn wait_for(path: &Path) {
-    for _ in 0..1000 {
+    for _ in 0..LOOKS {
         if path.exists() {
             return;
         }
@@ -187,7 +190,7 @@ impl System {
     /// Waits until the log, which is written by a thread of its own, holds a text.
     pub async fn logged(&self, text: &str) {
         let path = self.dir.path().join("spool/postrider/log/local-delivery.log");
-        for _ in 0..1000 {
+        for _ in 0..LOOKS {
             if std::fs::read_to_string(&path).is_ok_and(|log| log.contains(text)) {
                 return;
             }
@@ -207,7 +210,7 @@ impl System {
 }
 
 pub async fn next(conversation: &mut Conversation) -> FromWorker {
-    let waiting = tokio::time::timeout(Duration::from_secs(30), conversation.reader.frame());
+    let waiting = tokio::time::timeout(Duration::from_secs(120), conversation.reader.frame());
     waiting.await.expect("in time").expect("sound").expect("open").read::<FromWorker>().expect("a message").body
 }
 

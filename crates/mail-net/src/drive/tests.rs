@@ -5,10 +5,9 @@ use session::{Line, LineBuffer};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 
-const SILENCE: Duration = Duration::from_millis(50);
-
-/// Echoes lines; `ask` asks, `tls` starts TLS, `quit` ends, silence of 50 ms closes.
+/// Echoes lines; `ask` asks, `tls` starts TLS, `quit` ends, silence closes.
 struct Echo {
+    silence: Duration,
     lines: LineBuffer,
     steps: Vec<Step<String>>,
     waits_for: Option<AskId>,
@@ -38,7 +37,7 @@ impl Machine for Echo {
         self.steps.push(Step::Send(event.as_bytes().to_vec()));
     }
     fn deadline(&self) -> Option<Moment> {
-        Some(self.last.after(SILENCE))
+        Some(self.last.after(self.silence))
     }
     fn next(&mut self, now: Moment) -> Step<String> {
         if let Some(step) = self.steps.pop() {
@@ -65,7 +64,7 @@ impl Machine for Echo {
             }
             Line::TooLong => Step::Close(Close::Hangup("long line")),
             Line::Partial if self.ended => Step::Close(Close::Lost),
-            Line::Partial if now >= self.last.after(SILENCE) => Step::Close(Close::Timeout),
+            Line::Partial if now >= self.last.after(self.silence) => Step::Close(Close::Timeout),
             Line::Partial => Step::Wait,
         }
     }
@@ -91,7 +90,8 @@ impl Handler<Echo> for Outside {
 }
 
 fn echo() -> Echo {
-    Echo { lines: LineBuffer::new(100), steps: Vec::new(), waits_for: None, last: Moment(0), ended: false }
+    let silence = Duration::from_secs(300);
+    Echo { silence, lines: LineBuffer::new(100), steps: Vec::new(), waits_for: None, last: Moment(0), ended: false }
 }
 
 async fn run(later: bool, input: &[u8]) -> (String, Close) {
@@ -120,7 +120,8 @@ async fn answers_come_in_order_whether_at_once_or_later() {
 async fn silence_ends_at_the_deadline() {
     let (_near, far) = UnixStream::pair().expect("a pair");
     let (_events, mut heard) = mpsc::channel(1);
-    let driver = Driver::new(echo(), Stream::Unix(far), Vec::new());
+    let hasty = Echo { silence: Duration::from_millis(50), ..echo() };
+    let driver = Driver::new(hasty, Stream::Unix(far), Vec::new());
     let ended = driver.run(&mut Outside { later: false }, None, &mut heard).await;
     assert_eq!(ended.reason, Close::Timeout);
 }

@@ -92,9 +92,9 @@ fn one_process_serves_an_owner_and_the_limit_counts_sessions() {
     assert!(reply.starts_with("-ERR [IN-USE] "), "{reply}");
     assert_eq!(fourth.rest(), "");
     assert_eq!(clients[0].say("QUIT"), "+OK Logging out.");
+    // The line is written before the place is given back.
     service.log_with("Disconnected: Logged out");
-    let (_, reply) = Client::login(&service, "john");
-    assert_eq!(reply, "+OK Logged in.");
+    Client::login_at_last(&service, "john");
 }
 
 #[test]
@@ -105,9 +105,9 @@ fn pop3_lock_session_lets_one_session_in() {
     let (_, reply) = Client::login(&service, "john");
     assert_eq!(reply, "-ERR [IN-USE] Mailbox is locked by another POP3 session.");
     assert_eq!(first.say("QUIT"), "+OK Logging out.");
+    // The line is written before the place is given back.
     service.log_with("Disconnected: Logged out");
-    let (_, reply) = Client::login(&service, "john");
-    assert_eq!(reply, "+OK Logged in.");
+    Client::login_at_last(&service, "john");
 }
 
 #[test]
@@ -184,9 +184,9 @@ fn failed_logins_read_as_fail2ban_expects() {
     client.say("USER john");
     assert_eq!(client.say("PASS wrong"), "-ERR [AUTH] Authentication failed.");
     drop(client);
-    let line = "pop3-login: Disconnected: Connection closed (auth failed, 1 attempts in 0 secs): \
-                user=<john>, method=PLAIN, rip=127.0.0.1, lip=127.0.0.1, secured, session=<";
-    service.log_with(line);
+    let line = " secs): user=<john>, method=PLAIN, rip=127.0.0.1, lip=127.0.0.1, secured, session=<";
+    let log = service.log_with(line);
+    assert!(log.contains("pop3-login: Disconnected: Connection closed (auth failed, 1 attempts in "), "{log}");
 }
 
 #[test]

@@ -22,7 +22,7 @@ use test_support::binaries::place;
 use queue::{Mood, Queue, Taken, queue};
 
 /// Nothing here takes longer on a slow machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// nobody: as root, the tests' daemons run as a user without rights.
 const NOBODY: u32 = 65534;
 

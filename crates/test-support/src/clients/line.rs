@@ -7,6 +7,9 @@ use std::time::Duration;
 use mail_net::tls::ClientTls;
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 
+/// How long a server may take for an answer: longer than it may wait itself for the queue (a minute).
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// How a connection begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Security {
@@ -31,7 +34,7 @@ impl Lines {
     /// # Errors
     /// Nobody listens, or the handshake fails.
     pub fn connect(address: SocketAddr, security: Security) -> io::Result<Self> {
-        Self::over(TcpStream::connect_timeout(&address, Duration::from_secs(10))?, security)
+        Self::over(TcpStream::connect_timeout(&address, PATIENCE)?, security)
     }
 
     /// Connects from another address of this machine, as a client that is somebody else.
@@ -46,7 +49,7 @@ impl Lines {
     }
 
     fn over(plain: TcpStream, security: Security) -> io::Result<Self> {
-        plain.set_read_timeout(Some(Duration::from_secs(60)))?;
+        plain.set_read_timeout(Some(PATIENCE))?;
         plain.set_nodelay(true)?;
         let stream: Box<dyn Both> = match security {
             Security::Clear => Box::new(plain.try_clone()?),

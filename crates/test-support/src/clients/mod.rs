@@ -16,5 +16,5 @@ use std::time::Duration;
 /// Whether somebody accepts connections on an address.
 #[must_use]
 pub fn greets(address: SocketAddr) -> bool {
-    TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
+    TcpStream::connect_timeout(&address, Duration::from_secs(10)).is_ok()
 }

@@ -19,7 +19,6 @@ use std::time::Duration;
 use mail_net::tls::ServerTls;
 
 use crate::free_port;
-use crate::ports::bound;
 
 /// A step of the dialogue, named for what the server is about to answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,7 +182,7 @@ impl Setup {
     /// # Errors
     /// The address is taken.
     pub fn start(self, address: SocketAddr) -> io::Result<Remote> {
-        let listener = bound(|| TcpListener::bind(address))?;
+        let listener = TcpListener::bind(address)?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared { setup: self, state: Mutex::default(), ending: AtomicBool::new(false) });
         let accepting = {
@@ -327,7 +326,7 @@ impl Unreachable {
     pub fn at(address: SocketAddr) -> io::Result<Self> {
         use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, listen, socket_with};
         let listener = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-        bound(|| Ok(bind(&listener, &address)?))?;
+        bind(&listener, &address)?;
         listen(&listener, 0)?;
         let mut waiting = Vec::new();
         for _ in 0..4 {
