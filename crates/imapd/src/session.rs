@@ -305,7 +305,7 @@ mod tests {
                     self.heard.push_str(&String::from_utf8_lossy(&chunk[..count]));
                 }
             };
-            tokio::time::timeout(Duration::from_secs(20), wait)
+            tokio::time::timeout(Duration::from_secs(120), wait)
                 .await
                 .unwrap_or_else(|_| panic!("waited for {beginning}"))
         }
