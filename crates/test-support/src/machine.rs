@@ -289,8 +289,8 @@ impl Machine {
     /// It cannot be started.
     pub fn name_server(&self, zone: &str) -> Result<NameServer, String> {
         self.write("/etc/resolv.conf", "nameserver 127.0.0.1\noptions timeout:5 attempts:3\n")?;
-        let own = std::env::current_exe().map_err(|error| error.to_string())?;
-        self.copy_in(&own, "/run/name-server")?;
+        // This very program, also when another has been built in its place meanwhile.
+        self.copy_in(Path::new("/proc/self/exe"), "/run/name-server")?;
         let mut command = self.command("/run/name-server");
         command.arg(crate::dns::SERVE).arg("127.0.0.1:53").stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().map_err(|error| error.to_string())?;
