@@ -22,7 +22,7 @@ use crate::values;
 /// How long the id of a message that ended stays known, so that the same intake gets the same answer.
 pub const REMEMBERED: Duration = Duration::from_secs(600);
 /// The version of the table of keys.
-const TABLE: u8 = 2;
+const TABLE: u8 = 3;
 
 /// Something the caller of [`State::apply`] has to see to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

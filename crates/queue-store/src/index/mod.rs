@@ -1,5 +1,6 @@
 //! The ordered map under the queue's state: a trait, sled, and a map in memory; one conformance suite for both.
 
+mod block;
 mod memory;
 mod sled;
 
@@ -113,6 +114,51 @@ mod tests {
         index.apply(vec![(high.as_slice().into(), Some(b"h".as_slice().into()))]).expect("apply");
         assert_eq!(index.scan(&[0xff], &[0xff; 4], 10).expect("scan").len(), 1);
         index.make_durable().expect("durable");
+    }
+
+    /// Both maps hold the same after the same batches, whatever is asked.
+    fn agree(sled: &SledIndex, map: &MemoryIndex, keys: u32) {
+        let all = |index: &dyn Index| index.scan(b"", &[0xff], usize::MAX).expect("scan");
+        assert_eq!(all(sled), all(map));
+        for n in (0..keys).step_by(7) {
+            let (key, behind) = (format!("{n:05}"), format!("{:05}", n + 40));
+            assert_eq!(sled.get(key.as_bytes()), map.get(key.as_bytes()), "{key}");
+            for limit in [1, 3, usize::MAX] {
+                let of = |index: &dyn Index| index.scan(key.as_bytes(), behind.as_bytes(), limit);
+                assert_eq!(of(sled), of(map), "{key} to {behind}");
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_are_cut_and_joined_without_anybody_noticing() {
+        let dir = tempfile::tempdir().expect("directory");
+        let (sled, map) = (SledIndex::open(dir.path()).expect("open"), MemoryIndex::default());
+        let mut seed = 7_u32;
+        let mut random = move |below: u32| {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (seed >> 8) % below
+        };
+        for round in 0..60 {
+            // Growing, then mostly shrinking, at the end empty; every batch has neighbours, strangers and a key written twice.
+            let put = |random: &mut dyn FnMut(u32) -> u32| random(10) < if round < 30 { 9 } else { 2 };
+            let begin = random(2_000);
+            let keys: Vec<u32> = (begin..begin + 100).chain((0..60).map(|_| random(2_100))).chain([begin]).collect();
+            let value = |random: &mut dyn FnMut(u32) -> u32| vec![round; random(120) as usize].into();
+            let writes: Vec<Write> = keys
+                .iter()
+                .map(|n| {
+                    let value = put(&mut random).then(|| value(&mut random));
+                    (format!("{n:05}").into_bytes().into(), value)
+                })
+                .collect();
+            map.apply(writes.clone()).expect("applied");
+            sled.apply(writes).expect("applied");
+            agree(&sled, &map, 2_100);
+        }
+        let rest = map.scan(b"", &[0xff], usize::MAX).expect("scan").into_iter();
+        sled.apply(rest.map(|(key, _)| (key, None)).collect()).expect("applied");
+        agree(&sled, &MemoryIndex::default(), 100);
     }
 
     #[test]
