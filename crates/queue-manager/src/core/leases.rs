@@ -410,16 +410,6 @@ impl Core {
         }
     }
 
-    /// The envelope of a message, from memory or from the log.
-    pub(super) fn envelope(&mut self, id: QueueId) -> Result<Arc<Envelope>, LoadError> {
-        if let Some(active) = self.messages.get(&id) {
-            return Ok(active.envelope.clone());
-        }
-        let loaded = self.store.load(id)?;
-        self.activate(id, loaded.envelope.clone(), 0);
-        Ok(loaded.envelope)
-    }
-
     fn piece(&mut self, id: QueueId, keep: bool) -> Result<Piece, LoadError> {
         if let Some(content) = self.messages.get(&id).and_then(|active| active.content.clone()) {
             return Ok(Piece::Octets(content));

@@ -1,5 +1,6 @@
 //! The one thread that knows the queue's present: schedule, leases, outcomes, operators. It commits through the store and never waits for it.
 
+mod active;
 mod addresses;
 mod leases;
 mod operators;
@@ -23,6 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::destination::Target;
 use crate::schedule::{Grant, Scheduler, Source};
 use crate::settings::Settings;
+use active::{AHEAD, Active};
 
 /// How long mail of before a restart waits for the workers of before the restart.
 const RESUME_WAIT: Duration = Duration::from_secs(30);
@@ -149,25 +151,6 @@ pub struct NewMessage {
     /// It rests.
     pub hold: bool,
 }
-
-/// A message in memory, because something is under way with it.
-struct Active {
-    envelope: Arc<Envelope>,
-    since: UnixTime,
-    leased: u32,
-    /// The configuration that its routes were found with.
-    routed: u64,
-    report_due: bool,
-    warn_due: bool,
-    /// The report was handed to the store and is not answered.
-    reporting: bool,
-    content: Option<Arc<Vec<u8>>>,
-    /// Operators' changes that wait for the outcomes.
-    pending: Vec<operators::Kind>,
-}
-
-/// So many messages are held ready before anybody asks for them; others are read again when their turn comes, and cost no memory until then.
-const AHEAD: usize = 2_000;
 
 /// A connected worker.
 struct Worker {
@@ -472,31 +455,6 @@ impl Core {
         if self.messages.len() < self.settings.limits.active.min(AHEAD) {
             self.activate(message.id, message.envelope, self.routing);
         }
-    }
-
-    fn activate(&mut self, id: QueueId, envelope: Arc<Envelope>, routed: u64) {
-        let nrcpt = match self.store.message(id) {
-            Ok(Some(message)) => message.open,
-            _ => u32::try_from(envelope.recipients.len()).unwrap_or(u32::MAX),
-        };
-        if envelope.purpose.is_verification() {
-            self.asking.insert(id);
-        }
-        let from = envelope.sender.to_string();
-        let line = Line::Active { from: &from, size: envelope.size, nrcpt };
-        self.log.record(&Record::new(&self.settings.idents.qmgr, Stage::Queue, line).about(id));
-        let active = Active {
-            envelope,
-            since: (self.now)(),
-            leased: 0,
-            routed,
-            report_due: false,
-            warn_due: false,
-            reporting: false,
-            content: None,
-            pending: Vec::new(),
-        };
-        self.messages.insert(id, active);
     }
 
     fn reload(&mut self, settings: Settings, router: Arc<dyn Router>) {

@@ -358,12 +358,6 @@ impl Core {
         self.log.record(&Record::new(&self.settings.idents.qmgr, Stage::Queue, Line::Removed).about(id));
     }
 
-    pub(super) fn forget(&mut self, id: QueueId) {
-        if let Some(content) = self.messages.remove(&id).and_then(|active| active.content) {
-            self.cached = self.cached.saturating_sub(content.len());
-        }
-    }
-
     /// Nothing of the message is leased: changes that waited are carried out, reports are sent, memory is given back.
     fn at_rest(&mut self, id: QueueId) {
         let Some(active) = self.messages.get_mut(&id) else { return };
