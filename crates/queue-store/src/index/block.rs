@@ -16,6 +16,9 @@ const LEAST: usize = 384;
 /// The name of a block that holds the least keys.
 pub const FIRST: &[u8] = b"\0";
 
+/// A key with its value.
+type Entry<'a> = (&'a [u8], &'a [u8]);
+
 /// The entries of a block, in order; reading ends at the first that is not what [`Pieces`] writes.
 pub struct Entries<'a> {
     rest: &'a [u8],
@@ -31,7 +34,7 @@ impl<'a> Entries<'a> {
     }
 
     /// The next key with its value.
-    pub fn next(&mut self) -> Result<Option<(&[u8], &[u8])>, IndexError> {
+    pub fn next(&mut self) -> Result<Option<Entry<'_>>, IndexError> {
         if self.rest.is_empty() {
             return Ok(None);
         }

@@ -155,10 +155,13 @@ mod tests {
             map.apply(writes.clone()).expect("applied");
             sled.apply(writes).expect("applied");
             agree(&sled, &map, 2_100);
+            let entries = map.scan(b"", &[0xff], usize::MAX).expect("scan").len();
+            assert!(sled.blocks() <= 8 + entries / 10, "{entries} entries in {} blocks", sled.blocks());
         }
         let rest = map.scan(b"", &[0xff], usize::MAX).expect("scan").into_iter();
         sled.apply(rest.map(|(key, _)| (key, None)).collect()).expect("applied");
         agree(&sled, &MemoryIndex::default(), 100);
+        assert_eq!(sled.blocks(), 0);
     }
 
     #[test]

@@ -50,6 +50,12 @@ impl SledIndex {
         Ok(Self { db, dir: dir.to_owned(), batch: RwLock::new(()) })
     }
 
+    /// How many blocks there are.
+    #[cfg(test)]
+    pub fn blocks(&self) -> usize {
+        self.db.len()
+    }
+
     fn reading(&self) -> RwLockReadGuard<'_, ()> {
         self.batch.read().unwrap_or_else(PoisonError::into_inner)
     }
