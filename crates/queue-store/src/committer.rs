@@ -26,6 +26,8 @@ use crate::store::{Answer, Answers, Op, Refusal, Shared};
 const BATCH_OPS: usize = 4096;
 /// Octets of content of one batch.
 const BATCH_OCTETS: u64 = 4 * 1024 * 1024;
+/// Octets of room for records that are kept between batches.
+const ROOM: usize = 256 * 1024;
 /// Writes that go into the index at once. Until they are there they are in memory three times: here, on their way, and in sled, which
 /// keeps besides a copy of a page for each write of a batch until the batch is done.
 const FREEZE_AT: usize = 2_000;
@@ -469,6 +471,8 @@ impl Committer {
         indexed.wanted = false;
         drop(indexed);
         self.frozen = Instant::now();
+        self.buffer.clear();
+        self.buffer.shrink_to(ROOM);
         match self.shared.write().freeze(now()) {
             Ok(_) => drop(to_index.send(())),
             Err(_) => self.shared.index_failed.store(true, Ordering::Relaxed),
