@@ -11,7 +11,6 @@ use mail_daemon::{Context, Daemon, Log, Plan, Running, Supervision};
 use mail_ipc::hello::Role;
 use mail_ipc::sockets::{CONTROL, DELIVERY, QUEUE};
 use mail_tables::TableSet;
-use queue_store::addresses::Addresses;
 use queue_store::{Options, Recovery, Store};
 use tokio::sync::broadcast;
 
@@ -62,9 +61,7 @@ async fn serve_queue(context: &mut Context, running: &Running, ident: &Ident) ->
     let settings = Settings::of(&running.config);
     let (mut core, events) = Core::new(store.clone(), &recovery, settings, tables.router(), log.clone());
     if !running.config.main.address_verify_map.trim().is_empty() {
-        let (addresses, trouble) = Addresses::open(context.state());
-        trouble.inspect(|error| log.warning(ident, &format!("what is known of addresses is kept in memory: {error}")));
-        core.remember_addresses_in(addresses);
+        core.remember_addresses_in(context.state().to_owned());
     }
     let lookups = Lookups::new(context.state().to_owned(), context.hello());
     let fetching = tokio::spawn(asked::fetch(asked.clone(), questions, lookups, events.clone()));

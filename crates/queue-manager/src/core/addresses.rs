@@ -4,6 +4,7 @@
 //! the address that was asked about as its original, so that a probe that outlives a restart still answers.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ pub type Asker = Box<dyn FnOnce(Verified) + Send>;
 /// What is known, and what is being found out.
 pub(super) struct Probes {
     pub known: Addresses,
+    /// Where that is kept, until it is opened: most systems never ask.
+    pub state: Option<PathBuf>,
     under_way: HashMap<String, Probe>,
     /// Those that wait for serial numbers, as in the first moments of a run: address, recipient, asker.
     later: Vec<(String, Address, Option<Asker>)>,
@@ -49,12 +52,30 @@ pub struct Probed {
 
 impl Probes {
     pub fn new(now: UnixTime) -> Self {
-        Self { known: Addresses::in_memory(), under_way: HashMap::new(), later: Vec::new(), cleaned: now, cursor: None }
+        Self {
+            known: Addresses::in_memory(),
+            state: None,
+            under_way: HashMap::new(),
+            later: Vec::new(),
+            cleaned: now,
+            cursor: None,
+        }
     }
 }
 
 impl Core {
+    /// Opens what is known of addresses, if nobody has asked before.
+    fn open_addresses(&mut self) {
+        let Some(state) = self.probes.state.take() else { return };
+        let (known, trouble) = Addresses::open(&state);
+        self.probes.known = known;
+        if let Some(error) = trouble {
+            self.warn(&format!("what is known of addresses is kept in memory: {error}"));
+        }
+    }
+
     pub(super) fn ask_about(&mut self, address: &Address, recipient: Address, asker: Asker) {
+        self.open_addresses();
         let now = (self.now)();
         let name = name_of(address);
         let times = &self.settings.verification;
@@ -72,7 +93,8 @@ impl Core {
     }
 
     /// What is believed of an address now; nobody is asked.
-    pub(super) fn known_of(&self, address: &Address) -> Response {
+    pub(super) fn known_of(&mut self, address: &Address) -> Response {
+        self.open_addresses();
         let now = (self.now)();
         let times = &self.settings.verification;
         let known = self.probes.known.get(&name_of(address)).filter(|standing| !times.is_expired(standing, now));
@@ -140,6 +162,7 @@ impl Core {
 
     /// A probe has ended. One that failed takes nothing back that is still believed: as long as some succeed the address is good.
     pub(super) fn found_out(&mut self, name: &str, standing: Standing) {
+        self.open_addresses();
         self.answer(name, &verified(&standing));
         let times = &self.settings.verification;
         let good = |known: Standing| known.is == Deliverability::Deliverable && !times.is_expired(&known, standing.at);
@@ -163,7 +186,9 @@ impl Core {
     /// Removes what is believed no more, and probes that were lost: one step at a time.
     pub(super) fn clean_addresses(&mut self, now: UnixTime) {
         let times = &self.settings.verification;
-        if self.probes.cursor.is_none() && now.since(self.probes.cleaned) < times.cleanup_interval {
+        let soon = self.probes.cursor.is_none() && now.since(self.probes.cleaned) < times.cleanup_interval;
+        // What nobody has asked about stays as it is: it cannot grow.
+        if soon || self.probes.state.is_some() {
             return;
         }
         self.probes.cleaned = now;

@@ -9,6 +9,7 @@ mod reports;
 mod verification;
 
 use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, SystemTime};
@@ -208,6 +209,8 @@ pub struct Core {
     leased: HashMap<(QueueId, u32), u64>,
     next_lease: u64,
     messages: HashMap<QueueId, Active>,
+    /// When messages that nobody asks for were last put out of memory.
+    tidied: UnixTime,
     /// Attempts that never got an outcome: the next one says so.
     lost: HashMap<(QueueId, u32), u32>,
     recording: HashSet<(QueueId, u32)>,
@@ -265,6 +268,7 @@ impl Core {
             leased: HashMap::new(),
             next_lease: 1,
             messages: HashMap::new(),
+            tidied: now(),
             lost: HashMap::new(),
             recording: HashSet::new(),
             expiring: HashMap::new(),
@@ -285,9 +289,9 @@ impl Core {
         (core, to_self)
     }
 
-    /// Keeps what is known of addresses there from now on.
-    pub fn remember_addresses_in(&mut self, addresses: queue_store::addresses::Addresses) {
-        self.probes.known = addresses;
+    /// Keeps what is known of addresses in a state directory, from the first question about one on.
+    pub fn remember_addresses_in(&mut self, state: PathBuf) {
+        self.probes.state = Some(state);
     }
 
     /// Where the recipient of a message goes.
@@ -416,6 +420,7 @@ impl Core {
         }
         self.return_orphans(now);
         self.clean_addresses(now);
+        self.forget_unasked(now);
         for (at, work) in std::mem::take(&mut self.again) {
             if at <= now {
                 self.once_more(work);
