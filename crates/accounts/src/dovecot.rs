@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use mail_config::dovecot::{Database, Dovecot, Driver, Location};
+use mail_config::dovecot::{Database, Dovecot, Driver, Location, Settings};
 use mail_types::SourceLine;
 
 use crate::names::NameRules;
@@ -27,10 +27,14 @@ pub struct Problem {
 #[must_use]
 pub fn plan(dovecot: &Dovecot) -> (Plan, Vec<Problem>) {
     let mut reader = Reader { is_24: dovecot.is_24, problems: Vec::new() };
+    let passdbs = |reader: &mut Reader, of_masters| {
+        let databases = dovecot.passdbs.iter().filter(|database| database.is("master") == of_masters);
+        databases.map(|database| reader.passdb(database)).collect()
+    };
     let plan = Plan {
         names: reader.names(dovecot),
-        // Master users log in as somebody else, which is not built: such a passdb is never asked.
-        passdbs: dovecot.passdbs.iter().filter_map(|database| reader.passdb(database)).collect(),
+        passdbs: passdbs(&mut reader, false),
+        masters: passdbs(&mut reader, true),
         userdbs: dovecot.userdbs.iter().map(|database| reader.userdb(database)).collect(),
         mail: reader.mail(dovecot),
         is_24: dovecot.is_24,
@@ -74,17 +78,25 @@ impl Reader {
             translation: Vec::new(),
             allowed: settings.auth_username_chars.to_string(),
             format,
+            master_separator: self.master_separator(settings),
         }
     }
 
-    fn passdb(&mut self, database: &Database) -> Option<Passdb> {
-        if database.is("master") {
+    /// Dovecot takes the first octet of the setting, which is a character in ASCII alone.
+    fn master_separator(&mut self, settings: &Settings) -> Option<char> {
+        let separator = settings.auth_master_user_separator.chars().next()?;
+        if !separator.is_ascii() {
+            let source = &settings.auth_master_user_separator.source;
             self.problem(
-                &database.source,
-                "passdb with master = yes: master users are not supported, nobody logs in by it",
+                source,
+                format!("auth_master_user_separator: `{separator}' is not ASCII: names are not separated"),
             );
             return None;
         }
+        Some(separator)
+    }
+
+    fn passdb(&mut self, database: &Database) -> Passdb {
         let mut flow = self.flow(database);
         if database.is("pass") {
             flow.success = After::Continue;
@@ -93,16 +105,17 @@ impl Reader {
             let text = database.settings.get(name).map(String::as_str).unwrap_or_default();
             text.split([' ', ',']).filter(|word| !word.is_empty()).map(str::to_owned).collect::<Vec<_>>()
         };
-        Some(Passdb {
+        Passdb {
             driver: self.pass_driver(database),
             source: database.source.clone(),
             deny: database.is("deny"),
-            mechanisms: words("mechanisms"),
+            // 2.3's name, or 2.4's.
+            mechanisms: [words("mechanisms"), words("mechanisms_filter")].concat(),
             username_filter: words("username_filter"),
             flow,
             default_fields: self.fields(database, &database.default_fields),
             override_fields: self.fields(database, &database.override_fields),
-        })
+        }
     }
 
     fn pass_driver(&mut self, database: &Database) -> PassDriver {
@@ -296,10 +309,36 @@ mod tests {
             "passdb {\n  driver = sql\n  args = /etc/x\n}\npassdb {\n  driver = passwd-file\n  args = /m\n  master = yes\n}\n\
              userdb {\n  driver = static\n  args = home=/srv/%{env:X} allow_all_users=yes\n}\n",
         );
-        assert_eq!((plan.passdbs.len(), problems.len()), (1, 3), "{problems:?}");
+        assert_eq!((plan.passdbs.len(), plan.masters.len(), problems.len()), (1, 1, 2), "{problems:?}");
         assert!(matches!(plan.passdbs[0].driver, PassDriver::Unusable(_)));
         let found = by_name(&plan, &Fake::default(), "john", "lmtp", &mut Vec::new());
         assert!(matches!(found, Found::Unavailable(_)), "{found:?}");
+    }
+
+    #[test]
+    fn master_users_have_passdbs_of_their_own_in_both_generations() {
+        let (old, problems) = read(
+            "auth_master_user_separator = *\npassdb {\n  driver = passwd-file\n  args = /m\n  master = yes\n  pass = yes\n}\n\
+             passdb {\n  driver = passwd-file\n  args = /u\n}\n",
+        );
+        assert!(problems.is_empty(), "{problems:?}");
+        let (new, problems) = read(
+            "dovecot_config_version = 2.4.0\nauth_master_user_separator = *\n\
+             passdb masters {\n  driver = passwd-file\n  master = yes\n  passwd_file_path = /m\n  result_success = continue\n}\n\
+             passdb passwd-file {\n  passwd_file_path = /u\n  mechanisms_filter = plain\n}\n",
+        );
+        assert!(problems.is_empty(), "{problems:?}");
+        for plan in [&old, &new] {
+            assert_eq!((plan.passdbs.len(), plan.masters.len(), plan.names.master_separator), (1, 1, Some('*')));
+            assert_eq!(plan.masters[0].flow.success, After::Continue);
+            assert!(plan.names_file("/m") && plan.names_file("/u"));
+        }
+        assert_eq!(new.passdbs[0].mechanisms, ["plain"]);
+        let (plan, _) = read("auth_master_user_separator = ++\npassdb {\n driver = pam\n master = yes\n}\n");
+        assert_eq!((plan.passdbs.len(), plan.names.master_separator), (0, Some('+')));
+        assert!(plan.uses_pam() && plan.names_pam_service("dovecot"));
+        let (plan, problems) = read("auth_master_user_separator = \u{e4}\n");
+        assert_eq!((plan.names.master_separator, problems.len()), (None, 1));
     }
 
     #[test]

@@ -36,10 +36,11 @@ impl Sources for Fake {
         }
     }
 
-    fn shadow(&self, name: &str, password: &Octets) -> PamAnswer {
-        match (name, password.as_str()) {
-            ("shade", Some("dark")) => PamAnswer::Granted("shade".into()),
+    fn shadow(&self, name: &str, password: Option<&Octets>) -> PamAnswer {
+        match (name, password.map(|password| password.as_str())) {
+            ("shade", None | Some(Some("dark"))) => PamAnswer::Granted("shade".into()),
             ("shade", _) => PamAnswer::Denied("Password mismatch".into()),
+            ("locked", _) => PamAnswer::Denied("invalid password field".into()),
             _ => PamAnswer::Unknown("unknown user".into()),
         }
     }

@@ -1,4 +1,4 @@
-//! A password against the passdbs of a plan: order, `deny`, and the result rules of Dovecot.
+//! A password against the passdbs of a plan: order, `deny`, master users, and the result rules of Dovecot.
 
 mod ask;
 
@@ -6,8 +6,9 @@ use std::net::IpAddr;
 
 use mail_types::Octets;
 
+use crate::names::{Identity, Refused};
 use crate::patterns::filter_allows;
-use crate::plan::{About, After, Lead, Note, PassDriver, Passdb, Plan, Sources};
+use crate::plan::{About, After, Flow, Lead, Note, PassDriver, Passdb, Plan, Sources};
 use crate::variables::Values;
 use ask::Result;
 pub(crate) use ask::{expand_all, find};
@@ -19,6 +20,8 @@ pub struct Attempt {
     pub service: String,
     /// The SASL mechanism.
     pub mechanism: String,
+    /// Whom PLAIN's client wants to be, as sent; empty for the user that the password belongs to.
+    pub authzid: String,
     /// The name as sent.
     pub user: String,
     /// The password as sent.
@@ -40,7 +43,7 @@ impl Attempt {
     pub fn fingerprint(&self, secret: &[u8; 32]) -> String {
         let (peer, local) = (self.peer.to_string(), self.local.to_string());
         let name = self.local_name.as_deref().unwrap_or_default();
-        let texts = [&self.service, &self.mechanism, &self.user, &peer, &local, name];
+        let texts = [&self.service, &self.mechanism, &self.authzid, &self.user, &peer, &local, name];
         let mut message = Vec::new();
         for part in texts.iter().map(|text| text.as_bytes()).chain([self.password.as_bytes()]) {
             message.extend_from_slice(&(part.len() as u64).to_le_bytes());
@@ -66,6 +69,8 @@ pub enum Verdict {
 pub struct Granted {
     /// The name after all rules.
     pub user: String,
+    /// The master user who logs in as that user; none for the user.
+    pub master: Option<String>,
     /// The fields `userdb_...` of the passdb, without the prefix: what `prefetch` gives.
     pub prefetched: Vec<(String, String)>,
 }
@@ -75,7 +80,7 @@ pub struct Granted {
 pub struct Judged {
     /// The verdict.
     pub verdict: Verdict,
-    /// The name after the rules of names; the one sent if those refuse it.
+    /// The name after the rules of names: the master user's until that password was right, then the user's. The one sent if the rules refuse it.
     pub user: String,
     /// Lines for the log.
     pub notes: Vec<Note>,
@@ -86,32 +91,37 @@ pub struct Judged {
 pub fn login(plan: &Plan, sources: &dyn Sources, attempt: &Attempt) -> Judged {
     let mut notes = Vec::new();
     let mechanism = attempt.mechanism.to_ascii_lowercase();
-    let about = About { driver: &mechanism, user: "?", remote: Some(attempt.peer), session: attempt.session.as_str() };
-    let user = match plan.names.apply(&attempt.user, &attempt.service) {
-        Ok(user) => user,
-        Err(error) => {
-            notes.push(about.info(error));
-            return Judged { verdict: Verdict::Denied, user: attempt.user.clone(), notes };
+    let session = attempt.session.as_str();
+    let about = About { driver: &mechanism, user: "?", remote: Some(attempt.peer), session, ..About::default() };
+    let names = (attempt.authzid.as_str(), attempt.user.as_str());
+    let Identity { user, login } = match plan.names.identify(names, &attempt.service, !plan.masters.is_empty()) {
+        Ok(identity) => identity,
+        Err(Refused { user, shown, why }) => {
+            notes.push(About { user: user.as_deref().unwrap_or("?"), ..about }.info(why));
+            return Judged { verdict: Verdict::Denied, user: shown, notes };
         }
     };
     // An empty password is never anybody's: a file with an empty {PLAIN} would let everybody in.
     if attempt.password.as_bytes().is_empty() {
-        notes.push(About { user: &user, ..about }.info("Given password is empty"));
+        notes.push(About { user: &user, master: login.is_some(), ..about }.info("Given password is empty"));
         return Judged { verdict: Verdict::Denied, user, notes };
     }
     let mut judge = Judge {
         plan,
         sources,
         attempt,
-        granted: Granted { user: user.clone(), prefetched: Vec::new() },
+        granted: Granted { user: user.clone(), ..Granted::default() },
+        login,
+        shown: user,
+        verified: false,
         refused: false,
         notes,
     };
     let verdict = judge.run();
-    Judged { verdict, user, notes: judge.notes }
+    Judged { verdict, user: judge.shown, notes: judge.notes }
 }
 
-/// Whether a passdb knows the user, without a password: how `static` learns who exists. `None` if no passdb can tell.
+/// Whether a passdb of ordinary users knows the user, without a password: how `static` learns who exists. `None` if no passdb can tell.
 pub(crate) fn exists(plan: &Plan, sources: &dyn Sources, user: &str) -> std::result::Result<Option<bool>, String> {
     let mut blind = false;
     for passdb in plan.passdbs.iter().filter(|passdb| !passdb.deny) {
@@ -138,6 +148,12 @@ struct Judge<'a> {
     sources: &'a dyn Sources,
     attempt: &'a Attempt,
     granted: Granted,
+    /// Whom a master user wants to be, until that password was right.
+    login: Option<String>,
+    /// Whom the log names.
+    shown: String,
+    /// The password was right and a later database is asked all the same: for what it knows of the user, no more for the password.
+    verified: bool,
     /// A field such as `nologin` was given: right password, but no login.
     refused: bool,
     notes: Vec<Note>,
@@ -145,9 +161,12 @@ struct Judge<'a> {
 
 impl Judge<'_> {
     fn run(&mut self) -> Verdict {
+        let plan = self.plan;
         let (mut success, mut internal) = (false, false);
-        for passdb in &self.plan.passdbs {
-            if self.passed_over(passdb, success) {
+        let mut rest = if self.login.is_some() { plan.masters.as_slice() } else { plan.passdbs.as_slice() };
+        while let Some((passdb, after)) = rest.split_first() {
+            rest = after;
+            if self.passed_over(passdb) {
                 continue;
             }
             let result = self.ask(passdb);
@@ -161,14 +180,17 @@ impl Judge<'_> {
                     }
                 }
             }
-            let rule = match result {
-                Result::Disabled => return Verdict::Denied,
-                Result::Ok => passdb.flow.success,
-                Result::Internal => passdb.flow.internal_failure,
-                Result::Mismatch | Result::Unknown => passdb.flow.failure,
-            };
+            if result == Result::Disabled {
+                return Verdict::Denied;
+            }
+            if result == Result::Ok && self.become_login_user(passdb) {
+                // Whatever follows is asked about the user whom the master user has become.
+                rest = &plan.passdbs;
+            }
+            let rule = rule(passdb.flow, result);
+            self.verified |= rule == After::ContinueOk || (rule == After::Continue && result == Result::Ok);
             internal |= result == Result::Internal;
-            match rule.leads(result == Result::Ok, success) {
+            match rule.leads(success) {
                 Lead::End(false) if rule == After::ReturnFail => return Verdict::Denied,
                 Lead::End(decided) => {
                     success = decided;
@@ -184,8 +206,18 @@ impl Judge<'_> {
         }
     }
 
-    fn passed_over(&self, passdb: &Passdb, success: bool) -> bool {
-        let skipped = passdb.flow.skip.passes_over(success);
+    /// A master user's password was right: from here on it is the login of the user whom they asked for. False where nobody asked for somebody else.
+    fn become_login_user(&mut self, passdb: &Passdb) -> bool {
+        let Some(login) = self.login.clone() else { return false };
+        self.notes.push(self.about(passdb).info(format_args!("Master user logging in as {login}")));
+        self.login = None;
+        self.granted.master = Some(std::mem::replace(&mut self.granted.user, login.clone()));
+        self.shown = login;
+        true
+    }
+
+    fn passed_over(&self, passdb: &Passdb) -> bool {
+        let skipped = passdb.flow.skip.passes_over(self.verified);
         let mechanism = passdb.mechanisms.is_empty()
             || passdb.mechanisms.iter().any(|name| name.eq_ignore_ascii_case(&self.attempt.mechanism));
         skipped || !mechanism || !filter_allows(&passdb.username_filter, &self.granted.user)
@@ -200,7 +232,8 @@ impl Judge<'_> {
             PassDriver::Unusable(_) => "passdb",
         };
         let attempt = self.attempt;
-        About { driver, user: &self.granted.user, remote: Some(attempt.peer), session: &attempt.session }
+        let (remote, master) = (Some(attempt.peer), self.login.is_some());
+        About { driver, user: &self.granted.user, remote, master, session: &attempt.session }
     }
 
     fn say(&mut self, passdb: &Passdb, error: bool, text: impl std::fmt::Display) {
@@ -208,6 +241,19 @@ impl Judge<'_> {
         self.notes.push(note);
     }
 }
+
+/// The rule that a result falls under.
+fn rule(flow: Flow, result: Result) -> After {
+    match result {
+        Result::Ok => flow.success,
+        Result::Internal => flow.internal_failure,
+        Result::Disabled => After::ReturnFail,
+        Result::Mismatch | Result::Unknown => flow.failure,
+    }
+}
+
+#[cfg(test)]
+mod masters;
 
 #[cfg(test)]
 mod tests {
@@ -224,6 +270,7 @@ mod tests {
         Attempt {
             service: "imap".into(),
             mechanism: "PLAIN".into(),
+            authzid: String::new(),
             user: user.into(),
             password: password.into(),
             peer: "192.0.2.5".parse().unwrap(),
@@ -253,7 +300,7 @@ mod tests {
     fn a_right_password_is_granted_with_the_fields_of_the_user() {
         let (verdict, notes) = judge(file(), "Alice", "wonder");
         let prefetched = vec![("mail".to_owned(), "maildir:~/M".to_owned())];
-        assert_eq!(verdict, Verdict::Granted(Granted { user: "alice".into(), prefetched }));
+        assert_eq!(verdict, Verdict::Granted(Granted { user: "alice".into(), master: None, prefetched }));
         assert!(notes.is_empty());
     }
 
@@ -290,7 +337,7 @@ mod tests {
     #[test]
     fn a_field_may_rename_the_user() {
         let (verdict, _) = judge(file(), "mary@info.net", "x");
-        assert_eq!(verdict, Verdict::Granted(Granted { user: "alice".into(), prefetched: Vec::new() }));
+        assert_eq!(verdict, Verdict::Granted(Granted { user: "alice".into(), ..Granted::default() }));
     }
 
     #[test]
@@ -346,11 +393,41 @@ mod tests {
         assert!(granted("alice", with(Flow::default()), "second"));
         assert!(!granted("alice", with(Flow { failure: After::ReturnFail, ..Flow::default() }), "second"));
         assert!(!granted("alice", with(Flow { failure: After::Return, ..Flow::default() }), "second"));
-        assert!(!granted("alice", with(Flow { success: After::Continue, ..Flow::default() }), "wonder"));
         assert!(granted("alice", with(Flow { success: After::ContinueOk, ..Flow::default() }), "wonder"));
         let mut skipping = with(Flow { success: After::ContinueOk, ..Flow::default() });
         skipping[1].flow.skip = Skip::Unauthenticated;
-        assert!(!granted("alice", skipping, "second"));
+        assert!(!granted("alice", skipping.clone(), "second"));
+        assert!(granted("alice", skipping, "wonder"));
+        // `return` keeps what earlier databases decided, and before the first that is no.
+        assert!(!granted("alice", with(Flow { success: After::Return, ..Flow::default() }), "wonder"));
+        let mut earlier = with(Flow { success: After::ContinueOk, ..Flow::default() });
+        earlier[1].flow.failure = After::Return;
+        assert!(granted("alice", earlier, "wonder"));
+    }
+
+    // What Dovecot 2.3.19 does: the next database is no more asked for the password, only whether it knows the user.
+    #[test]
+    fn after_a_right_password_that_leads_on_the_user_only_has_to_be_known() {
+        let flow = Flow { success: After::Continue, ..Flow::default() };
+        let first = |driver| Passdb { flow, ..passdb(driver) };
+        let all = || first(PassDriver::Static(vec![field("password=all")]));
+        assert!(granted("alice", vec![all(), passdb_file("/p")], "all"));
+        assert!(!granted("nobody", vec![all(), passdb_file("/p")], "all"));
+        assert!(!granted("alice", vec![all()], "all"), "nobody has said yes");
+        for user in ["dave", "carol", "hugo"] {
+            assert!(granted(user, vec![all(), passdb_file("/p")], "all"), "{user} has no password to compare with");
+        }
+        for user in ["erin", "frank", "paul"] {
+            assert!(!granted(user, vec![all(), passdb_file("/p")], "all"), "{user} may not log in");
+        }
+        let shadow = || passdb(PassDriver::Shadow);
+        assert!(granted("shade", vec![all(), shadow()], "all"));
+        assert!(!granted("locked", vec![all(), shadow()], "all"));
+        // PAM knows nobody without a password.
+        assert!(!granted("pamela", vec![all(), passdb(PassDriver::Pam(template("dovecot")))], "all"));
+        let mut skipped = passdb_file("/p");
+        skipped.flow.skip = Skip::Authenticated;
+        assert!(!granted("alice", vec![all(), skipped], "all"));
     }
 
     #[test]

@@ -39,14 +39,14 @@ pub fn after_login(
     context: &Values<'_>,
     notes: &mut Vec<Note>,
 ) -> Found {
-    let values = Values { user: &granted.user, ..*context };
+    let values = Values { user: &granted.user, master_user: granted.master.as_deref(), ..*context };
     Search { plan, sources, values, prefetched: Some(&granted.prefetched), notes }.run()
 }
 
 /// Looks up a user by name, as LMTP does for a recipient: nobody has logged in.
 #[must_use]
 pub fn by_name(plan: &Plan, sources: &dyn Sources, name: &str, service: &str, notes: &mut Vec<Note>) -> Found {
-    let about = About { driver: "userdb", user: name, remote: None, session: "" };
+    let about = About { driver: "userdb", user: name, ..About::default() };
     match plan.names.apply(name, service) {
         // A name that may not log in has no mailbox either.
         Err(error) => {
@@ -79,7 +79,7 @@ struct Search<'a> {
 
 impl Search<'_> {
     fn run(mut self) -> Found {
-        if !harmless_in_path(self.values.user) {
+        if !self.values.are_harmless_in_path() {
             return Found::Unavailable("user name cannot be part of a path".into());
         }
         let mut fields = Fields::new();
@@ -88,18 +88,18 @@ impl Search<'_> {
             if userdb.flow.skip.passes_over(success) {
                 continue;
             }
-            let (rule, found) = match self.ask(userdb) {
+            let rule = match self.ask(userdb) {
                 Answer::Fields(found) => {
                     fields.extend(found);
-                    (userdb.flow.success, true)
+                    userdb.flow.success
                 }
-                Answer::Unknown => (userdb.flow.failure, false),
+                Answer::Unknown => userdb.flow.failure,
                 Answer::Internal(text) => {
                     internal = Some(text);
-                    (userdb.flow.internal_failure, false)
+                    userdb.flow.internal_failure
                 }
             };
-            match rule.leads(found, success) {
+            match rule.leads(success) {
                 Lead::End(false) if rule == After::ReturnFail => return Found::Unknown,
                 Lead::End(decided) => {
                     success = decided;
@@ -124,7 +124,8 @@ impl Search<'_> {
             UserDriver::Prefetch => "prefetch",
             UserDriver::Unusable(_) => "userdb",
         };
-        let about = About { driver, user: self.values.user, remote: self.values.remote, session: self.values.session };
+        let Values { user, remote, session, .. } = self.values;
+        let about = About { driver, user, remote, session, ..About::default() };
         match self.fields_of(userdb) {
             Ok(Some(fields)) => Answer::Fields(fields),
             Ok(None) if matches!(userdb.driver, UserDriver::Prefetch) => Answer::Unknown,
@@ -170,12 +171,8 @@ impl Search<'_> {
         match self.complete_or(fields) {
             Ok(user) => Found::User(user),
             Err(text) => {
-                let about = About {
-                    driver: "userdb",
-                    user: self.values.user,
-                    remote: self.values.remote,
-                    session: self.values.session,
-                };
+                let Values { user, remote, session, .. } = self.values;
+                let about = About { driver: "userdb", user, remote, session, ..About::default() };
                 self.notes.push(about.error(&text));
                 Found::Unavailable(text)
             }
@@ -403,6 +400,7 @@ mod tests {
         let prefetched = [("uid", "5000"), ("gid", "5001"), ("home", "/srv/john")];
         let granted = Granted {
             user: "john".into(),
+            master: None,
             prefetched: prefetched.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec(),
         };
         let found = after_login(&plan, &sources, &granted, &Values::default(), &mut Vec::new());

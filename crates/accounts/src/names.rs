@@ -15,6 +15,28 @@ pub struct NameRules {
     pub allowed: String,
     /// The form of the name, `%Lu` by default; none leaves it as it is.
     pub format: Option<Template>,
+    /// `auth_master_user_separator`: what stands between the login name and the master user's; none where nobody is named so.
+    pub master_separator: Option<char>,
+}
+
+/// Who logs in, after the rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Whose password it is.
+    pub user: String,
+    /// Whom a master user logs in as; none for oneself.
+    pub login: Option<String>,
+}
+
+/// Why somebody is refused before any database is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// Whose password it would be; none where that name itself is refused.
+    pub user: Option<String>,
+    /// The name that the log shows.
+    pub shown: String,
+    /// Why, for the log.
+    pub why: String,
 }
 
 /// Why a name is refused.
@@ -24,6 +46,10 @@ pub enum NameError {
     Character(char, String),
     /// Nothing is left of it.
     Empty,
+    /// A master user names nobody to log in as.
+    EmptyLogin,
+    /// Somebody would log in as somebody else, and no master passdb is configured.
+    NoMasters,
 }
 
 impl fmt::Display for NameError {
@@ -34,6 +60,8 @@ impl fmt::Display for NameError {
                 write!(f, "Username character disallowed by auth_username_chars: 0x{code:02x} (username: {name})")
             }
             Self::Empty => write!(f, "Empty username"),
+            Self::EmptyLogin => write!(f, "Master user login attempted to use empty login username"),
+            Self::NoMasters => write!(f, "Master user login attempted without master passdbs"),
         }
     }
 }
@@ -61,6 +89,57 @@ impl NameRules {
         }
         if user.is_empty() { Err(NameError::Empty) } else { Ok(user) }
     }
+
+    /// Who logs in with these names: `authcid` is the one that the password belongs to, or `login*master`; `authzid` whom that user wants to be, empty
+    /// for no more than `authcid` says. Where both name somebody, `authzid` counts.
+    ///
+    /// # Errors
+    /// A name is refused, or there is nobody who may act as others.
+    pub fn identify(
+        &self,
+        (authzid, authcid): (&str, &str),
+        service: &str,
+        has_masters: bool,
+    ) -> Result<Identity, Refused> {
+        let (login, name) = match self.master_separator.and_then(|separator| authcid.split_once(separator)) {
+            Some((login, master)) => (Some(login), master),
+            None => (None, authcid),
+        };
+        let user = self.apply(name, service).map_err(|error| Refused {
+            user: None,
+            shown: name.to_owned(),
+            why: error.to_string(),
+        })?;
+        let refused = |why: String| Refused { user: Some(user.clone()), shown: user.clone(), why };
+        let mut identity = Identity { user: user.clone(), login: None };
+        if let Some(login) = login {
+            let other = self.login_name(login, &user, service, has_masters);
+            identity.login = other.map_err(|error| refused(error.to_string()))?;
+        }
+        if !authzid.is_empty() {
+            let other = self.login_name(authzid, &user, service, has_masters);
+            let other = other.map_err(|error| refused(format!("login user: {error}")))?;
+            identity.login = other.or(identity.login);
+        }
+        Ok(identity)
+    }
+
+    /// Whom a master user logs in as; none for themselves. The name is held against the master's before the rules change it, as Dovecot does: `John*john` asks
+    /// the master passdbs.
+    fn login_name(
+        &self,
+        login: &str,
+        user: &str,
+        service: &str,
+        has_masters: bool,
+    ) -> Result<Option<String>, NameError> {
+        match login {
+            "" => Err(NameError::EmptyLogin),
+            _ if login == user => Ok(None),
+            _ if !has_masters => Err(NameError::NoMasters),
+            _ => self.apply(login, service).map(Some),
+        }
+    }
 }
 
 impl Default for NameRules {
@@ -71,6 +150,7 @@ impl Default for NameRules {
             translation: Vec::new(),
             allowed: "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567890.-_@".into(),
             format: Template::parse("%Lu").ok(),
+            master_separator: None,
         }
     }
 }
@@ -104,6 +184,101 @@ mod tests {
         assert_eq!(error.to_string(), "Username character disallowed by auth_username_chars: 0x21 (username: we!rd)");
         let all = NameRules { allowed: String::new(), ..NameRules::default() };
         assert_eq!(all.apply("we!rd", "imap").unwrap(), "we!rd");
+    }
+
+    fn identified(
+        rules: &NameRules,
+        authzid: &str,
+        authcid: &str,
+    ) -> Result<(String, Option<String>), (String, String)> {
+        let identity = rules.identify((authzid, authcid), "imap", true);
+        identity.map(|identity| (identity.user, identity.login)).map_err(|refused| (refused.shown, refused.why))
+    }
+
+    fn with_separator() -> NameRules {
+        NameRules { master_separator: Some('*'), ..NameRules::default() }
+    }
+
+    // As Dovecot 2.3.19 takes them.
+    #[test]
+    fn a_name_with_the_separator_is_a_master_and_a_login() {
+        let rules = with_separator();
+        let cases = [
+            ("", "John", "john", None),
+            ("", "John*Admin", "admin", Some("john")),
+            ("", "admin*admin", "admin", None),
+            ("", "Admin*admin", "admin", Some("admin")),
+            ("John", "admin", "admin", Some("john")),
+            ("admin", "admin", "admin", None),
+            ("mary", "john*admin", "admin", Some("mary")),
+            ("admin", "john*admin", "admin", Some("john")),
+        ];
+        for (authzid, authcid, user, login) in cases {
+            let expected = (user.to_owned(), login.map(str::to_owned));
+            assert_eq!(identified(&rules, authzid, authcid), Ok(expected), "{authzid} {authcid}");
+        }
+    }
+
+    #[test]
+    fn half_a_name_and_wrong_characters_on_either_side_are_nobody() {
+        let cases = [
+            ("", "*admin", "admin", "Master user login attempted to use empty login username"),
+            ("", "john*", "", "Empty username"),
+            ("", "*", "", "Empty username"),
+            (
+                "",
+                "john*admin*x",
+                "admin*x",
+                "Username character disallowed by auth_username_chars: 0x2a (username: admin*x)",
+            ),
+            (
+                "",
+                "jo!hn*admin",
+                "admin",
+                "Username character disallowed by auth_username_chars: 0x21 (username: jo!hn)",
+            ),
+            (
+                "",
+                "john*ad!min",
+                "ad!min",
+                "Username character disallowed by auth_username_chars: 0x21 (username: ad!min)",
+            ),
+            (
+                "john*admin",
+                "admin",
+                "admin",
+                "login user: Username character disallowed by auth_username_chars: 0x2a (username: john*admin)",
+            ),
+        ];
+        for (authzid, authcid, shown, why) in cases {
+            assert_eq!(
+                identified(&with_separator(), authzid, authcid),
+                Err((shown.into(), why.into())),
+                "{authzid} {authcid}"
+            );
+        }
+    }
+
+    #[test]
+    fn without_separator_or_masters_nobody_is_somebody_else() {
+        let error = identified(&NameRules::default(), "", "john*admin").unwrap_err();
+        assert!(error.1.starts_with("Username character disallowed"), "{error:?}");
+        for (authzid, authcid) in [("", "john*admin"), ("john", "admin")] {
+            let refused = with_separator().identify((authzid, authcid), "imap", false).unwrap_err();
+            assert!(refused.why.ends_with("Master user login attempted without master passdbs"), "{refused:?}");
+        }
+        let oneself = with_separator().identify(("admin", "admin*admin"), "imap", false).unwrap();
+        assert_eq!(oneself, Identity { user: "admin".into(), login: None });
+    }
+
+    #[test]
+    fn realm_and_format_are_for_both_names() {
+        let rules = NameRules { default_realm: "info.net".into(), ..with_separator() };
+        let expected = ("admin@info.net".to_owned(), Some("john@info.net".to_owned()));
+        assert_eq!(identified(&rules, "", "john*admin"), Ok(expected));
+        let rules = NameRules { format: Template::parse("%Ln").ok(), ..with_separator() };
+        assert_eq!(identified(&rules, "", "john@x*admin@y"), Ok(("admin".into(), Some("john".into()))));
+        assert!(identified(&rules, "", "@x*admin").is_err() && identified(&rules, "", "john*@y").is_err());
     }
 
     #[test]

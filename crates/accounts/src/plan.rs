@@ -16,6 +16,8 @@ pub struct Plan {
     pub names: NameRules,
     /// The password databases, in order.
     pub passdbs: Vec<Passdb>,
+    /// Those of master users (`master = yes`), in order: who is found there may log in as somebody else.
+    pub masters: Vec<Passdb>,
     /// The user databases, in order.
     pub userdbs: Vec<Userdb>,
     /// What a user has that no userdb says.
@@ -25,10 +27,15 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Every passdb, those of master users too.
+    fn all_passdbs(&self) -> impl Iterator<Item = &Passdb> {
+        self.passdbs.iter().chain(&self.masters)
+    }
+
     /// Whether some database is the passwd-file at this path: what a process with rights opens for one without.
     #[must_use]
     pub fn names_file(&self, path: &str) -> bool {
-        let passwords = self.passdbs.iter().filter_map(|passdb| match &passdb.driver {
+        let passwords = self.all_passdbs().filter_map(|passdb| match &passdb.driver {
             PassDriver::PasswdFile(arguments) => Some(arguments),
             _ => None,
         });
@@ -42,7 +49,7 @@ impl Plan {
     /// Whether some passdb asks this PAM service.
     #[must_use]
     pub fn names_pam_service(&self, service: &str) -> bool {
-        self.passdbs.iter().any(|passdb| match &passdb.driver {
+        self.all_passdbs().any(|passdb| match &passdb.driver {
             PassDriver::Pam(name) => name.could_be(service),
             _ => false,
         })
@@ -51,7 +58,7 @@ impl Plan {
     /// Whether some passdb is the shadow database.
     #[must_use]
     pub fn uses_shadow(&self) -> bool {
-        self.passdbs.iter().any(|passdb| matches!(passdb.driver, PassDriver::Shadow))
+        self.all_passdbs().any(|passdb| matches!(passdb.driver, PassDriver::Shadow))
     }
 
     /// Whether a login asks the system for a password or a user, which may take long and is worth remembering.
@@ -64,7 +71,7 @@ impl Plan {
     /// Whether some passdb is PAM.
     #[must_use]
     pub fn uses_pam(&self) -> bool {
-        self.passdbs.iter().any(|passdb| matches!(passdb.driver, PassDriver::Pam(_)))
+        self.all_passdbs().any(|passdb| matches!(passdb.driver, PassDriver::Pam(_)))
     }
 }
 
@@ -191,7 +198,7 @@ pub enum Skip {
 /// The settings `result_success`, `result_failure` and `result_internalfail`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum After {
-    /// End with this database's result.
+    /// End with what was decided before: this database's result changes nothing, so the first one ends with failure.
     Return,
     /// End with success.
     ReturnOk,
@@ -229,10 +236,10 @@ pub(crate) enum Lead {
 }
 
 impl After {
-    /// Where this rule leads after a result, when `success` has been decided so far.
-    pub(crate) fn leads(self, found: bool, success: bool) -> Lead {
+    /// Where this rule leads, when `success` has been decided so far.
+    pub(crate) fn leads(self, success: bool) -> Lead {
         match self {
-            Self::Return => Lead::End(found),
+            Self::Return => Lead::End(success),
             Self::ReturnOk => Lead::End(true),
             Self::ReturnFail => Lead::End(false),
             Self::Continue => Lead::On(success),
@@ -347,8 +354,9 @@ pub trait Sources {
     /// PAM's opinion.
     fn pam(&self, question: PamQuestion<'_>) -> PamAnswer;
 
-    /// What the shadow database says to a name and a password. The stored password stays with who may read it.
-    fn shadow(&self, name: &str, password: &Octets) -> PamAnswer;
+    /// What the shadow database says to a name and a password, or without one, whether the account stands: it is there, not expired, and has a password that is
+    /// not locked. The stored password stays with who may read it.
+    fn shadow(&self, name: &str, password: Option<&Octets>) -> PamAnswer;
 
     /// A user of the machine.
     ///
@@ -372,12 +380,13 @@ pub struct Note {
     pub text: String,
 }
 
-/// Who a line is about: `passwd-file(john,192.0.2.1,<session>)`.
-#[derive(Debug, Clone, Copy)]
+/// Who a line is about: `passwd-file(john,192.0.2.1,<session>)`, and of a master user who is not yet anybody else `passwd-file(admin,192.0.2.1,master,<session>)`.
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct About<'a> {
     pub driver: &'a str,
     pub user: &'a str,
     pub remote: Option<std::net::IpAddr>,
+    pub master: bool,
     pub session: &'a str,
 }
 
@@ -386,6 +395,9 @@ impl fmt::Display for About<'_> {
         write!(f, "{}({}", self.driver, self.user)?;
         if let Some(remote) = self.remote {
             write!(f, ",{remote}")?;
+        }
+        if self.master {
+            write!(f, ",master")?;
         }
         if !self.session.is_empty() {
             write!(f, ",<{}>", self.session)?;

@@ -40,6 +40,8 @@ pub enum Progress {
 /// A name and a password in clear. `Debug` hides the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
+    /// Whom PLAIN's client wants to be (authorization identity); empty for the user that the password belongs to.
+    pub authzid: String,
     /// The name as the client sent it.
     pub user: String,
     /// The password.
@@ -48,7 +50,8 @@ pub struct Credentials {
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials").field("user", &self.user).finish_non_exhaustive()
+        let mut shown = f.debug_struct("Credentials");
+        shown.field("authzid", &self.authzid).field("user", &self.user).finish_non_exhaustive()
     }
 }
 
@@ -84,7 +87,7 @@ impl Exchange {
                 }
                 Err(text) => Progress::Invalid(text),
             },
-            Self::LoginPassword { user } => credentials(user, response),
+            Self::LoginPassword { user } => credentials(String::new(), user, response),
             Self::Over => Progress::Invalid("exchange is over"),
         }
     }
@@ -94,13 +97,11 @@ impl Exchange {
 fn plain(message: &[u8]) -> Progress {
     let fields: Vec<&[u8]> = message.split(|byte| *byte == 0).collect();
     let [authzid, authcid, password] = fields[..] else { return Progress::Invalid("invalid input") };
-    // Acting as somebody else needs master users, which do not exist here.
-    if !authzid.is_empty() && authzid != authcid {
-        return Progress::Invalid("authorization as another user is not supported");
-    }
-    match name(authcid) {
-        Ok(user) => credentials(user, password),
-        Err(text) => Progress::Invalid(text),
+    // Who names themselves twice asks for nobody else.
+    let other = if authzid.is_empty() || authzid == authcid { Ok(String::new()) } else { name(authzid) };
+    match (other, name(authcid)) {
+        (Ok(other), Ok(user)) => credentials(other, user, password),
+        (Err(text), _) | (_, Err(text)) => Progress::Invalid(text),
     }
 }
 
@@ -112,11 +113,11 @@ fn name(octets: &[u8]) -> Result<String, &'static str> {
     Ok(text.to_owned())
 }
 
-fn credentials(user: String, password: &[u8]) -> Progress {
+fn credentials(authzid: String, user: String, password: &[u8]) -> Progress {
     if password.len() > MAX_FIELD || password.contains(&0) {
         return Progress::Invalid("password is too long");
     }
-    Progress::Credentials(Credentials { user, password: Octets::new(password) })
+    Progress::Credentials(Credentials { authzid, user, password: Octets::new(password) })
 }
 
 #[cfg(test)]
@@ -124,7 +125,11 @@ mod tests {
     use super::*;
 
     fn given(user: &str, password: &str) -> Progress {
-        Progress::Credentials(Credentials { user: user.into(), password: password.into() })
+        given_for("", user, password)
+    }
+
+    fn given_for(authzid: &str, user: &str, password: &str) -> Progress {
+        Progress::Credentials(Credentials { authzid: authzid.into(), user: user.into(), password: password.into() })
     }
 
     fn once(mechanism: &str, initial: &[u8]) -> Progress {
@@ -144,11 +149,19 @@ mod tests {
 
     // A04c
     #[test]
-    fn plain_needs_exactly_two_nuls_and_no_other_user() {
-        for message in [&b""[..], b"tim", b"\0tim", b"\0tim\0x\0", b"\0\0x", b"ursel\0kurt\0x", b"\0\xff\0x"] {
+    fn plain_needs_exactly_two_nuls_and_names_that_are_text() {
+        for message in [&b""[..], b"tim", b"\0tim", b"\0tim\0x\0", b"\0\0x", b"\xff\0kurt\0x", b"\0\xff\0x"] {
             assert!(matches!(once("PLAIN", message), Progress::Invalid(_)), "{message:?}");
         }
         assert!(matches!(once("PLAIN", &[b"\0", "u".repeat(2000).as_bytes(), b"\0x"].concat()), Progress::Invalid(_)));
+    }
+
+    // A04c
+    #[test]
+    fn plain_may_ask_for_another_user() {
+        assert_eq!(once("PLAIN", b"ursel\0kurt\0xipj3plmq"), given_for("ursel", "kurt", "xipj3plmq"));
+        let long = [b"u".repeat(2000).as_slice(), b"\0kurt\0x"].concat();
+        assert!(matches!(once("PLAIN", &long), Progress::Invalid(_)));
     }
 
     // A02c

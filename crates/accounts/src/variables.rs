@@ -15,6 +15,10 @@ mod pipeline;
 pub struct Values<'a> {
     /// The user name.
     pub user: &'a str,
+    /// Whom a master user wants to be, while it is the master user's password that is asked for.
+    pub login_user: Option<&'a str>,
+    /// The master user who has logged in as the user.
+    pub master_user: Option<&'a str>,
     /// `imap`, `pop3`, `smtp`, `lmtp`.
     pub service: &'a str,
     /// The home directory, once it is known.
@@ -29,6 +33,19 @@ pub struct Values<'a> {
     pub session: &'a str,
     /// The SASL mechanism.
     pub mechanism: &'a str,
+}
+
+impl Values<'_> {
+    /// Whose password it was: the master user's, or the user's own.
+    fn auth_user(&self) -> &str {
+        self.master_user.unwrap_or(self.user)
+    }
+
+    /// What clients give to a path that holds variables must stay one name in it.
+    #[must_use]
+    pub(crate) fn are_harmless_in_path(&self) -> bool {
+        [Some(self.user), self.login_user, self.master_user].into_iter().flatten().all(crate::plan::harmless_in_path)
+    }
 }
 
 /// A text with variables, parsed.
@@ -76,6 +93,14 @@ enum Name {
     User,
     Username,
     Domain,
+    /// Whose password it was: the master user, or the user.
+    AuthUser,
+    AuthUsername,
+    AuthDomain,
+    LoginUser,
+    LoginUsername,
+    LoginDomain,
+    MasterUser,
     Service,
     Home,
     Local,
@@ -280,6 +305,13 @@ impl Name {
             "user" => Self::User,
             "username" => Self::Username,
             "domain" => Self::Domain,
+            "auth_user" => Self::AuthUser,
+            "auth_username" => Self::AuthUsername,
+            "auth_domain" => Self::AuthDomain,
+            "login_user" => Self::LoginUser,
+            "login_username" => Self::LoginUsername,
+            "login_domain" => Self::LoginDomain,
+            "master_user" => Self::MasterUser,
             "service" | "protocol" => Self::Service,
             "home" => Self::Home,
             "lip" | "local_ip" => Self::Local,
@@ -298,6 +330,13 @@ impl Name {
             Self::User => values.user.to_owned(),
             Self::Username => username(values.user).to_owned(),
             Self::Domain => domain(values.user).to_owned(),
+            Self::AuthUser => values.auth_user().to_owned(),
+            Self::AuthUsername => username(values.auth_user()).to_owned(),
+            Self::AuthDomain => domain(values.auth_user()).to_owned(),
+            Self::LoginUser => values.login_user.unwrap_or_default().to_owned(),
+            Self::LoginUsername => username(values.login_user.unwrap_or_default()).to_owned(),
+            Self::LoginDomain => domain(values.login_user.unwrap_or_default()).to_owned(),
+            Self::MasterUser => values.master_user.unwrap_or_default().to_owned(),
             Self::Service => values.service.to_owned(),
             Self::Home => owned(values.home, "home directory")?,
             Self::Local => address(values.local),
@@ -391,6 +430,18 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(expand(text).as_deref(), Ok(expected), "{text}");
         }
+    }
+
+    #[test]
+    fn a_master_user_and_whom_they_become_have_names_of_their_own() {
+        let all = "%{user} %{auth_user} %{auth_username} %{auth_domain} %{login_user} %{login_username} %{login_domain} %{master_user}";
+        let expand = |values: Values<'_>| Template::parse(all).unwrap().expand(&values).unwrap();
+        let user = "john@info.net";
+        assert_eq!(expand(Values { user, ..Values::default() }), "john@info.net john@info.net john info.net    ");
+        let before = Values { user: "admin@x.org", login_user: Some(user), ..Values::default() };
+        assert_eq!(expand(before), "admin@x.org admin@x.org admin x.org john@info.net john info.net ");
+        let after = Values { user, master_user: Some("admin@x.org"), ..Values::default() };
+        assert_eq!(expand(after), "john@info.net admin@x.org admin x.org    admin@x.org");
     }
 
     #[test]

@@ -171,7 +171,7 @@ fn work(mut to: &UnixStream, question: Question) -> u8 {
     end_after(PATIENCE);
     let opinion = match &question {
         Question::Pam { service, user, password, remote } => ask_pam(service, user, password, remote, None),
-        Question::Shadow { user, password } => ask_shadow(user, password),
+        Question::Shadow { user, password } => ask_shadow(user, password.as_ref()),
         _ => return 1,
     };
     let mut bytes = Vec::new();
@@ -193,7 +193,7 @@ fn ask_pam(service: &str, user: &str, password: &Octets, remote: &str, directory
     }
 }
 
-fn ask_shadow(user: &str, password: &Octets) -> Opinion {
+fn ask_shadow(user: &str, password: Option<&Octets>) -> Opinion {
     match users::shadow_by_name(user) {
         Err(error) => Opinion::Unavailable { text: format!("getspnam() failed: {error}") },
         Ok(None) => Opinion::Unknown { text: "unknown user".into() },
@@ -201,10 +201,17 @@ fn ask_shadow(user: &str, password: &Octets) -> Opinion {
     }
 }
 
-fn judge_shadow(user: &str, shadow: &users::Shadow, password: &Octets, today: u64) -> Opinion {
+fn judge_shadow(user: &str, shadow: &users::Shadow, password: Option<&Octets>, today: u64) -> Opinion {
     if shadow.expires.is_some_and(|day| today >= day) {
         return Opinion::Expired { text: "account has expired".into() };
     }
+    let Some(password) = password else {
+        // `*` and `!` before a hash lock an account, and an empty field is no password.
+        return match shadow.password.chars().next() {
+            None | Some('*' | '!') => Opinion::Denied { text: "invalid password field".into() },
+            Some(_) => Opinion::Granted { user: user.to_owned() },
+        };
+    };
     match Stored::parse(&shadow.password, "CRYPT").and_then(|stored| stored.verify(user, password.as_bytes())) {
         Ok(true) => Opinion::Granted { user: user.to_owned() },
         Ok(false) => Opinion::Denied { text: "Password mismatch".into() },
@@ -225,13 +232,20 @@ mod tests {
     fn shadow_judges_password_and_expiry() {
         // The hash is of "dark", made with openssl passwd.
         let shadow = |expires| users::Shadow { password: "$1$saltsalt$j3QuLdnY6Uh3.x2GXW4fj1".into(), expires };
-        let judged = |password: &str, expires| judge_shadow("shade", &shadow(expires), &password.into(), 20_000);
+        let judged = |password: &str, expires| judge_shadow("shade", &shadow(expires), Some(&password.into()), 20_000);
         assert_eq!(judged("dark", None), Opinion::Granted { user: "shade".into() });
         assert_eq!(judged("dark", Some(20_001)), Opinion::Granted { user: "shade".into() });
         assert!(matches!(judged("dark", Some(20_000)), Opinion::Expired { .. }));
         assert!(matches!(judged("light", None), Opinion::Denied { .. }));
         let locked = users::Shadow { password: "!$1$saltsalt$x".into(), expires: None };
-        assert!(!matches!(judge_shadow("shade", &locked, &"x".into(), 1), Opinion::Granted { .. }));
+        assert!(!matches!(judge_shadow("shade", &locked, Some(&"x".into()), 1), Opinion::Granted { .. }));
+        // Without a password the account must stand.
+        let stands =
+            |shadow: &users::Shadow| matches!(judge_shadow("shade", shadow, None, 20_000), Opinion::Granted { .. });
+        assert!(stands(&shadow(None)) && stands(&shadow(Some(20_001))) && !stands(&shadow(Some(20_000))));
+        for password in ["", "*", "!", "!!", "!$1$saltsalt$x", "*LK*"] {
+            assert!(!stands(&users::Shadow { password: password.into(), expires: None }), "{password}");
+        }
     }
 
     #[test]
@@ -243,7 +257,7 @@ mod tests {
         // Without libpam on the machine the answer is Unavailable; it is never a grant.
         assert!(matches!(opinion, Opinion::Denied { .. } | Opinion::Unavailable { .. }), "{opinion:?}");
         let (mut near, far) = Channel::pair().unwrap();
-        let question = Question::Shadow { user: "no-such-user-anywhere".into(), password: "x".into() };
+        let question = Question::Shadow { user: "no-such-user-anywhere".into(), password: Some("x".into()) };
         assert_eq!(work(&far, question), 0);
         let taken = near.receive().unwrap();
         let answer = taken.frames[0].0.read::<Opinion>(&[]).unwrap().body;

@@ -7,7 +7,7 @@
 //! What needs rights is done by the monitor's helpers ([`helpers`]): PAM and shadow in a process per question, and opening passwd-files that
 //! only root may read. The front may be restarted at any moment: it keeps nothing that matters, and its clients connect again.
 //!
-//! Deliberately not here: SQL and LDAP as sources of logins, OAuth2, master users; any mailbox, any network port.
+//! Deliberately not here: SQL and LDAP as sources of logins, OAuth2; any mailbox, any network port.
 
 mod cache;
 mod conversation;

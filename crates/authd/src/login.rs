@@ -204,6 +204,7 @@ async fn evaluate(front: &Arc<Front>, rules: &Arc<Rules>, client: &Client, crede
     let attempt = Attempt {
         service: client.service.clone(),
         mechanism: client.mechanism.clone(),
+        authzid: credentials.authzid.clone(),
         user: credentials.user.clone(),
         password: credentials.password.clone(),
         peer: client.peer,
@@ -260,6 +261,7 @@ fn mailbox(
 ) -> Result<Login, Failure> {
     let mut login = Login {
         user: granted.user.clone(),
+        master: granted.master.clone(),
         service: attempt.service.clone(),
         uid: None,
         gid: None,
@@ -271,6 +273,8 @@ fn mailbox(
     }
     let context = Values {
         user: &granted.user,
+        login_user: None,
+        master_user: granted.master.as_deref(),
         service: &attempt.service,
         home: None,
         local: Some(attempt.local),
@@ -300,12 +304,12 @@ fn mailbox(
 
 /// The answer to a right login: for services with sessions, a token that only a monitor can redeem.
 fn answer(front: &Front, login: Login) -> Response {
-    let user = login.user.clone();
+    let (user, master) = (login.user.clone(), login.master.clone());
     if login.service == "smtp" {
-        return Response::Authenticated { user, token: None };
+        return Response::Authenticated { user, token: None, master };
     }
     match front.tokens.lock().unwrap_or_else(PoisonError::into_inner).issue(login, Instant::now()) {
-        Ok(token) => Response::Authenticated { user, token: Some(token) },
+        Ok(token) => Response::Authenticated { user, token: Some(token), master },
         Err(error) => {
             front.say_at(decision::Level::Error, Stage::Login, None, &format!("auth: {error}"));
             Response::Failed { failure: Failure::Temporary, user: Some(user) }
@@ -367,7 +371,9 @@ mod tests {
     async fn a_login_gives_a_token_that_a_monitor_redeems_once() {
         let (_directory, mut talk) = connect(Role::Monitor).await;
         let response = ask(&mut talk, 1, begin("imap", "PLAIN", Some("\0John\0secret"), true)).await;
-        let Response::Authenticated { user, token: Some(token) } = response else { panic!("{response:?}") };
+        let Response::Authenticated { user, token: Some(token), master: None } = response else {
+            panic!("{response:?}")
+        };
         assert_eq!(user, "john");
         let Response::Login { login } = ask(&mut talk, 2, Request::Redeem { token: token.clone() }).await else {
             panic!("the token is good")
@@ -388,10 +394,104 @@ mod tests {
     async fn smtp_needs_no_token_and_no_mailbox() {
         let (_directory, mut talk) = connect(Role::Smtpd).await;
         let response = ask(&mut talk, 1, begin("smtp", "PLAIN", Some("\0root\0secret"), false)).await;
-        assert_eq!(response, Response::Authenticated { user: "root".into(), token: None });
+        assert_eq!(response, Response::Authenticated { user: "root".into(), token: None, master: None });
         // The same user may not read mail: uid 0 is below first_valid_uid.
         let response = ask(&mut talk, 2, begin("imap", "PLAIN", Some("\0root\0secret"), true)).await;
         assert_eq!(failed(&response), Some(Failure::Temporary));
+    }
+
+    const MASTERS: &str = "auth_failure_delay = 0\nauth_mechanisms = plain login\nauth_master_user_separator = *\nmail_location = maildir:~/Maildir\n\
+        passdb {\n  driver = passwd-file\n  args = DIR/masters\n  master = yes\n  pass = yes\n}\n\
+        passdb {\n  driver = passwd-file\n  args = DIR/users\n}\nuserdb {\n  driver = passwd-file\n  args = DIR/users\n}\n";
+
+    /// A front with one master user.
+    fn with_a_master(conf: &str) -> (tempfile::TempDir, Arc<Front>) {
+        let (directory, front) = for_tests(conf);
+        std::fs::write(directory.path().join("users"), USERS).unwrap();
+        std::fs::write(directory.path().join("masters"), "admin:{PLAIN}master\n").unwrap();
+        (directory, front)
+    }
+
+    #[tokio::test]
+    async fn a_master_user_gets_the_other_user_s_mailbox() {
+        let (_directory, front) = with_a_master(MASTERS);
+        let (near, far) = UnixStream::pair().unwrap();
+        tokio::spawn(serve(front, Arc::new(Guests::of(&[], false)), far));
+        let mut talk = ipc::accept(near, &Hello::new(Role::Monitor, "test")).await.unwrap();
+        for (id, message) in [(1, "\0john*admin\0master"), (3, "John\0admin\0master")] {
+            let response = ask(&mut talk, id, begin("imap", "PLAIN", Some(message), true)).await;
+            let Response::Authenticated { user, token: Some(token), master } = response else { panic!("{response:?}") };
+            assert_eq!((user.as_str(), master.as_deref()), ("john", Some("admin")));
+            let Response::Login { login } = ask(&mut talk, id + 1, Request::Redeem { token }).await else {
+                panic!("the token is good")
+            };
+            assert_eq!((login.user.as_str(), login.uid, login.master.as_deref()), ("john", Some(5000), Some("admin")));
+            assert_eq!(login.mail.as_deref(), Some("maildir:/srv/john/Maildir"));
+        }
+        // Whom no mailbox may belong to, a master user does not get at either.
+        let response = ask(&mut talk, 5, begin("imap", "PLAIN", Some("\0root*admin\0master"), true)).await;
+        assert_eq!(failed(&response), Some(Failure::Temporary));
+        let response = ask(&mut talk, 6, begin("smtp", "PLAIN", Some("\0john*admin\0master"), true)).await;
+        let expected = Response::Authenticated { user: "john".into(), token: None, master: Some("admin".into()) };
+        assert_eq!(response, expected);
+    }
+
+    #[tokio::test]
+    async fn a_master_user_s_failures_name_the_master_and_make_the_next_login_wait() {
+        let (_directory, front) = with_a_master(MASTERS);
+        let client = |place| Client {
+            service: "imap".into(),
+            mechanism: "PLAIN".into(),
+            peer: IpAddr::from([192, 0, 2, place]),
+            local: IpAddr::from([192, 0, 2, 1]),
+            local_name: None,
+            session: String::new(),
+        };
+        let cases =
+            [("john*admin", "wrong", "admin"), ("nobody*admin", "master", "nobody"), ("*admin", "master", "admin")];
+        for (place, (user, password, shown)) in (50..).zip(cases) {
+            let credentials = Credentials { authzid: String::new(), user: user.into(), password: password.into() };
+            let response = login(&front, client(place), credentials).await;
+            assert_eq!(response, Response::Failed { failure: Failure::Credentials, user: Some(shown.into()) });
+            let wait = front.throttle.lock().unwrap().wait(IpAddr::from([192, 0, 2, place]), Instant::now());
+            assert_eq!(wait.as_secs(), 2, "{user}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_remembered_of_a_master_user_serves_the_same_login_user_only() {
+        // The userdb of the system makes such a plan worth remembering.
+        let (directory, front) =
+            with_a_master(&format!("auth_cache_size = 1 M\n{MASTERS}userdb {{\n  driver = passwd\n}}\n"));
+        let client = Client {
+            service: "imap".into(),
+            mechanism: "PLAIN".into(),
+            peer: IpAddr::from([192, 0, 2, 5]),
+            local: IpAddr::from([192, 0, 2, 1]),
+            local_name: None,
+            session: String::new(),
+        };
+        let users =
+            "john::5000:5001::/srv/john::\nmary::5000:5001::/srv/mary::\nadmin:{PLAIN}master:5000:5001::/srv/admin::\n";
+        std::fs::write(directory.path().join("users"), users).unwrap();
+        let place = async |authzid: &str, user: &str| {
+            let rules = front.rules(&Connection::of("imap"));
+            let credentials = Credentials { authzid: authzid.into(), user: user.into(), password: "master".into() };
+            let outcome = evaluate(&front, &rules, &client, &credentials).await;
+            outcome
+                .result
+                .map(|login| (login.mail.unwrap_or_default(), login.master))
+                .map_err(|failure| format!("{failure:?}"))
+        };
+        let at =
+            |user: &str, master: Option<&str>| Ok((format!("maildir:/srv/{user}/Maildir"), master.map(str::to_owned)));
+        for _ in 0..2 {
+            assert_eq!(place("", "john*admin").await, at("john", Some("admin")));
+            assert_eq!(place("", "mary*admin").await, at("mary", Some("admin")));
+            assert_eq!(place("john", "admin").await, at("john", Some("admin")));
+            assert_eq!(place("mary", "admin").await, at("mary", Some("admin")));
+            assert_eq!(place("", "admin").await, at("admin", None));
+        }
     }
 
     #[tokio::test]
@@ -402,7 +502,7 @@ mod tests {
         let second = ask(&mut talk, 7, Request::Continue { response: "john".into() }).await;
         assert_eq!(second, Response::Challenge { challenge: "Password:".into() });
         let third = ask(&mut talk, 7, Request::Continue { response: "secret".into() }).await;
-        assert_eq!(third, Response::Authenticated { user: "john".into(), token: None });
+        assert_eq!(third, Response::Authenticated { user: "john".into(), token: None, master: None });
         let late = ask(&mut talk, 7, Request::Continue { response: "secret".into() }).await;
         assert_eq!(failed(&late), Some(Failure::Protocol));
     }
@@ -431,7 +531,8 @@ mod tests {
             local_name: None,
             session: String::new(),
         };
-        let credentials = |password: &str| Credentials { user: "john".into(), password: password.into() };
+        let credentials =
+            |password: &str| Credentials { authzid: String::new(), user: "john".into(), password: password.into() };
         let wait = |place: u8| front.throttle.lock().unwrap().wait(IpAddr::from([192, 0, 2, place]), Instant::now());
         // No file: nobody knows.
         let response = login(&front, client(8), credentials("secret")).await;
@@ -474,7 +575,8 @@ mod tests {
         };
         let users = directory.path().join("users");
         std::fs::write(&users, "john::5000:5001::/srv/john::\n").unwrap();
-        let credentials = |password: &str| Credentials { user: "john".into(), password: password.into() };
+        let credentials =
+            |password: &str| Credentials { authzid: String::new(), user: "john".into(), password: password.into() };
         let place = async |service: &str, place: u8, password: &str| {
             let rules = front.rules(&Connection::of(service));
             let outcome = evaluate(&front, &rules, &client(service, place), &credentials(password)).await;

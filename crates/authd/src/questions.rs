@@ -11,8 +11,8 @@ pub(crate) enum Question {
     Rights,
     /// PAM's opinion about a password.
     Pam { service: String, user: String, password: Octets, remote: String },
-    /// The shadow database's opinion about a password.
-    Shadow { user: String, password: Octets },
+    /// The shadow database's opinion about a password; without one, about the account.
+    Shadow { user: String, password: Option<Octets> },
     /// A passwd-file that the configuration names, opened for reading.
     File { path: String },
 }

@@ -135,8 +135,8 @@ impl Sources for FrontSources {
         })
     }
 
-    fn shadow(&self, name: &str, password: &Octets) -> PamAnswer {
-        self.opinion(Question::Shadow { user: name.to_owned(), password: password.clone() })
+    fn shadow(&self, name: &str, password: Option<&Octets>) -> PamAnswer {
+        self.opinion(Question::Shadow { user: name.to_owned(), password: password.cloned() })
     }
 
     fn system_user(&self, name: &str) -> Result<Option<SystemUser>, String> {
@@ -197,7 +197,7 @@ impl Sources for AtOnce<'_> {
         PamAnswer::Unavailable(self.miss::<()>().err().unwrap_or_default())
     }
 
-    fn shadow(&self, _name: &str, _password: &Octets) -> PamAnswer {
+    fn shadow(&self, _name: &str, _password: Option<&Octets>) -> PamAnswer {
         PamAnswer::Unavailable(self.miss::<()>().err().unwrap_or_default())
     }
 
@@ -276,7 +276,7 @@ mod tests {
         let sources = FrontSources::new(None, 1, Box::new(|_| {}));
         let question = PamQuestion { service: "dovecot", user: "root", password: "x", remote: "192.0.2.1" };
         assert!(matches!(sources.pam(question), PamAnswer::Unavailable(_)));
-        assert!(matches!(sources.shadow("root", &"x".into()), PamAnswer::Unavailable(_)));
+        assert!(matches!(sources.shadow("root", Some(&"x".into())), PamAnswer::Unavailable(_)));
     }
 
     #[tokio::test]

@@ -50,7 +50,15 @@ mod tests {
     use super::*;
 
     fn login() -> Login {
-        Login { user: "john".into(), service: "imap".into(), uid: None, gid: None, home: None, mail: None }
+        Login {
+            user: "john".into(),
+            master: None,
+            service: "imap".into(),
+            uid: None,
+            gid: None,
+            home: None,
+            mail: None,
+        }
     }
 
     #[test]

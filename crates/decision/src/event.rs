@@ -87,6 +87,9 @@ pub struct LoginEvent<'a> {
     pub what: &'a str,
     /// The user name; none if none was tried.
     pub user: Option<&'a str>,
+    /// The master user who logged in as that user; none for the user. The line shows it where `login_log_format_elements` asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub master: Option<&'a str>,
     /// The mechanism; none if none was tried.
     pub method: Option<&'a str>,
     /// The peer's address.
@@ -454,6 +457,7 @@ mod tests {
             service: "imap-login",
             what: "Login",
             user: Some("john"),
+            master: Some("admin"),
             method: Some("PLAIN"),
             rip: [192, 0, 2, 1].into(),
             lip: [192, 0, 2, 2].into(),

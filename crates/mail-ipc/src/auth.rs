@@ -65,6 +65,9 @@ pub enum Failure {
 pub struct Login {
     /// The login name after normalisation.
     pub user: String,
+    /// The master user who logged in as that user; none for the user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub master: Option<String>,
     /// `smtp`, `imap` or `pop3`.
     pub service: String,
     /// The uid that mail is read as; none means the caller's own (no rights here).
@@ -103,6 +106,9 @@ pub enum Response {
         /// What the monitor redeems; none for `smtp`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         token: Option<String>,
+        /// The master user whose password it was; none for the user's own.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        master: Option<String>,
     },
     /// The login failed. It has been delayed already: the front answers at once.
     Failed {

@@ -48,7 +48,7 @@ fn the_examples_of_version_1_decode() {
     assert_eq!(decode_all::<control::DaemonRequest>("daemon-request"), 3);
     assert_eq!(decode_all::<control::DaemonResponse>("daemon-response"), 3);
     assert_eq!(decode_all::<auth::Request>("auth-request"), 6);
-    assert_eq!(decode_all::<auth::Response>("auth-response"), 7);
+    assert_eq!(decode_all::<auth::Response>("auth-response"), 9);
     assert_eq!(decode_all::<lookup::Request>("lookup-request"), 3);
     assert_eq!(decode_all::<lookup::Response>("lookup-response"), 6);
     assert_eq!(decode_all::<submit::Request>("submit-request"), 3);

@@ -12,6 +12,8 @@ pub struct Attempts {
     pub failed: u32,
     /// The last user name that authd heard.
     pub user: Option<String>,
+    /// The master user who logged in as that user.
+    pub master: Option<String>,
     /// The last mechanism.
     pub method: Option<String>,
     /// A password was offered where it may not be sent.

@@ -446,7 +446,8 @@ impl<P: Protocol> Work<'_, P> {
 
 /// Who the session process becomes, or why there can be none.
 fn owner<P: Protocol>(login: Login, seen: &Seen<P>) -> Result<Owner, String> {
-    let Login { user, service, uid, gid, home, mail } = login;
+    // Whoever logged in as the user: a master user has the user's rights, and no others.
+    let Login { user, master: _, service, uid, gid, home, mail } = login;
     if service != P::NAME {
         return Err(format!("the login of {user} is for {service}"));
     }

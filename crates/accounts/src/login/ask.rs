@@ -3,7 +3,7 @@
 use super::{Attempt, Judge};
 use crate::networks;
 use crate::passwd_file::{Entry, PasswdFile};
-use crate::plan::{FileArguments, PamAnswer, PamQuestion, PassDriver, Passdb, Sources, harmless_in_path};
+use crate::plan::{FileArguments, PamAnswer, PamQuestion, PassDriver, Passdb, Sources};
 use crate::schemes::{SchemeError, Stored};
 use crate::variables::Values;
 
@@ -20,13 +20,15 @@ pub(super) enum Result {
 
 impl Judge<'_> {
     pub(super) fn ask(&mut self, passdb: &Passdb) -> Result {
-        let user = self.granted.user.clone();
-        let values = values(self.attempt, &user);
+        let (user, master, login) = (self.granted.user.clone(), self.granted.master.clone(), self.login.clone());
+        let values =
+            Values { login_user: login.as_deref(), master_user: master.as_deref(), ..values(self.attempt, &user) };
         let (result, fields) = match &passdb.driver {
             PassDriver::PasswdFile(arguments) => self.ask_file(passdb, arguments, &values),
             PassDriver::Pam(service) => (self.ask_pam(passdb, service, &values), Vec::new()),
             PassDriver::Shadow => {
-                let answer = self.sources.shadow(&user, &self.attempt.password);
+                let password = Some(&self.attempt.password).filter(|_| !self.verified);
+                let answer = self.sources.shadow(&user, password);
                 (self.take_answer(passdb, answer), Vec::new())
             }
             PassDriver::Static(fields) => self.ask_static(passdb, fields, &values),
@@ -71,6 +73,7 @@ impl Judge<'_> {
             return (Result::Unknown, Vec::new());
         };
         let result = match entry.password.as_deref() {
+            _ if self.verified => Result::Ok,
             _ if entry.extra.iter().any(|(key, _)| key == "nopassword") => {
                 self.say(passdb, true, "nopassword is not supported: login refused");
                 Result::Mismatch
@@ -98,6 +101,9 @@ impl Judge<'_> {
                 return (Result::Internal, Vec::new());
             }
         };
+        if self.verified {
+            return (Result::Ok, fields);
+        }
         let Some((_, stored)) = fields.iter().find(|(key, _)| key == "password") else {
             self.say(passdb, true, "static passdb without password: login refused");
             return (Result::Mismatch, Vec::new());
@@ -210,6 +216,8 @@ impl Judge<'_> {
 fn values<'a>(attempt: &'a Attempt, user: &'a str) -> Values<'a> {
     Values {
         user,
+        login_user: None,
+        master_user: None,
         service: &attempt.service,
         home: None,
         local: Some(attempt.local),
@@ -228,7 +236,7 @@ pub(crate) fn find(
 ) -> std::result::Result<(std::sync::Arc<PasswdFile>, Option<Entry>), String> {
     let text = |error: crate::variables::VariableError| error.to_string();
     let path = arguments.path.expand(values).map_err(text)?;
-    if !harmless_in_path(values.user) && arguments.path.expand(&Values::default()).ok() != Some(path.clone()) {
+    if !values.are_harmless_in_path() && arguments.path.expand(&Values::default()).ok() != Some(path.clone()) {
         return Ok((std::sync::Arc::default(), None));
     }
     let file = sources.passwd_file(&path)?;

@@ -49,10 +49,11 @@ pub struct Database {
 }
 
 impl Database {
-    /// Whether a setting of the block is `yes`.
+    /// Whether a setting of the block is `yes`, in what spellings Dovecot takes for it.
     #[must_use]
     pub fn is(&self, setting: &str) -> bool {
-        self.settings.get(setting).is_some_and(|value| matches!(value.as_str(), "yes" | "y"))
+        let yes = |value: &String| ["yes", "y", "1"].iter().any(|yes| value.eq_ignore_ascii_case(yes));
+        self.settings.get(setting).is_some_and(yes)
     }
 }
 
@@ -84,6 +85,13 @@ fn database(block: &Block, kind: &str, is_24: bool) -> Database {
     for node in &block.nodes {
         if let Node::Setting { key, value, .. } = node {
             settings.insert(key.strip_prefix(&prefix).unwrap_or(key).to_owned(), value.clone());
+        }
+    }
+    // Lists may be blocks in 2.4.
+    for name in ["mechanisms_filter", "username_filter"] {
+        let written = super::list(&block.nodes, &format!("{prefix}{name}")).or_else(|| super::list(&block.nodes, name));
+        if let Some((value, _)) = written {
+            settings.insert(name.to_owned(), value);
         }
     }
     // 2.4 gives the driver as the block's name unless a setting says it.

@@ -91,6 +91,7 @@ pub(crate) fn report(dovecot: &Dovecot, without: &[String], reports: &mut Vec<Re
         }
         missing(&seen, &mut said);
         unknown_facts(&seen.settings, &mut said);
+        separator_in_names(&seen.settings, &mut said);
         for report in said {
             if !reports.contains(&report) {
                 reports.push(report);
@@ -110,6 +111,19 @@ fn unknown_facts(settings: &super::Settings, reports: &mut Vec<Report>) {
             reports.push(report.about("login_log_format_elements", Status::Partly));
         }
     }
+}
+
+/// A separator of master users that ordinary names have too: whoever has such a name cannot log in.
+fn separator_in_names(settings: &super::Settings, reports: &mut Vec<Report>) {
+    let written = &settings.auth_master_user_separator;
+    let Some(separator) = written.chars().next().filter(|c| c.is_ascii_alphanumeric() || ".-_@".contains(*c)) else {
+        return;
+    };
+    let message =
+        format!("auth_master_user_separator: a user name with `{separator}' is taken for that of a master user");
+    let report =
+        Report::new(Level::Warning, written.source.clone(), message, "choose one that is in no user name, such as `*'");
+    reports.push(report.about("auth_master_user_separator", Status::Supported));
 }
 
 /// Databases and places of mail that are not built.
@@ -188,7 +202,8 @@ fn plugin_settings(block: &Block, reports: &mut Vec<Report>) {
 
 /// `mail_plugins { quota = yes }` and its like: 2.4's lists.
 fn is_list(block: &Block) -> bool {
-    matches!(block.kind.as_str(), "mail_plugins" | "auth_mechanisms" | "protocols")
+    let name = block.kind.strip_prefix("passdb_").unwrap_or(&block.kind);
+    matches!(name, "mail_plugins" | "auth_mechanisms" | "protocols" | "mechanisms_filter" | "username_filter")
 }
 
 /// The plugins that a connection has.
@@ -288,6 +303,27 @@ mod tests {
         let found = reports(text, &[]);
         assert!(found.iter().all(|(level, _)| *level < Level::Error), "{found:?}");
         assert_eq!(found.iter().filter(|(level, _)| *level == Level::Warning).count(), 0, "{found:?}");
+    }
+
+    #[test]
+    fn master_users_are_supported_and_a_separator_in_names_is_warned_of() {
+        let masters =
+            "passdb {\n driver = passwd-file\n args = /m\n master = yes\n pass = yes\n}\npassdb {\n driver = pam\n}\n";
+        let found = reports(&format!("auth_master_user_separator = *\n{masters}"), &[]);
+        assert!(found.iter().all(|(_, text)| text.contains(": supported")), "{found:?}");
+        let found = reports(&format!("auth_master_user_separator = @\n{masters}"), &[]);
+        let warnings: Vec<_> = found.iter().filter(|(level, _)| *level == Level::Warning).collect();
+        assert_eq!(warnings.len(), 1);
+        assert!(warnings[0].1.contains("with `@' is taken"), "{warnings:?}");
+    }
+
+    #[test]
+    fn lists_of_a_passdb_may_be_blocks() {
+        let text = "dovecot_config_version = 2.4.0\npassdb pam {\n passdb_mechanisms_filter {\n  plain = yes\n }\n username_filter = *@x\n}\n";
+        let found = reports(text, &[]);
+        assert!(found.iter().all(|(level, _)| *level == Level::Note), "{found:?}");
+        let (dovecot, _) = read_text(text);
+        assert_eq!(dovecot.passdbs[0].settings["mechanisms_filter"], "plain");
     }
 
     #[test]

@@ -11,6 +11,12 @@ pub enum LoginFact {
     Username,
     /// What stands behind it.
     Domain,
+    /// Whose password it was: the master user, or the user.
+    AuthUser,
+    /// What stands before its `@`.
+    AuthUsername,
+    /// What stands behind it.
+    AuthDomain,
     /// `imap`, `pop3`.
     Protocol,
     /// The SASL mechanism.
@@ -119,9 +125,12 @@ fn variable(text: &str) -> (Piece, &str) {
         None => rest.split_at(rest.chars().next().map_or(0, char::len_utf8)),
     };
     let fact = match name.trim() {
-        "u" | "user" | "auth_user" | "orig_user" | "original_user" => LoginFact::User,
-        "n" | "username" | "auth_username" | "orig_username" | "original_username" => LoginFact::Username,
-        "d" | "domain" | "auth_domain" | "orig_domain" | "original_domain" => LoginFact::Domain,
+        "u" | "user" => LoginFact::User,
+        "n" | "username" => LoginFact::Username,
+        "d" | "domain" => LoginFact::Domain,
+        "auth_user" | "orig_user" | "original_user" => LoginFact::AuthUser,
+        "auth_username" | "orig_username" | "original_username" => LoginFact::AuthUsername,
+        "auth_domain" | "orig_domain" | "original_domain" => LoginFact::AuthDomain,
         "s" | "service" | "protocol" => LoginFact::Protocol,
         "m" | "mech" | "mechanism" => LoginFact::Mechanism,
         "r" | "rip" | "real_rip" | "remote_ip" | "real_remote_ip" => LoginFact::RemoteAddress,

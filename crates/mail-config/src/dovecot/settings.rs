@@ -68,6 +68,8 @@ settings! {
     auth_username_format: Text = "%Lu";
     /// The characters that a user name may have; empty for any.
     auth_username_chars: Text = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567890.-_@";
+    /// The character that stands in `login*master`, the name that a master user gives to log in as somebody else; empty for none.
+    auth_master_user_separator: Text = "";
     /// The domain of a user name without one.
     auth_default_realm: Text = "";
     /// How much of what databases said is remembered; 0 for nothing.

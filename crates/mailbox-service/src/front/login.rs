@@ -216,6 +216,7 @@ impl<P: Protocol> Client<P> {
             service: &service,
             what,
             user: attempts.user.as_deref(),
+            master: attempts.master.as_deref(),
             method: attempts.method.as_deref(),
             rip: self.peer,
             lip: self.local,
@@ -243,7 +244,12 @@ impl<P: Protocol> Client<P> {
     fn fact(&self, fact: LoginFact, attempts: &Attempts, mpid: Option<u32>, security: Option<&str>) -> String {
         let user = attempts.user.as_deref().unwrap_or_default();
         let (before, domain) = user.split_once('@').unwrap_or((user, ""));
+        let auth = attempts.master.as_deref().unwrap_or(user);
+        let (auth_before, auth_domain) = auth.split_once('@').unwrap_or((auth, ""));
         match fact {
+            LoginFact::AuthUser => auth.to_owned(),
+            LoginFact::AuthUsername => auth_before.to_owned(),
+            LoginFact::AuthDomain => auth_domain.to_owned(),
             LoginFact::User => user.to_owned(),
             LoginFact::Username => before.to_owned(),
             LoginFact::Domain => domain.to_owned(),
@@ -342,14 +348,14 @@ fn judge(response: Option<Response>, progress: &Mutex<Progress>) -> LoginAnswer 
     let mut progress = lock(progress);
     match response {
         Some(Response::Challenge { challenge }) => LoginAnswer::Challenge(challenge.as_bytes().to_vec()),
-        Some(Response::Authenticated { user, token: Some(token) }) => {
-            progress.attempts.user = Some(user);
+        Some(Response::Authenticated { user, token: Some(token), master }) => {
+            (progress.attempts.user, progress.attempts.master) = (Some(user), master);
             progress.token = Some(token);
             LoginAnswer::Authenticated
         }
         Some(Response::Failed { failure, user }) => {
             progress.attempts.failed += 1;
-            progress.attempts.user = user;
+            (progress.attempts.user, progress.attempts.master) = (user, None);
             LoginAnswer::Failed(failure)
         }
         _ => LoginAnswer::Failed(Failure::Temporary),

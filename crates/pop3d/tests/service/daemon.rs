@@ -208,7 +208,7 @@ fn judge(initial: &Octets) -> Response {
     let parts: Vec<&[u8]> = initial.as_bytes().split(|byte| *byte == 0).collect();
     let user = String::from_utf8_lossy(parts[1]).into_owned();
     if parts[1] == parts[2] {
-        Response::Authenticated { token: Some(user.clone()), user }
+        Response::Authenticated { token: Some(user.clone()), user, master: None }
     } else {
         Response::Failed { failure: Failure::Credentials, user: Some(user) }
     }
@@ -219,6 +219,7 @@ fn login(user: &str, mail: &Path) -> Login {
     let kind = if user == "odd" { "mdbox" } else { "maildir" };
     Login {
         user: user.to_owned(),
+        master: None,
         service: "pop3".to_owned(),
         uid: Some(NOBODY),
         gid: Some(NOBODY),

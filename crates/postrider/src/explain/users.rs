@@ -272,7 +272,7 @@ impl Sources for Files {
         PamAnswer::Unavailable("explain asks for no password".to_owned())
     }
 
-    fn shadow(&self, _: &str, _: &Octets) -> PamAnswer {
+    fn shadow(&self, _: &str, _: Option<&Octets>) -> PamAnswer {
         PamAnswer::Unavailable("explain asks for no password".to_owned())
     }
 
