@@ -7,6 +7,7 @@ mod dovecot;
 mod elsewhere;
 mod fetch;
 mod lmtp;
+mod masters;
 mod moving;
 mod names;
 mod postfix;
@@ -90,6 +91,11 @@ fn main() -> ExitCode {
         // L01, L02
         test("a Postfix beside us delivers through our LMTP listener", WITH_POSTFIX, lmtp::takes_mail_from_postfix),
         test("odd messages are shown by FETCH as Dovecot shows them", WITH_DOVECOT, fetch::is_the_same),
+        test(
+            "master users log in as whom Dovecot lets them, and as nobody else",
+            WITH_DOVECOT,
+            masters::log_in_as_with_dovecot,
+        ),
         test("UIDs, flags and keywords survive the switch in both directions", WITH_DOVECOT, switch::loses_nothing),
         test(
             "the queue goes from Postfix to us and back, and every recipient gets one copy",

@@ -3,6 +3,9 @@
 use std::io;
 use std::net::SocketAddr;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::{Lines, Security};
 
 /// An IMAP session after its greeting.
@@ -74,5 +77,14 @@ impl Imap {
     /// As [`Imap::command`].
     pub fn login(&mut self, user: &str, password: &str) -> io::Result<()> {
         self.command(&format!("LOGIN \"{user}\" \"{password}\"")).map(drop)
+    }
+
+    /// AUTHENTICATE PLAIN with an authorization identity, which may be empty.
+    ///
+    /// # Errors
+    /// As [`Imap::command`].
+    pub fn authenticate(&mut self, authzid: &str, user: &str, password: &str) -> io::Result<()> {
+        let response = STANDARD.encode(format!("{authzid}\0{user}\0{password}"));
+        self.command(&format!("AUTHENTICATE PLAIN {response}")).map(drop)
     }
 }
