@@ -13,19 +13,25 @@ impl Default for Patience {
     }
 }
 
+/// The pauses between two looks.
+const OFTEN: Duration = Duration::from_millis(10);
+const SELDOM: Duration = Duration::from_millis(100);
+
 /// Looks again and again until the condition gives something.
 ///
 /// # Errors
 /// A sentence with what was waited for, when patience has ended.
 pub fn wait_for<T>(what: &str, patience: Patience, mut condition: impl FnMut() -> Option<T>) -> Result<T, String> {
-    let deadline = Instant::now() + patience.0;
+    let began = Instant::now();
     loop {
         if let Some(found) = condition() {
             return Ok(found);
         }
-        if Instant::now() >= deadline {
+        let waited = began.elapsed();
+        if waited >= patience.0 {
             return Err(format!("waited {:?} in vain for {what}", patience.0));
         }
-        std::thread::sleep(Duration::from_millis(10));
+        // Less often the longer it takes: looking takes time from who is waited for.
+        std::thread::sleep((waited / 20).clamp(OFTEN, SELDOM));
     }
 }
