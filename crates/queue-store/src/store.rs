@@ -237,7 +237,7 @@ impl fmt::Debug for Store {
 
 impl Store {
     /// Opens the queue in `dir`, which is made if it is missing, and brings the state up to the log. Blocks; who has it open may take
-    /// a second to end.
+    /// three seconds to end.
     ///
     /// # Errors
     /// [`OpenError`]; damage in the log is none (see [`Recovery`]).
@@ -505,7 +505,7 @@ fn make_directories(dir: &Path) -> io::Result<()> {
 
 /// How long who had the queue may take to let go: a killed monitor's process is ended by the kernel after it, and a program that was just
 /// started has a copy of each descriptor until it is executed.
-const LETTING_GO: Duration = Duration::from_secs(1);
+const LETTING_GO: Duration = Duration::from_secs(3);
 
 fn lock(dir: &Path) -> Result<File, OpenError> {
     let lock = File::open(dir.join("segments"))?;
