@@ -3,6 +3,7 @@
 
 mod daemon;
 mod plan;
+mod publication;
 mod readiness;
 mod restarts;
 mod start;
@@ -14,11 +15,12 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use mail_daemon::generation::{self, GenerationError, Published};
+use mail_daemon::generation::{self, GenerationError};
 use mail_posix::locks::{Family, Kind, try_lock};
 
 use self::daemon::Launch;
-use self::plan::{Doors, Workers, plan};
+use self::plan::{Workers, plan};
+use self::publication::{Publication, publish};
 pub use self::readiness::ReadySocket;
 use self::start::Console;
 use self::supervise::Supervisor;
@@ -56,18 +58,17 @@ impl Options {
         Ok(Self { directory: directory(parsed.last('c')), dovecot: path('D'), log_dir: path('L'), workers })
     }
 
-    fn publish(&self) -> Result<Published, Failure> {
-        generation::publish(&self.directory, self.dovecot.as_deref()).map_err(published)
+    fn publish(&self) -> Result<Publication, Failure> {
+        publish(|| generation::publish(&self.directory, self.dovecot.as_deref()).map_err(published))
     }
 
     /// Publishes at a reload, which `postrider_reload_tests` may refuse.
-    fn publish_again(&self) -> Result<Published, Failure> {
-        crate::postfix::publish_tested(&self.directory, self.dovecot.as_deref())
+    fn publish_again(&self) -> Result<Publication, Failure> {
+        publish(|| crate::postfix::publish_tested(&self.directory, self.dovecot.as_deref()))
     }
 
-    fn plan(&self, published: &Published) -> Vec<plan::Planned> {
-        let dovecot = &published.config.dovecot;
-        plan(self.workers, Doors { pop3: dovecot.serves("pop3"), imap: dovecot.serves("imap") })
+    fn plan(&self, published: &Publication) -> Vec<plan::Planned> {
+        plan(self.workers, published.doors)
     }
 
     /// The options that every daemon gets. Paths are made absolute: a daemon may change its directory.
@@ -106,14 +107,14 @@ pub fn run(arguments: &[OsString]) -> Outcome {
         move |error: io::Error| Failure::new(UNAVAILABLE, format!("{what}: {error}"))
     };
     let published = options.publish()?;
-    let state = published.config.state_dir();
+    let state = published.state.clone();
     let logs = options.log_dir.clone().unwrap_or_else(|| state.join("log"));
     std::fs::create_dir_all(&logs).map_err(unavailable(&logs))?;
     let lock = lock(&state.join(LOCK_FILE))?;
     let programs = programs()?;
     let launch = Launch { programs, options: options.for_daemons().map_err(unavailable(&options.directory))?, logs };
     let plan = options.plan(&published);
-    let console = Console::new(options, published, state);
+    let console = Console::new(options, published);
     let supervisor = Supervisor::new(launch, plan, console).map_err(unavailable(Path::new("up")))?;
     let code = supervisor.run().map_err(unavailable(Path::new("up")))?;
     drop(lock);

@@ -1,5 +1,7 @@
 //! Which daemons run, in which order.
 
+use serde::{Deserialize, Serialize};
+
 /// When a daemon is started; a later stage begins when all of the earlier ones are ready, and stops before them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
@@ -65,7 +67,7 @@ impl Workers {
 }
 
 /// Which client protocols the configuration asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Doors {
     /// `protocols` of dovecot.conf has pop3.
     pub pop3: bool,

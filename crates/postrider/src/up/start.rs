@@ -3,26 +3,26 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use mail_config::{Level, ListenerMode};
-use mail_daemon::generation::Published;
-
 use super::Options;
 use super::daemon::{Daemon, Life};
 use super::plan::Planned;
+use super::publication::Publication;
 use super::supervise::Witness;
 use crate::terminal::{complain, print};
 
 /// The person before the screen.
 pub struct Console {
     options: Options,
-    published: Published,
+    published: Publication,
+    /// Where the first generation lies, and our lock.
     state: PathBuf,
 }
 
 impl Console {
     /// Prints what is known before anything runs: where things are, and what of the files has no effect.
     #[must_use]
-    pub fn new(options: Options, published: Published, state: PathBuf) -> Self {
+    pub fn new(options: Options, published: Publication) -> Self {
+        let state = published.state.clone();
         let console = Self { options, published, state };
         say(&format!(
             "postrider: configuration {}, state {}, generation {}",
@@ -35,26 +35,9 @@ impl Console {
     }
 
     fn remarks(&self) {
-        for report in self.published.reports.iter().filter(|report| report.level >= Level::Warning) {
-            say(&format!("  {}", report.line()));
+        for remark in &self.published.remarks {
+            say(&format!("  {remark}"));
         }
-    }
-
-    /// One line per port: who answers there.
-    fn ports(&self) -> Vec<String> {
-        let config = &self.published.config;
-        let smtp = config.listeners().iter().flat_map(|listener| {
-            let what = match listener.mode {
-                ListenerMode::Plain => "SMTP",
-                ListenerMode::Tls => "SMTP with TLS",
-            };
-            listener.addresses.iter().map(move |address| (what.to_owned(), *address))
-        });
-        let logins = config.dovecot.logins.iter().flat_map(|listener| {
-            let what = format!("{}{}", listener.name.to_uppercase(), if listener.tls { " with TLS" } else { "" });
-            listener.addresses.iter().map(move |address| (what.clone(), *address))
-        });
-        smtp.chain(logins).map(|(what, address)| format!("{what} on {address}")).collect()
     }
 }
 
@@ -88,7 +71,7 @@ impl Witness for Console {
             };
             say(&format!("  {:<18} {how}", daemon.planned.instance));
         }
-        let ports = self.ports();
+        let ports = &self.published.ports;
         if !ports.is_empty() {
             say(&format!("postrider: serving {}", ports.join(", ")));
         }
