@@ -117,6 +117,11 @@ fn main() -> ExitCode {
         test("tables with keys give what Postfix's give", WITH_POSTMAP, tables::with_keys_give_the_same_values),
         test("tables of networks give what Postfix's give", WITH_POSTMAP, tables::of_networks_give_the_same_values),
         test("tables of patterns give what Postfix's give", WITH_POSTMAP, tables::of_patterns_give_the_same_values),
+        test(
+            "tables of POSIX patterns share a match alike",
+            WITH_POSTMAP,
+            tables::of_posix_patterns_share_a_match_alike,
+        ),
         test("tables in main.cf give what Postfix's give", WITH_POSTMAP, tables::in_main_cf_give_the_same_values),
         test("tables in SQLite give what Postfix's give", WITH_SQLITE, tables::in_sqlite_give_the_same_values),
         test("tables in a directory give what Postfix's give", WITH_SLAPD, servers::ldap::gives_the_same_values),

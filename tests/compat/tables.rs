@@ -384,6 +384,58 @@ pub fn of_patterns_give_the_same_values() -> Result<(), String> {
     enough(asked)
 }
 
+/// Groups, one in the other, that may share a key in several ways.
+fn shares(dice: &mut Dice, groups: &mut usize, depth: u32) -> String {
+    let mut out = String::new();
+    for _ in 0..=dice.below(2) {
+        let atom = match dice.below(5) {
+            0 | 1 if depth < 3 && *groups < 7 => {
+                *groups += 1;
+                let first = shares(dice, groups, depth + 1);
+                match dice.chance(70) {
+                    true => format!("({first}|{})", shares(dice, groups, depth + 1)),
+                    false => format!("({first})"),
+                }
+            }
+            _ => dice.of(&["a", "b", "ab", "[ab]", "."]).to_owned(),
+        };
+        out.push_str(&atom);
+        // Where a part of a group may take nothing, glibc has ways of its own.
+        let times: &[&str] = match (depth, atom.ends_with(')')) {
+            (0, true) => &["", "", "?"],
+            (0, false) => &["", "", "?", "*", "+"],
+            (_, true) => &[""],
+            (_, false) => &["", "", "+"],
+        };
+        out.push_str(dice.of(times));
+    }
+    out
+}
+
+/// What $1 and its sisters are where an expression matches in several ways.
+pub fn of_posix_patterns_share_a_match_alike() -> Result<(), String> {
+    let place = Place::new()?;
+    let mut asked = 0;
+    for round in 0..rounds() {
+        let mut dice = Dice::new(round, "shares");
+        let (mut text, mut keys) = (String::new(), Vec::new());
+        for line in 0..40 {
+            let mut groups = 0;
+            let inside = shares(&mut dice, &mut groups, 0);
+            let named: String = (1..=groups).map(|group| format!("<${{{group}}}>")).collect();
+            let _ = writeln!(text, "/{line}:{inside}/ line {line} {named}");
+            for _ in 0..8 {
+                let rest: String = (0..dice.below(9)).map(|_| dice.of(&["a", "b"])).collect();
+                keys.push(format!("x{line}:{rest}"));
+            }
+        }
+        let name = format!("shares{round}");
+        place.write(&name, &text)?;
+        asked += place.compare(&format!("regexp:{name}"), &keys, &text)?;
+    }
+    enough(asked)
+}
+
 pub fn in_main_cf_give_the_same_values() -> Result<(), String> {
     let place = Place::new()?;
     let mut asked = 0;

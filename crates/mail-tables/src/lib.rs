@@ -13,6 +13,7 @@ pub mod aliases;
 mod cidr;
 mod compiled;
 pub mod lists;
+mod longest;
 mod pattern;
 mod pcre;
 mod posix;

@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use fancy_regex::BytesMode;
 
+use crate::longest::Longest;
+
 /// The most steps back for one key. Who chooses the key may choose one that takes them all: they are a matter of milliseconds.
 const STEPS_MAX: usize = 100_000;
 /// The most octets of a compiled expression.
@@ -21,11 +23,28 @@ pub(crate) struct Reading {
     pub(crate) lazy: bool,
 }
 
+impl Reading {
+    /// An expression of the linear engine.
+    pub(crate) fn linear(self, expression: &str) -> Result<regex::bytes::Regex, String> {
+        let mut builder = regex::bytes::RegexBuilder::new(expression);
+        builder.unicode(false);
+        builder.case_insensitive(self.case_insensitive).multi_line(self.multi_line);
+        builder.dot_matches_new_line(self.dot_all).ignore_whitespace(self.extended).swap_greed(self.lazy);
+        builder.build().map_err(|error| {
+            let text = error.to_string();
+            let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
+            format!("the pattern cannot be used: {reason}")
+        })
+    }
+}
+
 /// A compiled expression.
 #[derive(Debug)]
 pub(crate) enum Pattern {
     /// In linear time.
     Linear(regex::bytes::Regex),
+    /// In linear time, with the match that POSIX wants.
+    Longest(Box<Longest>),
     /// With steps back.
     Backtracking(Box<fancy_regex::Regex>),
 }
@@ -36,15 +55,16 @@ pub(crate) type Groups = Vec<Option<Range<usize>>>;
 impl Pattern {
     /// Compiles what is written in the words of the linear engine. Expressions are of octets: a dot is one.
     pub(crate) fn linear(expression: &str, reading: Reading) -> Result<Self, String> {
-        let mut builder = regex::bytes::RegexBuilder::new(expression);
-        builder.unicode(false);
-        builder.case_insensitive(reading.case_insensitive).multi_line(reading.multi_line);
-        builder.dot_matches_new_line(reading.dot_all).ignore_whitespace(reading.extended).swap_greed(reading.lazy);
-        builder.build().map(Self::Linear).map_err(|error| {
-            let text = error.to_string();
-            let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
-            format!("the pattern cannot be used: {reason}")
-        })
+        reading.linear(expression).map(Self::Linear)
+    }
+
+    /// The same for the match that POSIX wants, where it matters which one that is.
+    pub(crate) fn longest(expression: &str, reading: Reading) -> Result<Self, String> {
+        let regex = reading.linear(expression)?;
+        match regex.captures_len() {
+            1 => Ok(Self::Linear(regex)),
+            _ => Longest::of(regex, expression, reading).map(|longest| Self::Longest(Box::new(longest))),
+        }
     }
 
     /// Compiles what is written in the words of the other one.
@@ -64,6 +84,7 @@ impl Pattern {
     pub(crate) fn groups(&self) -> usize {
         match self {
             Self::Linear(regex) => regex.captures_len() - 1,
+            Self::Longest(longest) => longest.len() - 1,
             Self::Backtracking(regex) => regex.captures_len() - 1,
         }
     }
@@ -75,6 +96,7 @@ impl Pattern {
     pub(crate) fn is_match(&self, key: &[u8]) -> Result<bool, String> {
         match self {
             Self::Linear(regex) => Ok(regex.is_match(key)),
+            Self::Longest(longest) => Ok(longest.is_match(key)),
             Self::Backtracking(regex) => regex.is_match(key).map_err(|_| too_many()),
         }
     }
@@ -88,6 +110,7 @@ impl Pattern {
             Self::Linear(regex) => Ok(regex
                 .captures(key)
                 .map(|found| found.iter().map(|group| group.map(|group| group.range())).collect())),
+            Self::Longest(longest) => Ok(longest.find(key)),
             Self::Backtracking(regex) => {
                 let found = regex.captures(key).map_err(|_| too_many())?;
                 let one = |found: &fancy_regex::Captures<'_, [u8]>, at| found.get(at).map(|group| group.range());

@@ -24,7 +24,7 @@ pub(crate) fn compile(expression: &str, flags: &str) -> Result<Pattern, String> 
     let translated = translate(expression)?;
     match translated.refers {
         true => Pattern::backtracking(&translated.out, reading),
-        false => Pattern::linear(&translated.out, reading),
+        false => Pattern::longest(&translated.out, reading),
     }
 }
 

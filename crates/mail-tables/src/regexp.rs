@@ -117,7 +117,12 @@ impl RegexpTable {
             at += 1;
             match rule {
                 Rule::Match { negated: false, pattern, value, line } => {
-                    if let Some(groups) = pattern.find(octets).map_err(|why| self.at(*line, &why))? {
+                    let has_groups = value.iter().any(|piece| matches!(piece, Piece::Group(_)));
+                    let found = match has_groups {
+                        true => pattern.find(octets),
+                        false => pattern.is_match(octets).map(|matches| matches.then(Groups::new)),
+                    };
+                    if let Some(groups) = found.map_err(|why| self.at(*line, &why))? {
                         return Ok(Some((substituted(value, octets, &groups), *line)));
                     }
                 }
