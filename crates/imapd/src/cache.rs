@@ -76,6 +76,12 @@ impl Cached {
         (!wanted.structure || !self.structure.is_empty()) && (!wanted.fields || !self.fields.is_empty())
     }
 
+    /// How many octets its texts have.
+    #[must_use]
+    pub fn octets(&self) -> usize {
+        [&self.envelope, &self.body, &self.structure, &self.fields].map(Vec::len).iter().sum()
+    }
+
     /// The entry as octets: the version, then each text with its length.
     #[must_use]
     pub fn write(&self) -> Vec<u8> {

@@ -94,7 +94,7 @@ impl MessageFile {
     /// What reading says.
     pub fn count(&mut self) -> io::Result<u64> {
         io::Seek::rewind(&mut self.file)?;
-        virtual_size(&self.file)
+        virtual_size(&self.file, self.physical)
     }
 
     /// The content with every line end as CRLF, from the beginning.
@@ -111,23 +111,27 @@ impl MessageFile {
     /// # Errors
     /// What reading says.
     pub fn read_all(self) -> io::Result<Vec<u8>> {
-        let stored = self.read_stored()?;
-        let bare = bare_lf(0, &stored);
-        if bare == 0 {
-            return Ok(stored);
-        }
-        let mut content = Vec::with_capacity(stored.len() + usize::try_from(bare).unwrap_or(0));
-        let mut from = 0;
-        for at in memchr::memchr_iter(b'\n', &stored) {
-            content.extend_from_slice(&stored[from..at]);
-            if content.last() != Some(&b'\r') {
-                content.push(b'\r');
+        self.read_stored().map(with_crlf)
+    }
+
+    /// The header with its blank line, every line end as CRLF; all of a message that has no blank line. The file is read little further, and a
+    /// header is given up to about `limit` octets.
+    ///
+    /// # Errors
+    /// What reading says.
+    pub fn read_header(&self, limit: usize) -> io::Result<Vec<u8>> {
+        let mut stored = Vec::new();
+        loop {
+            let searched = stored.len();
+            let count = read_piece(&self.file, &mut stored, HEADER_PIECE.max(searched))?;
+            if let Some(end) = header_end(&stored, searched) {
+                stored.truncate(end);
+                return Ok(with_crlf(stored));
             }
-            content.push(b'\n');
-            from = at + 1;
+            if count == 0 || stored.len() >= limit {
+                return Ok(with_crlf(stored));
+            }
         }
-        content.extend_from_slice(&stored[from..]);
-        Ok(content)
     }
 
     /// The whole content as it is stored.
@@ -155,6 +159,55 @@ impl MessageFile {
         stored.truncate(length);
         Ok(stored)
     }
+}
+
+/// Most headers are no longer.
+const HEADER_PIECE: usize = 4 * 1024;
+
+/// Reads on behind what is there, up to `most` octets; tells how many came.
+fn read_piece(file: &File, stored: &mut Vec<u8>, most: usize) -> io::Result<usize> {
+    let there = stored.len();
+    stored.resize(there + most, 0);
+    let read = loop {
+        match std::os::unix::fs::FileExt::read_at(file, &mut stored[there..], there as u64) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => break read,
+        }
+    };
+    stored.truncate(there + *read.as_ref().unwrap_or(&0));
+    read
+}
+
+/// Where the header ends, with its blank line, whichever line ends the text has. Up to `searched` it is known not to.
+fn header_end(text: &[u8], searched: usize) -> Option<usize> {
+    let blank = |at: usize| match text.get(at..)? {
+        [b'\n', ..] => Some(at + 1),
+        [b'\r', b'\n', ..] => Some(at + 2),
+        _ => None,
+    };
+    let from = searched.saturating_sub(2);
+    let after_line = || memchr::memchr_iter(b'\n', &text[from..]).find_map(|at| blank(from + at + 1));
+    blank(0).or_else(after_line)
+}
+
+/// The text with every line end as CRLF.
+fn with_crlf(stored: Vec<u8>) -> Vec<u8> {
+    let bare = bare_lf(0, &stored);
+    if bare == 0 {
+        return stored;
+    }
+    let mut content = Vec::with_capacity(stored.len() + usize::try_from(bare).unwrap_or(0));
+    let mut from = 0;
+    for at in memchr::memchr_iter(b'\n', &stored) {
+        content.extend_from_slice(&stored[from..at]);
+        if content.last() != Some(&b'\r') {
+            content.push(b'\r');
+        }
+        content.push(b'\n');
+        from = at + 1;
+    }
+    content.extend_from_slice(&stored[from..]);
+    content
 }
 
 /// The size of a chunk that is read from a file at once.
@@ -244,12 +297,13 @@ fn bare_lf(last: u8, text: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', text).map(|at| u64::from(before(at) != b'\r')).sum()
 }
 
-/// The size of stored content when every line end is CRLF.
+/// The size of stored content of about `physical` octets when every line end is CRLF.
 ///
 /// # Errors
 /// What reading says.
-pub(crate) fn virtual_size(mut stored: impl Read) -> io::Result<u64> {
-    let mut chunk = vec![0; CHUNK];
+pub(crate) fn virtual_size(mut stored: impl Read, physical: u64) -> io::Result<u64> {
+    // A short message fits with its end, and a large buffer would cost more than its reading.
+    let mut chunk = vec![0; usize::try_from(physical).unwrap_or(CHUNK).saturating_add(1).min(CHUNK)];
     let (mut total, mut last) = (0u64, 0u8);
     loop {
         let read = stored.read(&mut chunk)?;
@@ -297,9 +351,22 @@ mod tests {
             }
             let bare = served.windows(2).filter(|pair| pair[1] == b'\n' && pair[0] != b'\r').count();
             proptest::prop_assert_eq!(bare, 0);
-            proptest::prop_assert_eq!(virtual_size(&out[..]).expect("memory"), served.len() as u64);
+            proptest::prop_assert_eq!(virtual_size(&out[..], out.len() as u64).expect("memory"), served.len() as u64);
             proptest::prop_assert_eq!(sizes.physical(), out.len() as u64);
             proptest::prop_assert_eq!(sizes.virtual_size(), served.len() as u64);
+        }
+
+        #[test]
+        fn a_header_is_what_stands_before_the_first_empty_line(text in "[a\r\n]{0,30}", long in 0usize..2) {
+            // Once within the first piece that is read, once across its end.
+            let text = ["x".repeat(long * (HEADER_PIECE - 15)), text].concat();
+            let mut file = tempfile::tempfile().expect("a file");
+            io::Write::write_all(&mut file, text.as_bytes()).expect("written");
+            let served = with_crlf(text.as_bytes().to_vec());
+            let blank = memchr::memmem::find(&served, b"\r\n\r\n").map(|at| at + 4);
+            let end = if served.starts_with(b"\r\n") { Some(2) } else { blank };
+            let header = MessageFile::new(file, text.len() as u64).read_header(usize::MAX).expect("read");
+            proptest::prop_assert_eq!(&header[..], &served[..end.unwrap_or(served.len())]);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mail_imap::grammar::fetch::{BodySection, FetchItem, Section, SectionText};
 use mail_imap::grammar::sequence::Ranges;
@@ -22,8 +23,8 @@ const CHUNK: usize = 32 * 1024;
 const WHOLE_MAX: usize = 1024 * 1024;
 /// So many messages are looked at ahead of the client.
 const READ_AHEAD: usize = 512;
-/// So many octets, as far as their envelopes and structures can take memory.
-const READ_AHEAD_OCTETS: u64 = 32 * 1024 * 1024;
+/// So many octets of envelopes and structures are held for it.
+const READ_AHEAD_OCTETS: usize = 32 * 1024 * 1024;
 
 /// A section that does not exist is empty, as in Dovecot.
 const NOWHERE: &[u8] = b"\"\"";
@@ -159,23 +160,26 @@ impl Fetch<'_> {
         if wanted == Wanted::default() && !self.items.contains(&FetchItem::Envelope) {
             return next.len();
         }
-        let next = &next[..fitting(mailbox, next)];
-        let make = |&(_, uid): &(u32, u32)| {
-            let known = mailbox.cached(uid).and_then(|octets| Cached::read(&octets));
-            if let Some(entry) = known.as_ref().filter(|entry| entry.has(wanted)) {
-                return Some((uid, entry.clone(), false));
+        let held = AtomicUsize::new(0);
+        let look_at = |&(_, uid): &(u32, u32)| {
+            if held.load(Ordering::Relaxed) > READ_AHEAD_OCTETS {
+                return Looked::Later;
             }
-            let entry = make_entry(&mut Reading::new(mailbox, uid), wanted, known.clone()).ok()?;
-            let new = known.as_ref() != Some(&entry);
-            Some((uid, entry, new))
+            let Some((entry, new)) = look(mailbox, uid, wanted) else { return Looked::Unreadable };
+            held.fetch_add(entry.octets(), Ordering::Relaxed);
+            Looked::At(uid, entry, new)
         };
-        for (uid, entry, new) in parallel::map(next, make).into_iter().flatten() {
+        let looked = parallel::map(next, look_at);
+        // The first is always among them.
+        let count = looked.iter().take_while(|looked| !matches!(looked, Looked::Later)).count();
+        for looked in looked.into_iter().take(count) {
+            let Looked::At(uid, entry, new) = looked else { continue };
             if new {
                 self.new_entries.push((uid, entry.write()));
             }
             self.ahead.insert(uid, entry);
         }
-        next.len()
+        count
     }
 
     /// One message. Up to a bounded size its response goes out only when all of it is known to be there.
@@ -383,14 +387,27 @@ impl Fetch<'_> {
     }
 }
 
-/// How many of the next messages can be looked at together: their envelopes and structures are hardly larger than their headers.
-fn fitting(mailbox: &dyn Mailbox, next: &[(u32, u32)]) -> usize {
-    let mut octets = 0;
-    let many = next.iter().take_while(|(_, uid)| {
-        octets += mailbox.facts(*uid).map_or(0, |facts| facts.physical);
-        octets <= READ_AHEAD_OCTETS
-    });
-    many.count().max(1)
+/// What became of a message that was to be looked at ahead.
+enum Looked {
+    /// The entry of a UID, and whether the cache lacks it.
+    At(u32, Cached, bool),
+    /// Its file cannot be read.
+    Unreadable,
+    /// There was no room for it.
+    Later,
+}
+
+/// The entry of a message, from the cache as far as it is there; and whether the cache lacks something of it.
+fn look(mailbox: &dyn Mailbox, uid: u32, wanted: Wanted) -> Option<(Cached, bool)> {
+    let known = mailbox.cached(uid).and_then(|octets| Cached::read(&octets));
+    match known {
+        Some(entry) if entry.has(wanted) => Some((entry, false)),
+        known => {
+            let entry = make_entry(&mut Reading::new(mailbox, uid), wanted, known.clone()).ok()?;
+            let new = known.as_ref() != Some(&entry);
+            Some((entry, new))
+        }
+    }
 }
 
 fn plain(text: SectionText) -> BodySection {

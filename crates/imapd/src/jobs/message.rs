@@ -148,7 +148,7 @@ impl<'m> Reading<'m> {
     /// The header with its blank line; the file is read no further.
     pub(super) fn header(&mut self) -> Result<&[u8], Unreadable> {
         if let Some(Content::Held(whole)) = &self.content {
-            let end = header_end(whole, 0).unwrap_or(whole.len());
+            let end = header_end(whole).unwrap_or(whole.len());
             return Ok(&whole[..end]);
         }
         if self.header.is_none() {
@@ -220,21 +220,8 @@ impl<'m> Reading<'m> {
     }
 
     fn read_header(&self) -> Result<Vec<u8>, Unreadable> {
-        let mut reader = self.mailbox.open_message(self.uid)?.into_reader().map_err(|error| self.failed(error))?;
-        let mut header = Vec::new();
-        let mut chunk = [0; 4096];
-        loop {
-            let searched = header.len();
-            let count = reader.read(&mut chunk).map_err(|error| self.failed(error))?;
-            header.extend_from_slice(&chunk[..count]);
-            if let Some(end) = header_end(&header, searched) {
-                header.truncate(end);
-                return Ok(header);
-            }
-            if count == 0 || header.len() >= HEADER_LIMIT {
-                return Ok(header);
-            }
-        }
+        let file = self.mailbox.open_message(self.uid)?;
+        file.read_header(HEADER_LIMIT).map_err(|error| self.failed(error))
     }
 
     fn failed(&self, error: io::Error) -> Unreadable {
@@ -242,13 +229,12 @@ impl<'m> Reading<'m> {
     }
 }
 
-/// Where the header ends, with its blank line. Up to `searched` it is known not to.
-fn header_end(text: &[u8], searched: usize) -> Option<usize> {
+/// Where the header ends, with its blank line.
+fn header_end(text: &[u8]) -> Option<usize> {
     if text.starts_with(b"\r\n") {
         return Some(2);
     }
-    let from = searched.saturating_sub(3);
-    memchr::memmem::find(&text[from..], b"\r\n\r\n").map(|at| from + at + 4)
+    memchr::memmem::find(text, b"\r\n\r\n").map(|at| at + 4)
 }
 
 #[cfg(test)]
@@ -257,10 +243,9 @@ mod tests {
 
     #[test]
     fn a_header_ends_with_its_blank_line() {
-        assert_eq!(header_end(b"A: b\r\n\r\nx", 0), Some(8));
-        assert_eq!(header_end(b"A: b\r\n\r\nx", 7), Some(8));
-        assert_eq!(header_end(b"\r\nx", 0), Some(2));
-        assert_eq!(header_end(b"A: b\r\n", 0), None);
+        assert_eq!(header_end(b"A: b\r\n\r\nx"), Some(8));
+        assert_eq!(header_end(b"\r\nx"), Some(2));
+        assert_eq!(header_end(b"A: b\r\n"), None);
     }
 
     #[test]

@@ -77,7 +77,7 @@ pub fn fields(header: &[u8]) -> impl Iterator<Item = Field<'_>> {
 fn field_end(header: &[u8]) -> usize {
     let mut at = 0;
     loop {
-        match header[at..].iter().position(|&b| b == b'\n') {
+        match memchr::memchr(b'\n', &header[at..]) {
             None => return header.len(),
             Some(line) => at += line + 1,
         }

@@ -95,13 +95,15 @@ impl Placing {
             moved.map_err(|error| to.error(&waiting.name, error))?;
             waiting.moved = true;
         }
+        // The UIDs first: a journal that keeps them keeps the new names as well, so that the other syncs find their work done. A UID whose file
+        // is lost with the power was never told to anybody.
+        let bases: Vec<&[u8]> = self.waiting.iter().map(|waiting| file_name::base(&waiting.name)).collect();
+        let given = uids.assign(&self.control, &bases, &lock)?;
         for dir in [&self.maildir.new, &self.maildir.cur] {
             if self.waiting.iter().any(|waiting| std::ptr::eq(place_of(&self.maildir, &waiting.name), dir)) {
                 dir.sync()?;
             }
         }
-        let bases: Vec<&[u8]> = self.waiting.iter().map(|waiting| file_name::base(&waiting.name)).collect();
-        let given = uids.assign(&self.control, &bases, &lock)?;
         self.waiting.clear();
         Ok(Placed { uid_validity: uids.list.uid_validity, uids: given })
     }

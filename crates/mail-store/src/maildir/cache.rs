@@ -29,12 +29,14 @@ pub struct Cache {
     file: Option<File>,
     places: Places,
     end: u64,
+    /// Where the file ended when its living entries were last counted.
+    counted: u64,
 }
 
 impl Cache {
     /// Opens the cache and finds its entries. One of another UIDVALIDITY, or damaged from the start, counts as empty.
     pub fn open(dir: Dir, uid_validity: u32) -> Self {
-        let mut cache = Self { dir, uid_validity, file: None, places: Places::new(), end: HEAD };
+        let mut cache = Self { dir, uid_validity, file: None, places: Places::new(), end: HEAD, counted: 0 };
         if let Ok(Some(file)) = cache.dir.append_file(NAME) {
             // What cannot be read is not there.
             let _ = cache.scan(file);
@@ -63,11 +65,7 @@ impl Cache {
     /// Keeps octets for messages; `alive` tells which UIDs still exist when the file has to be written anew.
     pub fn put(&mut self, entries: &[(u32, Vec<u8>)], alive: impl Fn(u32) -> bool) -> Result<()> {
         let small = || entries.iter().filter(|(_, octets)| octets.len() <= ENTRY_MAX);
-        let live: u64 =
-            self.places.iter().filter(|(uid, _)| alive(**uid)).map(|(_, (_, size))| u64::from(*size) + ENTRY).sum();
-        // A file that somebody cut short has less than it is known to hold.
-        let dead = self.end.saturating_sub(HEAD + live);
-        if self.file.is_none() || (dead > DEAD_MAX && dead > live) {
+        if self.file.is_none() || self.is_mostly_dead(&alive) {
             let kept: Vec<(u32, Vec<u8>)> =
                 self.places.keys().filter(|uid| alive(**uid)).filter_map(|&uid| Some((uid, self.get(uid)?))).collect();
             return self.replace(kept.iter().chain(small()));
@@ -86,6 +84,19 @@ impl Cache {
         Ok(())
     }
 
+    /// Whether the file is worth writing anew. Its entries are counted when it has doubled since they were counted last.
+    fn is_mostly_dead(&mut self, alive: &impl Fn(u32) -> bool) -> bool {
+        if self.end < 2 * self.counted + DEAD_MAX {
+            return false;
+        }
+        self.counted = self.end;
+        let live: u64 =
+            self.places.iter().filter(|(uid, _)| alive(**uid)).map(|(_, (_, size))| u64::from(*size) + ENTRY).sum();
+        // A file that somebody cut short has less than it is known to hold.
+        let dead = self.end.saturating_sub(HEAD + live);
+        dead > DEAD_MAX && dead > live
+    }
+
     fn replace<'a>(&mut self, entries: impl Iterator<Item = &'a (u32, Vec<u8>)>) -> Result<()> {
         let mut text = MAGIC.to_vec();
         text.extend(self.uid_validity.to_le_bytes());
@@ -94,6 +105,7 @@ impl Cache {
         self.dir.replace_file(NAME, &text, false)?;
         self.file = self.dir.append_file(NAME)?;
         self.end = text.len() as u64;
+        self.counted = self.end;
         self.places = places;
         Ok(())
     }

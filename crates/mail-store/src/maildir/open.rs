@@ -32,8 +32,9 @@ pub(super) struct Entry {
     pub facts: OnceLock<Facts>,
 }
 
-/// A directory that was modified this recently may change again without a new modification time.
-const SETTLED_NANOS: i128 = 50_000_000;
+/// A directory that was modified this recently before it is read may change again without a new modification time: the clock of a file system
+/// moves every 10 ms or more often.
+const SETTLED_NANOS: i128 = 20_000_000;
 /// The largest file that is a message: half of what RFC822.SIZE can say, as each line end may count twice.
 const MESSAGE_MAX: u64 = 1 << 31;
 /// The age at which a file in `tmp/` belongs to nobody any more.
@@ -371,18 +372,9 @@ impl Open {
         changes.expunged.extend(old.map(|(message, _)| message.uid));
         self.removed.extend(&changes.expunged);
         self.snapshot_next = self.uids.next_uid;
-        self.seen = self.settled(scan.new, scan.cur);
+        self.seen = settled(&scan);
         self.own_change = None;
         changes
-    }
-
-    /// The stamps, if the directories can be trusted to show any later change; moving out of `new/` ourselves is such a change.
-    fn settled(&self, new: Stamp, cur: Stamp) -> Option<(Stamp, Stamp)> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
-        let now = i128::try_from(now).unwrap_or(i128::MAX);
-        let calm =
-            |stamp: Stamp| now - (i128::from(stamp.seconds) * 1_000_000_000 + i128::from(stamp.nanos)) > SETTLED_NANOS;
-        (calm(new) && calm(cur)).then_some((new, cur))
     }
 
     /// The directory of a part.
@@ -449,7 +441,10 @@ impl Open {
         if let Some(facts) = entry.facts.get() {
             return Ok(*facts);
         }
-        let stat = self.part(entry.part).stat(&entry.name)?;
+        let (in_name, in_record) = (file_name::size(&entry.name, b'W'), field_number(&entry.fields, b'W'));
+        // Without a size that somebody noted the file is opened in any case, and read.
+        let noted = in_name.or(in_record).is_some();
+        let stat = if noted { self.part(entry.part).stat(&entry.name)? } else { None };
         let (file, stat) = match stat {
             Some(stat) => (None, stat),
             None => self.open_file(uid).map(|(file, stat)| (Some(file), stat))?,
@@ -457,19 +452,27 @@ impl Open {
         self.small_enough(&Found { name: entry.name.clone(), part: entry.part }, &stat)?;
         let physical = u64::try_from(stat.st_size).unwrap_or(0);
         // Sizes in a name are true only if the file still has the size that the name says.
-        let named = file_name::size(&entry.name, b'W')
-            .filter(|_| file_name::size(&entry.name, b'S').is_none_or(|s| s == physical));
-        let size = match named.or_else(|| field_number(&entry.fields, b'W')).filter(|&size| size >= physical) {
+        let in_name = in_name.filter(|_| file_name::size(&entry.name, b'S').is_none_or(|s| s == physical));
+        let size = match in_name.or(in_record).filter(|&size| size >= physical) {
             Some(size) => size,
             None => {
                 let file = file.map_or_else(|| self.open_file(uid).map(|(file, _)| file), Ok)?;
-                virtual_size(file).map_err(|error| self.part(entry.part).error(&entry.name, error))?
+                virtual_size(file, physical).map_err(|error| self.part(entry.part).error(&entry.name, error))?
             }
         };
         let facts = Facts { internal_date: stat.st_mtime, size, physical };
         self.facts_found.fetch_add(1, Ordering::Relaxed);
         Ok(*entry.facts.get_or_init(|| facts))
     }
+}
+
+/// The stamps, if the directories can be trusted to show any change since they were read; moving out of `new/` ourselves is such a change.
+fn settled(scan: &Scan) -> Option<(Stamp, Stamp)> {
+    let begun = scan.begun.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+    let begun = i128::try_from(begun).unwrap_or(i128::MAX);
+    let calm =
+        |stamp: Stamp| begun - (i128::from(stamp.seconds) * 1_000_000_000 + i128::from(stamp.nanos)) > SETTLED_NANOS;
+    (calm(scan.new) && calm(scan.cur)).then_some((scan.new, scan.cur))
 }
 
 impl Drop for Open {

@@ -1,6 +1,7 @@
 //! What lies in `new/` and `cur/`, found without trusting any of it.
 
 use std::collections::HashMap;
+use std::time::SystemTime;
 
 use rustix::fs::FileType;
 
@@ -28,7 +29,7 @@ pub struct Found {
 }
 
 /// The files of a Maildir by base name.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Scan {
     /// One file for each base name.
     pub files: HashMap<Box<[u8]>, Found>,
@@ -36,6 +37,8 @@ pub struct Scan {
     pub duplicates: Vec<Found>,
     /// Names that are no message, with the reason.
     pub strange: Vec<(Vec<u8>, &'static str)>,
+    /// When reading began.
+    pub begun: SystemTime,
     /// The state of `new/` before it was read.
     pub new: Stamp,
     /// The state of `cur/` before it was read.
@@ -45,7 +48,8 @@ pub struct Scan {
 impl Scan {
     /// Reads both directories.
     pub fn of(maildir: &Maildir) -> Result<Self> {
-        let mut scan = Self { new: maildir.new.stamp()?, cur: maildir.cur.stamp()?, ..Self::default() };
+        let (begun, new, cur) = (SystemTime::now(), maildir.new.stamp()?, maildir.cur.stamp()?);
+        let mut scan = Self { files: HashMap::new(), duplicates: Vec::new(), strange: Vec::new(), begun, new, cur };
         scan.read(&maildir.new, Part::New)?;
         scan.read(&maildir.cur, Part::Cur)?;
         Ok(scan)
@@ -98,6 +102,6 @@ impl Scan {
             self.files.insert(base, found);
         }
         self.duplicates = second.duplicates;
-        (self.new, self.cur) = (second.new, second.cur);
+        (self.begun, self.new, self.cur) = (second.begun, second.new, second.cur);
     }
 }
