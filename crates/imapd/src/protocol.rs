@@ -110,7 +110,7 @@ impl Protocol for Imap {
         )
     }
 
-    fn serve(&self, home: Arc<Home>, connection: Connection) -> impl Future<Output = String> + Send {
+    fn serve(&self, home: Arc<Home>, connection: Connection) -> impl Future<Output = String> + Send + use<> {
         session::serve(Arc::clone(&self.settings), home, connection)
     }
 }

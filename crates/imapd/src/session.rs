@@ -13,7 +13,7 @@ use tokio::net::unix::pipe::Receiver;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::{AbortHandle, spawn_blocking};
 
-use crate::jobs::Jobs;
+use crate::jobs::{Counts, Jobs};
 use crate::names::Names;
 use crate::settings::{Settings, logout_text};
 
@@ -45,7 +45,11 @@ impl std::fmt::Debug for Parts {
 }
 
 /// Serves a session; gives what the log says of its end after `Disconnected: `.
-pub async fn serve(settings: Arc<Settings>, home: Arc<Home>, connection: Connection) -> String {
+pub fn serve(
+    settings: Arc<Settings>,
+    home: Arc<Home>,
+    connection: Connection,
+) -> impl Future<Output = String> + Send + use<> {
     let Connection { hand_over, stream, shutdown } = connection;
     let (name, lines, worker) = (hand_over.session.clone(), Arc::clone(&home), Arc::clone(&home));
     let parts = Parts {
@@ -58,31 +62,47 @@ pub async fn serve(settings: Arc<Settings>, home: Arc<Home>, connection: Connect
     };
     let tag = hand_over.tag.clone().unwrap_or_else(|| "*".to_owned());
     let machine = Machine::new(settings.machine.clone(), &HandOver { tag, unread: hand_over.unread.clone() });
-    run(machine, stream, parts, &settings.logout_format, shutdown).await
+    let end = move |counts: &Counts, octets_in, octets_out| {
+        logout_text(&settings.logout_format, counts, octets_in, octets_out)
+    };
+    run(machine, stream, parts, end, shutdown)
 }
 
-/// Runs a machine on a stream until it ends or the service does.
-pub async fn run(
+/// Runs a machine on a stream until it ends or the service does. `end` says what the log tells of what was done, of octets in, and out.
+///
+/// What the session holds is put where it stays before the future begins: that would keep room for all it is given, and for where it goes.
+pub fn run(
     machine: Machine,
     stream: Stream,
     parts: Parts,
-    logout_format: &str,
+    end: impl FnOnce(&Counts, u64, u64) -> String + Send,
+    shutdown: watch::Receiver<bool>,
+) -> impl Future<Output = String> + Send {
+    let (events, heard) = mpsc::channel(8);
+    let handler = Box::new(Session::new(parts, events));
+    converse(Driver::new(machine, stream, Vec::new()), handler, heard, end, shutdown)
+}
+
+async fn converse(
+    driver: Box<Driver<Machine>>,
+    mut handler: Box<Session>,
+    mut heard: mpsc::Receiver<Event>,
+    end: impl FnOnce(&Counts, u64, u64) -> String,
     mut shutdown: watch::Receiver<bool>,
 ) -> String {
-    let (events, mut heard) = mpsc::channel(8);
-    let mut handler = Session::new(parts, events.clone());
     handler.prepare().await;
-    let driver = Driver::new(machine, stream, Vec::new());
-    let ended = {
-        let run = driver.run(&mut handler, None, &mut heard);
-        tokio::pin!(run);
-        tokio::select! {
+    let events = handler.events.clone();
+    let (reason, octets_in, octets_out) = {
+        // Pinned where it is made: a future keeps room for what is moved.
+        let mut run = std::pin::pin!(driver.run(&mut *handler, None, &mut heard));
+        let ended = tokio::select! {
             ended = &mut run => ended,
             () = asked_to_end(&mut shutdown) => {
                 let _ = events.try_send(Event::Shutdown);
                 run.await
             }
-        }
+        };
+        (ended.reason, ended.octets_in, ended.octets_out)
     };
     // The last job may still be under way, and must not stop the thread of all sessions.
     let counts = handler.jobs.try_lock().ok().map(|jobs| jobs.counts);
@@ -93,7 +113,7 @@ pub async fn run(
             spawn_blocking(move || lock(&jobs).counts).await.unwrap_or_default()
         }
     };
-    format!("{} {}", why(&ended.reason), logout_text(logout_format, &counts, ended.octets_in, ended.octets_out))
+    format!("{} {}", why(&reason), end(&counts, octets_in, octets_out))
 }
 
 /// Waits until the service ends.
@@ -121,7 +141,23 @@ struct Session {
     announcements: broadcast::Sender<String>,
     poll: Duration,
     worked_hard: Arc<dyn Fn() + Send + Sync>,
-    watching: Option<AbortHandle>,
+    watching: Option<Watching>,
+}
+
+/// How a session hears of changes while its client idles.
+enum Watching {
+    /// The kernel tells, of local-delivery's mail as well.
+    Kernel { _watch: Watch },
+    /// A task hears local-delivery, and looks now and then.
+    Task(AbortHandle),
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        if let Self::Task(task) = self {
+            task.abort();
+        }
+    }
 }
 
 impl Session {
@@ -141,7 +177,7 @@ impl Session {
     }
 
     async fn watch(&mut self) {
-        self.unwatch();
+        self.watching = None;
         let (jobs, events) = (Arc::clone(&self.jobs), self.events.clone());
         let tell: Tell = Arc::new(move || {
             // A full queue holds the same news already.
@@ -151,20 +187,13 @@ impl Session {
         if let Some(watches) = self.account.watches().filter(|watches| watches.to_be_attended()) {
             tokio::spawn(attend(watches));
         }
-        let (events, announced, poll) = (self.events.clone(), self.announcements.subscribe(), self.poll);
-        self.watching = Some(tokio::spawn(follow(watch, announced, events, poll)).abort_handle());
-    }
-
-    fn unwatch(&mut self) {
-        if let Some(watching) = self.watching.take() {
-            watching.abort();
-        }
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        self.unwatch();
+        self.watching = Some(match watch {
+            Some(watch) => Watching::Kernel { _watch: watch },
+            None => {
+                let (events, announced) = (self.events.clone(), self.announcements.subscribe());
+                Watching::Task(tokio::spawn(follow(announced, events, self.poll)).abort_handle())
+            }
+        });
     }
 }
 
@@ -172,7 +201,7 @@ impl Handler<Machine> for Session {
     async fn ask(&mut self, id: AskId, question: Question, answers: &Answers<Machine>) -> Option<Answer> {
         match question {
             Question::Watch => self.watch().await,
-            Question::Unwatch => self.unwatch(),
+            Question::Unwatch => self.watching = None,
             question => {
                 let (jobs, answers, content) =
                     (Arc::clone(&self.jobs), answers.clone(), std::mem::take(&mut self.content));
@@ -206,20 +235,15 @@ impl Handler<Machine> for Session {
     fn tls_started(&mut self, _stream: &Stream) {}
 }
 
-/// Tells the machine of changes: by local-delivery's word, or, without a watch, by looking now and then.
-async fn follow(
-    watch: Option<Watch>,
-    mut announced: broadcast::Receiver<String>,
-    events: mpsc::Sender<Event>,
-    poll: Duration,
-) {
+/// Tells the machine of changes without a watch: by local-delivery's word, or by looking now and then.
+async fn follow(mut announced: broadcast::Receiver<String>, events: mpsc::Sender<Event>, poll: Duration) {
     loop {
         tokio::select! {
             heard = announced.recv() => match heard {
                 Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
                 Err(broadcast::error::RecvError::Closed) => return,
             },
-            () = tokio::time::sleep(poll), if watch.is_none() => {}
+            () = tokio::time::sleep(poll) => {}
         }
         if events.is_closed() {
             return;
@@ -233,8 +257,8 @@ async fn attend(watches: Arc<Watches>) {
     // An inotify descriptor is read like a pipe.
     let copy = watches.as_fd().try_clone_to_owned();
     let Some(watched) = copy.ok().and_then(|copy| Receiver::from_owned_fd_unchecked(copy).ok()) else { return };
-    let mut events = vec![0; 4096];
     while watched.readable().await.is_ok() {
+        let mut events = vec![0; 4096];
         match watched.try_read(&mut events) {
             Ok(count) if count > 0 => watches.tell(&events[..count]),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
@@ -280,7 +304,10 @@ mod tests {
             let machine =
                 Machine::new(MailboxSettings::default(), &HandOver { tag: "l".into(), unread: Octets::default() });
             let (shutdown, asked) = watch::channel(false);
-            let ended = tokio::spawn(run(machine, Stream::Unix(theirs), parts, "in=%i deleted=%{deleted}", asked));
+            let end = |counts: &Counts, octets_in, octets_out| {
+                logout_text("in=%i deleted=%{deleted}", counts, octets_in, octets_out)
+            };
+            let ended = tokio::spawn(run(machine, Stream::Unix(theirs), parts, end, asked));
             let mut client = Self { stream: ours, heard: String::new(), ended, shutdown };
             client.until("l OK").await;
             client

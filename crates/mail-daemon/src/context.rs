@@ -11,8 +11,10 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use mail_config::Config;
 use mail_ipc::hello::{Hello, Role};
 use mail_net::ipc;
+use mail_posix::signals::{Caught, SignalFd};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, watch};
 
 use crate::log::Log;
@@ -149,6 +151,12 @@ impl Context {
     }
 }
 
+/// Signals as the event loop reads them. That of tokio would keep a channel for each signal there is, in every process that has an event loop.
+#[expect(deprecated, reason = "its successor is unsafe, for owners whose descriptor changes; that of signals does not")]
+fn watched(signals: SignalFd) -> io::Result<AsyncFd<SignalFd>> {
+    AsyncFd::with_interest(signals, Interest::READABLE)
+}
+
 /// The sockets that were opened with rights.
 #[derive(Debug)]
 pub(crate) struct Opened {
@@ -189,7 +197,12 @@ pub(crate) struct Keeper {
 
 impl Keeper {
     /// Makes the context and starts what keeps it going. The configuration comes from the monitor.
-    pub(crate) async fn start(setup: Arc<Setup>, log: Log, opened: Opened, ends: Ends) -> io::Result<Context> {
+    pub(crate) async fn start(
+        setup: Arc<Setup>,
+        log: Log,
+        opened: Opened,
+        (ends, signals): (Ends, SignalFd),
+    ) -> io::Result<Context> {
         let (mut reader, writer) = ipc::split(tokio::net::UnixStream::from_std(ends.control)?)?;
         let service = ipc::split(tokio::net::UnixStream::from_std(ends.service)?)?;
         let table_files = TableFiles::default();
@@ -208,7 +221,7 @@ impl Keeper {
         });
         let ident = decision::Ident::postfix("postrider", keeper.setup.daemon);
         opened.problems.iter().for_each(|problem| keeper.log.warning(&ident, problem));
-        tokio::spawn(Arc::clone(&keeper).watch_signals());
+        tokio::spawn(Arc::clone(&keeper).watch_signals(watched(signals)?));
         if let Some(pause) = notify::watchdog_pause() {
             tokio::spawn(feed_watchdog(pause));
         }
@@ -230,18 +243,14 @@ impl Keeper {
         })
     }
 
-    async fn watch_signals(self: Arc<Self>) {
-        let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) =
-            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()))
-        else {
-            return;
-        };
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => self.stop(),
+    async fn watch_signals(self: Arc<Self>, signals: AsyncFd<SignalFd>) {
+        while let Ok(mut ready) = signals.readable().await {
+            match signals.get_ref().next() {
+                Ok(Some(Caught::Stop)) => self.stop(),
                 // A terminal's signals go to the whole group; the monitor passes them on in order.
-                _ = interrupt.recv() => {}
-                _ = hangup.recv() => {}
+                Ok(Some(_)) => {}
+                Ok(None) => ready.clear_ready(),
+                Err(_) => return,
             }
         }
     }

@@ -367,7 +367,7 @@ impl Monitor {
     fn take_signals(&mut self) -> io::Result<Option<u8>> {
         while let Some(caught) = self.signals.next()? {
             match caught {
-                Caught::Stop => return Ok(Some(self.stop())),
+                Caught::Stop | Caught::Interrupt => return Ok(Some(self.stop())),
                 Caught::Reload => self.reload(),
                 Caught::Child => {
                     if let Some(code) = self.reap()? {

@@ -377,11 +377,16 @@ fn watched(
         let ends_kept = [ends.control.as_fd(), ends.service.as_fd()];
         let keep = opened.descriptors().chain(child_log.descriptors()).chain(ends_kept).collect::<Vec<_>>();
         let ready = mail_posix::fork::close_all_but(&keep).and_then(|()| signals::unblock_all());
+        // Before threads exist: each of them has the signals blocked.
+        let ready = ready.and_then(|()| SignalFd::open()).map_err(StartError::System);
         // Giving up rights resets the parent-death signal, so that comes after it.
-        let ready = ready.map_err(StartError::System).and_then(|()| confined.enter());
-        let ready = ready.and_then(|lack| Ok(mail_posix::fork::die_with_parent(monitor).map(|()| lack)?));
+        let ready = ready.and_then(|signals| {
+            let lack = confined.enter()?;
+            mail_posix::fork::die_with_parent(monitor)?;
+            Ok((signals, lack))
+        });
         match ready {
-            Ok(lack) => serve(serve_with, child_setup, &child_log, opened, ends, lack),
+            Ok((signals, lack)) => serve(serve_with, child_setup, &child_log, opened, (ends, signals), lack),
             Err(error) => {
                 complain(&child_setup.instance, &error);
                 crate::EX_OSERR
@@ -402,7 +407,7 @@ fn serve(
     setup: Arc<Setup>,
     log: &LogPlan,
     opened: Opened,
-    ends: Ends,
+    (ends, signals): (Ends, SignalFd),
     lack: Option<&str>,
 ) -> u8 {
     let instance = setup.instance.clone();
@@ -414,7 +419,7 @@ fn serve(
         mail_posix::points::reached(&format!("{}.front", setup.daemon));
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(threads()).build()?;
         let outcome = runtime.block_on(async {
-            let context = Keeper::start(setup, log.clone(), opened, ends).await?;
+            let context = Keeper::start(setup, log.clone(), opened, (ends, signals)).await?;
             let exit = Arc::clone(&context.exit);
             let mut stop = context.stop.clone();
             let late = async {

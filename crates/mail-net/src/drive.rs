@@ -32,7 +32,7 @@ const BULK: usize = 4 * 1024;
 
 thread_local! {
     /// Reads land here first, so that an idle connection holds no buffer.
-    static SCRATCH: RefCell<Box<[u8; READ]>> = RefCell::new(Box::new([0; READ]));
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into_boxed_slice());
 }
 
 /// Where a handler's later answers go; each names its question.
@@ -163,8 +163,10 @@ enum Woken<M: Machine> {
 
 impl<M: Machine> Driver<M> {
     /// Puts a machine on a stream. `unread` is input that another process read before the hand-over.
-    pub fn new(machine: M, stream: Stream, unread: Vec<u8>) -> Self {
-        Self {
+    ///
+    /// In a box: the future of a session would keep room for the driver at each of its levels.
+    pub fn new(machine: M, stream: Stream, unread: Vec<u8>) -> Box<Self> {
+        Box::new(Self {
             machine,
             stream,
             input: unread,
@@ -177,32 +179,31 @@ impl<M: Machine> Driver<M> {
             timer: None,
             octets_in: 0,
             octets_out: 0,
-        }
+        })
     }
 
     /// Runs the session to its end. `events` may never bring anything; `tls` is needed only by machines that start TLS.
     pub fn run<H: Handler<M>>(
-        self,
+        self: Box<Self>,
         handler: &mut H,
         tls: Option<&ServerTls>,
         events: &mut mpsc::Receiver<M::Event>,
     ) -> impl Future<Output = Ended<M>> {
-        Box::new(self).run_with(handler, tls.map_or(Upgrade::None, Upgrade::Server), events)
+        self.run_with(handler, tls.map_or(Upgrade::None, Upgrade::Server), events)
     }
 
     /// As [`Driver::run`], for a machine that is the client of its protocol; with TLS comes the name of the server.
     pub fn run_client<'a, H: Handler<M>>(
-        mut self,
+        mut self: Box<Self>,
         handler: &'a mut H,
         tls: Option<(&'a ClientTls, &'a str)>,
         events: &'a mut mpsc::Receiver<M::Event>,
     ) -> impl Future<Output = Ended<M>> {
         let upgrade = tls.map_or(Upgrade::None, |(tls, name)| Upgrade::Client(tls, name));
         self.duplex = true;
-        Box::new(self).run_with(handler, upgrade, events)
+        self.run_with(handler, upgrade, events)
     }
 
-    /// In a box: the future of a session would keep room for the driver at each of its levels.
     async fn run_with<H: Handler<M>>(
         mut self: Box<Self>,
         handler: &mut H,

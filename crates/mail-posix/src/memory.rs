@@ -21,6 +21,57 @@ pub fn give_back() {
     }
 }
 
+/// Below the caller's frame so much of the stack stays for the calls that follow.
+#[cfg(target_env = "gnu")]
+const STACK_KEPT: usize = 8 * 1024;
+/// So far down a stack is looked after: what was used of it deeper stays.
+#[cfg(target_env = "gnu")]
+const STACK_DEPTH: usize = 256 * 1024;
+
+/// Gives the part of this thread's stack back to the kernel that earlier calls have used and none uses now: making a process or a thread ready takes
+/// far more of it than what follows.
+#[inline(never)]
+pub fn give_back_stack() {
+    #[cfg(target_env = "gnu")]
+    {
+        let mark = std::hint::black_box(0_u8);
+        let here = (&raw const mark).expose_provenance();
+        // SAFETY: asks for a number.
+        let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(usize::MAX);
+        let end = (here - STACK_KEPT) / page * page;
+        let lowest = lowest_of_stack().unwrap_or(0).max(end.saturating_sub(STACK_DEPTH));
+        let start = lowest.div_ceil(page).saturating_mul(page);
+        if start < end {
+            // SAFETY: these pages are of this thread's own stack, below the frames of all its callers and the room for the call itself, so nothing
+            // in them is alive; pages that are not there yet are no error that matters. Below the stack of a process's first thread the kernel keeps
+            // a gap four times as wide.
+            unsafe {
+                libc::madvise(std::ptr::with_exposed_provenance_mut(start), end - start, libc::MADV_DONTNEED);
+            }
+        }
+    }
+}
+
+/// The lowest address of this thread's stack; none for the first thread, whose stack grows.
+#[cfg(target_env = "gnu")]
+fn lowest_of_stack() -> Option<usize> {
+    if rustix::thread::gettid() == rustix::process::getpid() {
+        return None;
+    }
+    let mut attributes = std::mem::MaybeUninit::<libc::pthread_attr_t>::uninit();
+    let (mut lowest, mut size) = (std::ptr::null_mut(), 0);
+    // SAFETY: the calls fill what they are given room for; the attributes are destroyed once, after they were filled.
+    unsafe {
+        if libc::pthread_getattr_np(libc::pthread_self(), attributes.as_mut_ptr()) != 0 {
+            return Some(usize::MAX);
+        }
+        let found = libc::pthread_attr_getstack(attributes.as_ptr(), &raw mut lowest, &raw mut size);
+        libc::pthread_attr_destroy(attributes.as_mut_ptr());
+        // Without an answer nothing is given back.
+        Some(if found == 0 { lowest.addr() } else { usize::MAX })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

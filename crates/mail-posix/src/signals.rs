@@ -2,13 +2,15 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-/// The signals that a monitor listens to.
+/// The signals that a daemon listens to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Caught {
-    /// SIGTERM or SIGINT: stop.
+    /// SIGTERM: stop.
     Stop,
+    /// SIGINT: stop. A terminal sends it to all processes of a daemon at once.
+    Interrupt,
     /// SIGHUP: take the new configuration.
     Reload,
     /// SIGCHLD: a child changed state; several may hide behind one.
@@ -54,6 +56,7 @@ impl SignalFd {
         // ssi_signo is the first field (signalfd(2)).
         let number = u32::from_ne_bytes([record[0], record[1], record[2], record[3]]);
         Ok(Some(match i32::try_from(number).unwrap_or(0) {
+            libc::SIGINT => Caught::Interrupt,
             libc::SIGHUP => Caught::Reload,
             libc::SIGCHLD => Caught::Child,
             libc::SIGUSR1 => Caught::User,
@@ -65,6 +68,12 @@ impl SignalFd {
 impl AsFd for SignalFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+impl AsRawFd for SignalFd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
     }
 }
 

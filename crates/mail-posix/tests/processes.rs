@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // One thread: libtest-mimic then runs the tests on the main thread.
     arguments.test_threads = Some(1);
-    let stories: [(&str, Story); 14] = [
+    let stories: [(&str, Story); 15] = [
         ("a_child_runs_its_closure_and_exits_with_its_code", child_exits),
         ("a_panic_in_a_child_is_an_exit_code", child_panics),
         ("a_child_is_signalled_and_reaped", child_is_signalled),
@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         ("a_child_ends_with_its_parent", child_dies_with_parent),
         ("a_child_keeps_only_what_it_is_told_to", only_kept),
         ("a_process_without_root_cannot_become_somebody_else", not_root),
+        ("a_stack_that_was_used_goes_back_to_the_kernel", stack_goes_back),
         // R9
         ("root_is_given_up_for_ever", root_is_given_up),
         // R9
@@ -130,6 +131,32 @@ fn end_is_signalled() -> Outcome {
         let child = fork_child(|| 0).map_err(text)?;
         child.wait().map_err(text)?;
         must(signals.next().map_err(text)? == Some(Caught::Child), "SIGCHLD arrived")
+    })
+}
+
+fn stack_goes_back() -> Outcome {
+    #[inline(never)]
+    fn deep() -> u8 {
+        let used = std::hint::black_box([1_u8; 200 * 1024]);
+        used[used.len() / 2]
+    }
+    // In KiB; the shorter /proc/self/statm is not exact.
+    fn resident() -> Result<usize, String> {
+        let text = std::fs::read_to_string("/proc/self/smaps_rollup").map_err(|error| error.to_string())?;
+        let number = text.lines().find_map(|line| line.strip_prefix("Rss:")?.split_whitespace().next()?.parse().ok());
+        number.ok_or_else(|| "no number".to_owned())
+    }
+    fn given_back() -> Result<(), String> {
+        deep();
+        let before = resident()?;
+        let kept = std::hint::black_box([7_u8; 4096]);
+        mail_posix::memory::give_back_stack();
+        must(before >= resident()? + 100, "pages went back")?;
+        must(kept.iter().all(|octet| *octet == 7), "what is in use stays")
+    }
+    in_child(|| {
+        given_back()?;
+        std::thread::spawn(given_back).join().map_err(|_| "a panic".to_owned())?
     })
 }
 

@@ -110,7 +110,7 @@ pub trait Protocol: Clone + Send + Sync + 'static {
     /// What the client is told when the owner's mail location cannot be served, and nobody tries again before a person changed something.
     fn unusable(&self, connection: &HandOver) -> Vec<u8>;
     /// Serves a session to its end, from the reply to the login on. Gives the text of the log line, such as `Logged out in=10 out=20`.
-    fn serve(&self, home: Arc<Home>, connection: Connection) -> impl Future<Output = String> + Send;
+    fn serve(&self, home: Arc<Home>, connection: Connection) -> impl Future<Output = String> + Send + use<Self>;
 }
 
 /// A connection in the session process.

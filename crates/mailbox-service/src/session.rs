@@ -20,6 +20,7 @@ use mail_store::maildir::MaildirAccount;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{broadcast, mpsc, watch};
+use tokio::time::Instant;
 
 use crate::SessionId;
 use crate::link::Link;
@@ -31,6 +32,8 @@ use crate::wire::{HandOver, LineLevel, Owner, SessionLine, SessionOrder, Session
 const LINGER: Duration = Duration::from_secs(10);
 /// The same where the owner's mail cannot be served.
 const LINGER_WITHOUT_MAIL: Duration = Duration::from_millis(100);
+/// So long after the beginning of a session the process gives back the stack that making it took.
+const REST: Duration = Duration::from_secs(1);
 /// How long sessions may take to say goodbye when the service ends.
 const GOODBYE: Duration = Duration::from_secs(5);
 /// Threads for mailbox jobs, made when they are needed. The job of a client that reads slowly keeps its thread meanwhile, so there are more of
@@ -136,7 +139,9 @@ fn make(directory: &Path) -> io::Result<()> {
 fn serve<P: Protocol>(start: Start<P>, location: Result<Location, String>, lack: Option<&str>) -> io::Result<()> {
     let Start { views, owner, control } = start;
     let mut builder = tokio::runtime::Builder::new_current_thread();
-    let runtime = builder.enable_all().max_blocking_threads(JOBS).thread_keep_alive(JOB_THREAD).build()?;
+    builder.enable_all().max_blocking_threads(JOBS).thread_keep_alive(JOB_THREAD);
+    // The C library keeps the stacks of threads that ended.
+    let runtime = builder.on_thread_stop(mail_posix::memory::give_back_stack).build()?;
     let result = runtime.block_on(async {
         control.set_nonblocking(true)?;
         let (orders, writer) = mail_net::ipc::split(UnixStream::from_std(control)?)?;
@@ -147,7 +152,7 @@ fn serve<P: Protocol>(start: Start<P>, location: Result<Location, String>, lack:
         let home = location.map(|location| Arc::new(home(owner, location, log.clone())));
         let (shutdown, _) = watch::channel(false);
         let (closed, ended) = mpsc::unbounded_channel();
-        let server = Server { views, home, log, writer, shutdown, closed, served: 0, open: 0 };
+        let server = Server { views, home, log, writer, shutdown, closed, served: 0, open: 0, busy: None };
         server.run(Inbox { orders, ended, lines }).await
     });
     // A job that hangs in the file system must not keep the process.
@@ -192,6 +197,8 @@ struct Server<P> {
     served: u64,
     /// Sessions now.
     open: usize,
+    /// When the last session began, until the process has rested from it.
+    busy: Option<Instant>,
 }
 
 /// Whether the loop goes on.
@@ -224,6 +231,10 @@ impl<P: Protocol> Server<P> {
                     // The monitor is gone: sessions say goodbye.
                     None => return self.wind_down(&mut inbox.ended).await,
                 },
+                () = tokio::time::sleep_until(self.busy.map_or_else(Instant::now, |since| since + REST)), if self.busy.is_some() => {
+                    self.busy = None;
+                    mail_posix::memory::give_back_stack();
+                }
                 () = tokio::time::sleep(linger), if self.open == 0 => {
                     self.report(SessionReport::Idle { served: self.served }).await?;
                 }
@@ -241,6 +252,7 @@ impl<P: Protocol> Server<P> {
             SessionOrder::Serve { session, connection } => {
                 self.served += 1;
                 self.open += 1;
+                self.busy = Some(Instant::now());
                 let stream = received.descriptors.into_iter().next().ok_or(io::ErrorKind::InvalidData)?;
                 self.start(session, connection, stream);
             }
@@ -272,7 +284,7 @@ impl<P: Protocol> Server<P> {
             (Ok(stream), Ok(home)) => {
                 let home = Arc::clone(home);
                 let shutdown = self.shutdown.subscribe();
-                tokio::spawn(async move { protocol.serve(home, Connection { hand_over, stream, shutdown }).await })
+                tokio::spawn(protocol.serve(home, Connection { hand_over, stream, shutdown }))
             }
             (Ok(stream), Err(text)) => {
                 log.write(&name, LineLevel::Error, text.clone());

@@ -95,7 +95,7 @@ impl Protocol for Pop3 {
         reply::err_code(Code::SysPerm, "Mailbox cannot be opened. Refer to server log.")
     }
 
-    fn serve(&self, home: Arc<Home>, connection: Connection) -> impl Future<Output = String> + Send {
+    fn serve(&self, home: Arc<Home>, connection: Connection) -> impl Future<Output = String> + Send + use<> {
         session::serve(Arc::clone(&self.settings), home, connection)
     }
 }

@@ -49,8 +49,8 @@ pub async fn serve(settings: Arc<Settings>, home: Arc<Home>, connection: Connect
     let (events, mut heard) = mpsc::channel(1);
     let driver = Driver::new(machine, stream, hand_over.unread.as_bytes().to_vec());
     let ended = {
-        let run = driver.run(&mut jobs, None, &mut heard);
-        tokio::pin!(run);
+        // Pinned where it is made: a future keeps room for what is moved.
+        let mut run = std::pin::pin!(driver.run(&mut jobs, None, &mut heard));
         tokio::select! {
             ended = &mut run => ended,
             () = asked_to_end(&mut shutdown) => {

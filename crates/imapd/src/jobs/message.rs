@@ -113,7 +113,7 @@ impl Stored {
 
 /// What a session keeps of the last large message, for the next command: clients take it in portions.
 #[derive(Default)]
-pub(super) struct Kept(Option<(u32, Stored, Option<Part>)>);
+pub(super) struct Kept(Option<Box<(u32, Stored, Option<Part>)>>);
 
 /// A message of the open mailbox.
 pub(super) struct Reading<'m> {
@@ -132,7 +132,8 @@ impl<'m> Reading<'m> {
     /// As [`Reading::new`], with what was kept of this message.
     pub(super) fn resumed(mailbox: &'m dyn Mailbox, uid: u32, kept: &mut Kept) -> Self {
         let mut reading = Self::new(mailbox, uid);
-        if let Some((_, stored, part)) = kept.0.take_if(|(known, ..)| *known == uid) {
+        if let Some(kept) = kept.0.take_if(|kept| kept.0 == uid) {
+            let (_, stored, part) = *kept;
             (reading.content, reading.part) = (Some(Content::Stored(stored)), part);
         }
         reading
@@ -141,7 +142,7 @@ impl<'m> Reading<'m> {
     /// Keeps what is worth it.
     pub(super) fn keep(self, kept: &mut Kept) {
         if let Some(Content::Stored(stored)) = self.content {
-            kept.0 = Some((self.uid, stored, self.part));
+            kept.0 = Some(Box::new((self.uid, stored, self.part)));
         }
     }
 

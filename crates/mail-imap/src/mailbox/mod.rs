@@ -515,11 +515,7 @@ impl Machine for Mailbox {
             // What is under way is finished: its work may be done already, and data may have stopped in the middle of a literal.
             Event::Shutdown if matches!(self.state, State::Asked(_)) => self.ending = true,
             Event::Shutdown if !matches!(self.state, State::Closed) => self.hang_up("Server shutting down."),
-            Event::Kick(text) if !matches!(self.state, State::Closed) => {
-                self.output.line(&format!("* BYE {text}"));
-                self.close(Close::Hangup("Kicked"));
-            }
-            Event::Shutdown | Event::Kick(_) => {}
+            Event::Shutdown => {}
         }
     }
 

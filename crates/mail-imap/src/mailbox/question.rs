@@ -321,12 +321,10 @@ impl fmt::Display for ResponseCode {
 }
 
 /// What may happen without being asked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
     /// The watched mailbox may have changed.
     Changed,
     /// The daemon stops.
     Shutdown,
-    /// The session is ended from outside; the text is for the client.
-    Kick(String),
 }

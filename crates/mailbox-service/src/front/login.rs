@@ -155,8 +155,8 @@ impl<P: Protocol> Client<P> {
         let driver = Driver::new(machine, stream, Vec::new());
         let mut stop = self.shared.stop.clone();
         let ended = {
-            let run = driver.run(&mut asking, server_tls.as_ref(), &mut heard);
-            tokio::pin!(run);
+            // Pinned where it is made: a future keeps room for what is moved.
+            let mut run = std::pin::pin!(driver.run(&mut asking, server_tls.as_ref(), &mut heard));
             tokio::select! {
                 ended = &mut run => ended,
                 () = stop.requested() => {

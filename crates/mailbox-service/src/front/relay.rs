@@ -19,7 +19,7 @@ const PIECE: usize = 16 * 1024;
 
 thread_local! {
     /// Reads land here first, so that a connection that idles holds no buffer.
-    static SCRATCH: RefCell<Box<[u8; PIECE]>> = RefCell::new(Box::new([0; PIECE]));
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; PIECE].into_boxed_slice());
 }
 
 /// Relays until the session has ended, or the client's connection broke. A client that has only closed its sending side still gets its replies.

@@ -78,7 +78,7 @@ impl<W: Witness> Supervisor<W> {
             self.wait(now)?;
             while let Some(signal) = self.signals.next()? {
                 match signal {
-                    Caught::Stop => self.stop(),
+                    Caught::Stop | Caught::Interrupt => self.stop(),
                     Caught::Reload => self.reload(),
                     Caught::Child | Caught::User => {}
                 }
