@@ -29,7 +29,11 @@ pub(super) struct Active {
 /// So many messages are held ready before anybody asks for them; others are read again when their turn comes, and cost no memory until then.
 pub(super) const AHEAD: usize = 2_000;
 /// One that nobody has asked for in so long is among the others: its destination is dead or busy.
-const UNASKED: Duration = Duration::from_secs(5);
+const UNASKED: Duration = Duration::from_secs(2);
+/// How often such messages are looked for.
+pub(super) const TIDY: Duration = Duration::from_secs(1);
+/// So many of them at once leave enough freed memory behind to be worth giving back.
+const MANY: usize = 500;
 
 impl Active {
     /// Whether it holds what is nowhere else.
@@ -85,7 +89,7 @@ impl Core {
 
     /// Puts messages out of memory that nobody asks for; now and then.
     pub(super) fn forget_unasked(&mut self, now: UnixTime) {
-        if now.since(self.tidied) < UNASKED {
+        if now.since(self.tidied) < TIDY {
             return;
         }
         self.tidied = now;
@@ -96,9 +100,12 @@ impl Core {
             now.since(active.since) >= UNASKED && is_plain && !active.is_needed() && !ending.contains(id)
         });
         let unasked: Vec<QueueId> = unasked.map(|(id, _)| *id).collect();
-        unasked.into_iter().for_each(|id| self.forget(id));
+        unasked.iter().for_each(|id| self.forget(*id));
         if self.messages.capacity() > 4 * self.messages.len() {
             self.messages.shrink_to(2 * self.messages.len());
+        }
+        if unasked.len() >= MANY {
+            mail_posix::memory::give_back();
         }
     }
 }

@@ -25,7 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::destination::Target;
 use crate::schedule::{Grant, Scheduler, Source};
 use crate::settings::Settings;
-use active::{AHEAD, Active};
+use active::{AHEAD, Active, TIDY};
 
 /// How long mail of before a restart waits for the workers of before the restart.
 const RESUME_WAIT: Duration = Duration::from_secs(30);
@@ -373,6 +373,9 @@ impl Core {
         }
         if !self.asking.is_empty() {
             next = next.min(self.looked.after(verification::PERIOD));
+        }
+        if !self.messages.is_empty() {
+            next = next.min(self.tidied.after(TIDY));
         }
         if self.stopping.is_some() {
             next = next.min(now.after(Duration::from_millis(50)));
