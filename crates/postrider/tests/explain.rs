@@ -366,6 +366,37 @@ fn the_submission_port_answers_as_its_line_of_master_cf_says() {
 }
 
 #[test]
+fn a_login_has_the_name_that_dovecot_conf_makes_of_it() {
+    let place = Place::with(
+        "smtpd_sender_login_maps = inline:{john@info.net=john}\nsmtpd_sender_restrictions = reject_sender_login_mismatch\n",
+    );
+    place.write(
+        "dovecot.conf",
+        "protocols = imap\nauth_mechanisms = login\nprotocol smtp {\n  auth_mechanisms = plain\n  auth_master_user_separator = *\n}\n\
+         passdb {\n  driver = passwd-file\n  args = /etc/dovecot/masters\n  master = yes\n}\npassdb {\n  driver = pam\n}\n",
+    );
+    let submission = |user: &str| {
+        let case = ["--client", "203.0.113.5", "--from", "john@info.net", "--to", "x@elsewhere.org"];
+        place.json(&[&case[..], &["--service", "submission", "--tls", "--auth", user]].concat())
+    };
+    for user in ["john", "John", "john*admin"] {
+        let found = submission(user);
+        assert_eq!(found["outcome"], "accept", "{user}: {found}");
+    }
+    assert!(submission("john*admin").to_string().contains("john, by the master user admin"));
+    assert_eq!(submission("mary*admin")["at"], "RCPT");
+    for (user, why) in [("*admin", "empty login username"), ("john*", "Empty username"), ("jo hn", "disallowed")] {
+        let found = submission(user);
+        assert_eq!(
+            (found["outcome"].as_str(), found["at"].as_str()),
+            (Some("reject"), Some("AUTH")),
+            "{user}: {found}"
+        );
+        assert!(found.to_string().contains(why), "{user}: {found}");
+    }
+}
+
+#[test]
 fn a_table_that_cannot_be_read_defers() {
     let place = Place::new();
     std::fs::remove_file(place.0.path().join("access")).expect("removed");

@@ -131,10 +131,7 @@ impl<'a> Desk<'a> {
                 Ok(()) => reply(250, (2, 0, 0), format!("Ok: queued as {QUEUE_ID}")),
                 Err(refusal) => refusal,
             }),
-            Question::AuthStart { .. } | Question::AuthResponse(_) => {
-                self.user.clone_from(&self.case.auth);
-                Answer::Authenticated
-            }
+            Question::AuthStart { .. } | Question::AuthResponse(_) => self.log_in(),
             Question::Note(note) => {
                 self.note(&note);
                 return None;

@@ -2,6 +2,7 @@
 
 mod desk;
 mod judging;
+mod login;
 
 use std::sync::Arc;
 
@@ -58,7 +59,8 @@ struct Said {
 pub async fn run(setting: &Setting, outside: &Outside, listener: &Listener, case: &Case) -> Session {
     let main = &listener.main;
     // Those that authd announces.
-    let offered = setting.config.dovecot.settings.auth_mechanisms.iter().map(|name| name.to_ascii_uppercase());
+    let dovecot = login::dovecot(&setting.config);
+    let offered = dovecot.settings.auth_mechanisms.iter().map(|name| name.to_ascii_uppercase());
     let mechanisms: Vec<String> = offered.filter(|name| accounts::sasl::MECHANISMS.contains(&name.as_str())).collect();
     let wrapped = listener.mode == ListenerMode::Tls;
     let mut desk = Desk::new(setting, outside, listener, case);
