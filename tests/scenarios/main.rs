@@ -1,5 +1,6 @@
 //! Stories of the whole system on the real binaries: one file, one story.
 
+mod a_client_has_so_many_tls_sessions;
 mod a_forwarding_loop_ends_at_once;
 mod a_policy_service_greylists;
 mod a_reload_is_refused_by_its_cases;
@@ -162,6 +163,7 @@ fn main() -> ExitCode {
             &[],
             tables_are_asked_and_change::for_lists,
         ),
+        test("a client has so many TLS sessions", &[], a_client_has_so_many_tls_sessions::then_it_hears_421),
         test("tables change by themselves, and a broken one defers", &[], tables_are_asked_and_change::by_themselves),
         test("a user submits mail and reads it", &[], a_user_submits_and_reads::with_their_password_only),
     ])
