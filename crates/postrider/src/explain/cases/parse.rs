@@ -287,4 +287,22 @@ mod tests {
         }
         assert_eq!(File::parse("f", "# nothing\n").expect_err("empty"), ["f: no case"]);
     }
+
+    proptest::proptest! {
+        /// A file is cases, or mistakes with the lines where they stand.
+        #[test]
+        fn no_text_breaks_a_file_of_cases(lines in proptest::collection::vec(
+            "(case|client|helo|name|from|to|auth|tls|service|size|header|local|command|expect|dns|#)? ?(\\PC{0,12}|192[.]0[.]2[.]1|VRFY a|accept|reply 5|recipient a b)",
+            0..30,
+        )) {
+            let text = lines.join("\n");
+            match File::parse("f", &text) {
+                Ok(file) => proptest::prop_assert!(file.cases.iter().all(|case| !case.name.is_empty())),
+                Err(mistakes) => proptest::prop_assert!(
+                    !mistakes.is_empty() && mistakes.iter().all(|mistake| mistake.starts_with("f:") || mistake.starts_with("f ")),
+                    "{:?}", mistakes
+                ),
+            }
+        }
+    }
 }
