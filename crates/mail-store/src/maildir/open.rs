@@ -35,6 +35,8 @@ pub(super) struct Entry {
 /// A directory that was modified this recently before it is read may change again without a new modification time: the clock of a file system
 /// moves every 10 ms or more often.
 const SETTLED_NANOS: i128 = 20_000_000;
+/// The same where the file system keeps whole seconds, or every second of them.
+const SETTLED_WHOLE_NANOS: i128 = 2_020_000_000;
 /// The largest file that is a message: half of what RFC822.SIZE can say, as each line end may count twice.
 const MESSAGE_MAX: u64 = 1 << 31;
 /// The age at which a file in `tmp/` belongs to nobody any more.
@@ -470,9 +472,13 @@ impl Open {
 fn settled(scan: &Scan) -> Option<(Stamp, Stamp)> {
     let begun = scan.begun.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
     let begun = i128::try_from(begun).unwrap_or(i128::MAX);
-    let calm =
-        |stamp: Stamp| begun - (i128::from(stamp.seconds) * 1_000_000_000 + i128::from(stamp.nanos)) > SETTLED_NANOS;
-    (calm(scan.new) && calm(scan.cur)).then_some((scan.new, scan.cur))
+    (is_calm(scan.new, begun) && is_calm(scan.cur, begun)).then_some((scan.new, scan.cur))
+}
+
+/// Whether a change after `begun` (nanoseconds of UNIX time) would show in the modification time.
+fn is_calm(stamp: Stamp, begun: i128) -> bool {
+    let wanted = if stamp.nanos == 0 { SETTLED_WHOLE_NANOS } else { SETTLED_NANOS };
+    begun - (i128::from(stamp.seconds) * 1_000_000_000 + i128::from(stamp.nanos)) > wanted
 }
 
 impl Drop for Open {
@@ -487,4 +493,22 @@ impl Drop for Open {
 fn field_number(fields: &[u8], key: u8) -> Option<u64> {
     let value = fields.split(|&byte| byte == b' ').find_map(|field| field.strip_prefix(&[key]))?;
     std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_calm_when_a_later_change_must_show() {
+        const SECOND: i128 = 1_000_000_000;
+        let stamp = |seconds, nanos| Stamp { seconds, nanos, inode: 1, size: 4096 };
+        assert!(!is_calm(stamp(100, 5), 100 * SECOND + 10_000_000));
+        assert!(is_calm(stamp(100, 5), 100 * SECOND + 30_000_000));
+        // A file system of whole seconds shows nothing more in the same second.
+        assert!(!is_calm(stamp(100, 0), 101 * SECOND));
+        assert!(is_calm(stamp(100, 0), 103 * SECOND));
+        // The clock went back.
+        assert!(!is_calm(stamp(100, 5), 90 * SECOND));
+    }
 }
