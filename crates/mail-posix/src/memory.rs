@@ -39,7 +39,7 @@ pub fn give_back_stack() {
         // SAFETY: asks for a number.
         let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(usize::MAX);
         let end = (here - STACK_KEPT) / page * page;
-        let lowest = lowest_of_stack().unwrap_or(0).max(end.saturating_sub(STACK_DEPTH));
+        let lowest = lowest_of_stack(here).unwrap_or(0).max(end.saturating_sub(STACK_DEPTH));
         let start = lowest.div_ceil(page).saturating_mul(page);
         if start < end {
             // SAFETY: these pages are of this thread's own stack, below the frames of all its callers and the room for the call itself, so nothing
@@ -52,10 +52,17 @@ pub fn give_back_stack() {
     }
 }
 
-/// The lowest address of this thread's stack; none for the first thread, whose stack grows.
+/// The stack that a program is started with may have this many octets, and nothing else lies in so many below its end.
 #[cfg(target_env = "gnu")]
-fn lowest_of_stack() -> Option<usize> {
-    if rustix::thread::gettid() == rustix::process::getpid() {
+const FIRST_STACK: usize = 8 * 1024 * 1024;
+
+/// The lowest address of this thread's stack, of which `here` is part; none for the stack that the program was started with, which grows.
+#[cfg(target_env = "gnu")]
+fn lowest_of_stack(here: usize) -> Option<usize> {
+    // The thread's number would not tell: the first thread of a forked process goes on with the stack of the thread that forked it.
+    // SAFETY: asks for an address, which the kernel chose at the end of the stack that it made (getauxval(3)).
+    let end = usize::try_from(unsafe { libc::getauxval(libc::AT_RANDOM) }).unwrap_or(0);
+    if here < end && end - here < FIRST_STACK {
         return None;
     }
     let mut attributes = std::mem::MaybeUninit::<libc::pthread_attr_t>::uninit();
