@@ -52,8 +52,10 @@ impl State {
                 continue;
             }
             let mut page = page.into_iter().peekable();
-            for &id in ids[found.len()..].iter().take_while(|id| cut != Some(**id)) {
-                let of_it = std::iter::from_fn(|| page.next_if(|(next, ..)| *next <= id));
+            for &id in ids[found.len()..].iter().take_while(|id| cut.is_none_or(|cut| **id < cut)) {
+                // Those beyond the limit of the one before, and of messages that nobody asks for.
+                while page.next_if(|(next, ..)| *next < id).is_some() {}
+                let of_it = std::iter::from_fn(|| page.next_if(|(next, ..)| *next == id));
                 found.push(of_it.map(|(_, _, state)| state).take(limit).collect());
             }
         }
